@@ -1,0 +1,135 @@
+"""What Prefect costs: the same steps as plain function calls and as the flows that users run.
+
+Both pipelines load the same synthetic events, build the warehouse, check it, take a snapshot, train, evaluate and
+register both models and put them behind endpoints; each in a process and a shop of its own, one after the other on the
+same services. The flows report to a real Prefect server. A worker's own wait for work is not in it.
+
+    python benchmarks/orchestration.py [--sessions 20000] [--training-seconds 15]
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from bars import at_most, conclude
+from boat import settings
+from boat.settings import ENDPOINT_OF, Settings
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # flows and tasks are not installed: Prefect finds them in the current folder
+LIMIT = 0.10
+
+
+def plain(config: Settings, files: Path, training_seconds: float) -> None:
+    """The pipeline as function calls."""
+    from boat import cards, landing, quality, snapshot
+    from boat.compute import JobSpec
+    from boat.evaluation import gate
+    from boat.models import archive
+    from boat.serving import ServedModel
+    from boat.serving.base import invoke
+    from expectations import suites
+    from tasks.blocks import Platform
+    from tasks.serving import SMOKE_SESSION
+
+    place = Platform.on_laptop(config, "plain")
+    landing.load(place.warehouse, files)
+    dbt = [str(Path(sys.executable).with_name("dbt")), "build", "--project-dir", "dbt", "--profiles-dir", "dbt"]
+    targets = {"DBT_TARGET_PATH": str(config.dbt_target), "DBT_LOG_PATH": str(config.home / "dbt" / "logs")}
+    environment = {**os.environ, **place.warehouse.dbt_environment(), **targets}
+    with place.warehouse.exclusive():
+        subprocess.run(dbt, env=environment, check=True, stdout=subprocess.DEVNULL)
+    for _ in range(2):  # ingestion and retrain both check
+        quality.raise_for(quality.check(place.warehouse, suites(), Path(place.reports)))
+    taken = snapshot.take(place.warehouse, Path(place.store), days=90)
+    for kind, name in ENDPOINT_OF.items():
+        output = Path(place.store) / "models" / kind
+        parameters = json.dumps({"seed": 0, "max_seconds": training_seconds})
+        arguments = {"kind": kind, "snapshot": taken.uri, "output": str(output), "parameters": parameters}
+        place.compute.run(JobSpec("train", "boat.models.train", arguments), lambda line: None)
+        model, figures = output / "model.tar.gz", output / "evaluation.json"
+        arguments = {"kind": kind, "snapshot": taken.uri, "model": str(model), "output": str(figures)}
+        place.compute.run(JobSpec("evaluate", "boat.evaluation.evaluate", arguments), lambda line: None)
+        metrics = json.loads(figures.read_text())
+        digest = archive.digest(model)
+        version = place.registry.register(name, str(model), digest, metrics={}, parameters={}, lineage={})
+        cards.write_page(cards.model_card(version, metrics, []), version, Path(place.reports))
+        gate.decide(kind, metrics)
+        place.serving.update(name, ServedModel(str(model), digest, version.version))
+        invoke(place.serving.runtime(), name, [SMOKE_SESSION])
+        place.registry.promote(name, version.version)
+
+
+def flows(config: Settings, files: Path, training_seconds: float) -> None:
+    """The pipeline as flows."""
+    from flows.ingestion import ingestion
+    from flows.promote import promote
+    from flows.retrain import retrain
+    from tasks.blocks import Platform
+
+    Platform.on_laptop(config, "flows").save("flows", overwrite=True)
+    ingestion(source=str(files), platform="flows")
+    retrain(max_minutes=training_seconds / 60, promote=False, platform="flows")
+    promote(platform="flows")
+
+
+PIPELINES: dict[str, Callable[[Settings, Path, float], None]] = {"plain": plain, "flows": flows}
+
+
+def timed(pipeline: str, config: Settings, files: Path, training_seconds: float) -> float:
+    """Seconds of a pipeline in a process of its own, its start included."""
+    from deployments.services import environment
+
+    started = time.monotonic()
+    options = ["--pipeline", pipeline, "--files", str(files), "--training-seconds", str(training_seconds)]
+    env = {**os.environ, **environment(config)}
+    subprocess.run([sys.executable, __file__, *options], env=env, cwd=ROOT, check=True, stdout=sys.stderr)
+    return time.monotonic() - started
+
+
+def compare(sessions: int, training_seconds: float) -> int:
+    """Both pipelines beside each other."""
+    from boat import synthetic
+    from deployments import services
+
+    with tempfile.TemporaryDirectory(prefix="boat-benchmark-") as folder, redirect_stdout(sys.stderr):
+        os.environ.update(BOAT_HOME=f"{folder}/boat", HOME=folder, PREFECT_HOME=f"{folder}/prefect")
+        files = Path(folder, "landing")
+        synthetic.generate(files, sessions=sessions, days=28, seed=7)
+        config = services.up(settings.load())
+        try:
+            plain_seconds = timed("plain", config, files, training_seconds)
+            flow_seconds = timed("flows", config, files, training_seconds)
+        finally:
+            services.down(config)
+    share = (flow_seconds - plain_seconds) / plain_seconds
+    figures = {
+        "plain_seconds": round(plain_seconds, 1),
+        "flow_seconds": round(flow_seconds, 1),
+        "overhead_share": round(share, 3),
+    }
+    return conclude("orchestration", figures, at_most("overhead_share", round(share, 3), LIMIT))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sessions", type=int, default=20_000)
+    parser.add_argument("--training-seconds", type=float, default=15)
+    parser.add_argument("--pipeline", choices=sorted(PIPELINES), help=argparse.SUPPRESS)
+    parser.add_argument("--files", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.pipeline is None:
+        return compare(options.sessions, options.training_seconds)
+    PIPELINES[options.pipeline](settings.load(), options.files, options.training_seconds)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+{#- What a build touches. A load is pending until every table after it holds its events (`int_loads_built`). The pending
+    events reopen the sessions they belong to, and those of their client within the session gap; whole sessions are made
+    again, under whatever key they then have, and nothing else is read or written. -#}
+
+{#- A table of an earlier build, by name: a `ref` would close a circle. None where there is none, or all is built anew. -#}
+{% macro of_earlier_builds(schema, name) -%}
+    {% if execute and not flags.FULL_REFRESH %}
+        {% set found = adapter.get_relation(target.database, schema, name) %}
+        {{ return(found if found and found.type == 'table' else none) }}
+    {% endif %}
+    {{ return(none) }}
+{%- endmacro %}
+
+{#- Keys of the sessions that events of pending loads belong to, or come close enough to join. -#}
+{% macro sessions_reopened(events, known) -%}
+    select distinct shop || ':' || session_id as session_key
+    from {{ events }}
+    where session_id is not null
+    union
+    select distinct known.session_key
+    from {{ known }} as known
+    inner join (
+        select
+            shop,
+            client_id,
+            {{ dbt.dateadd('minute', -var('session_gap_minutes'), 'min(event_time)') }} as reaches_from,
+            {{ dbt.dateadd('minute', var('session_gap_minutes'), 'max(event_time)') }} as reaches_to
+        from {{ events }}
+        where session_id is null
+        group by shop, client_id
+    ) as clients
+        on known.shop = clients.shop
+        and known.client_id = clients.client_id
+        and known.event_time between clients.reaches_from and clients.reaches_to
+    where known.session_id is null
+{%- endmacro %}
+
+{#- The pending events and all others of the sessions they reopen, each once. -#}
+{% macro events_reopened(events, known, reopened) -%}
+    select {{ event_columns() }}
+    from {{ events }}
+    union
+    select {{ event_columns() }}
+    from {{ known }}
+    where session_key in (select session_key from {{ reopened }})
+{%- endmacro %}
+
+{#- Where a table takes its rows from: all events when it is built anew, else those of the sessions made again. dbt notes
+    what a model depends on while nothing is executed. -#}
+{% macro session_events(all) -%}
+    {% if not execute or is_incremental() %}
+        {% set reopened = ref('int_sessions_reopened') %}
+        {{ return(ref('int_session_events_changed')) }}
+    {% endif %}
+    {{ return(all) }}
+{%- endmacro %}
+
+{#- The incremental strategy `by_session`: delete and insert, where what is deleted goes by the sessions that changed and
+    not by the new rows: a session can merge into another, or have no row left. -#}
+{% macro get_incremental_by_session_sql(arg_dict) -%}
+    {% set columns = get_quoted_csv(arg_dict['dest_columns'] | map(attribute='name')) %}
+    {% set dml %}
+    delete from {{ arg_dict['target_relation'] }}
+    where session_key in (
+        select session_key from {{ ref('int_sessions_reopened') }}
+        union
+        select session_key from {{ ref('int_session_events_changed') }}
+    );
+    insert into {{ arg_dict['target_relation'] }} ({{ columns }})
+    select {{ columns }} from {{ arg_dict['temp_relation'] }}
+    {% endset %}
+    {{ return(in_one_transaction(dml)) }}
+{%- endmacro %}
+
+{#- Where all is built anew, no load is built. Dropped by dbt and not by a statement: it remembers which tables there are. -#}
+{% macro forget_earlier_builds() -%}
+    {% if execute and flags.FULL_REFRESH %}
+        {% set built = adapter.get_relation(this.database, this.schema, 'int_loads_built') %}
+        {% if built %}{% do adapter.drop_relation(built) %}{% endif %}
+    {% endif %}
+{%- endmacro %}

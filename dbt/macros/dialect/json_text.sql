@@ -1,0 +1,12 @@
+{#- A field of a JSON object that is kept as text, as text; null where there is none. -#}
+{% macro json_text(column, field) -%}
+    {{ return(adapter.dispatch('json_text')(column, field)) }}
+{%- endmacro %}
+
+{% macro default__json_text(column, field) -%}
+    cast(get(try_parse_json({{ column }}), '{{ field }}') as varchar)
+{%- endmacro %}
+
+{% macro duckdb__json_text(column, field) -%}
+    json_extract_string({{ column }}, '$.{{ field }}')
+{%- endmacro %}

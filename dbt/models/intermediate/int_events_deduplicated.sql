@@ -1,0 +1,3 @@
+{{ config(materialized='view') }}
+
+{{ deduplicated(ref('stg_events')) }}

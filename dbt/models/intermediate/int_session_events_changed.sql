@@ -1,0 +1,30 @@
+{{ config(meta={'session_gap_minutes': var('session_gap_minutes')}) }}
+{% set known = of_earlier_builds('marts', 'fct_session_events') %}
+{% set reopened = ref('int_sessions_reopened') %}
+
+with pending as (
+    select * from {{ ref('int_loads_pending') }}
+),
+
+events as (
+    select * from {{ ref('stg_events') }}
+    where load_id in (select load_id from pending)
+),
+
+whole_sessions as (
+    {{ events_reopened('events', known, reopened) if known else 'select * from events where false' }}
+),
+
+deduplicated as (
+    {{ deduplicated('whole_sessions') }}
+),
+
+sessionized as (
+    {{ sessionized('deduplicated') }}
+),
+
+positioned as (
+    {{ positioned('sessionized') }}
+)
+
+select * from positioned

@@ -1,0 +1,9 @@
+{{ config(materialized='incremental', incremental_strategy='by_session') }}
+{% set all = ref('int_events_sessionized') %}
+{% set changed = session_events(none) %}
+
+{% if changed -%}
+select * from {{ changed }}
+{%- else -%}
+{{ positioned(all) }}
+{%- endif %}

@@ -1,0 +1,66 @@
+{#- An order is known by its number; without one, its lines are those of one session and stamp. -#}
+{% set order_key = 'shop, transaction_id, unnumbered_session, unnumbered_time' %}
+
+with events as (
+    select * from {{ ref('fct_session_events') }}
+    where event_type = 'purchase'
+),
+
+purchases as (
+    select * from {{ ref('stg_purchases') }}
+),
+
+lines as (
+    select
+        events.event_id,
+        events.shop,
+        events.session_key,
+        events.client_id,
+        events.event_time,
+        events.product_id,
+        events.price,
+        events.quantity,
+        purchases.transaction_id,
+        purchases.tax,
+        purchases.shipping,
+        case when purchases.transaction_id is null then events.session_key end as unnumbered_session,
+        case when purchases.transaction_id is null then events.event_time end as unnumbered_time
+    from events
+    inner join purchases
+        on events.shop = purchases.shop
+        and events.event_id = purchases.event_id
+),
+
+-- A shopper who opens the confirmation page again sends a numbered order again.
+sent_first as (
+    select * from lines
+    qualify
+        transaction_id is null
+        or row_number() over (
+            partition by shop, transaction_id, product_id, price, quantity order by event_time, event_id
+        ) = 1
+),
+
+numbered as (
+    select
+        *,
+        row_number() over (partition by {{ order_key }} order by event_time, event_id) as line_number
+    from sent_first
+),
+
+transactions as (
+    select
+        shop,
+        transaction_id,
+        min(case when line_number = 1 then session_key end) as session_key,
+        min(case when line_number = 1 then client_id end) as client_id,
+        min(event_time) as purchased_at,
+        count(*) as line_count,
+        cast(coalesce(sum(price * coalesce(quantity, 1)), 0) as double) as revenue,
+        coalesce(max(tax), 0) as tax,
+        coalesce(max(shipping), 0) as shipping
+    from numbered
+    group by {{ order_key }}
+)
+
+select * from transactions

@@ -1,0 +1,14 @@
+with sessions as (
+    select * from {{ ref('int_session_kpis') }}
+),
+
+hours as (
+    select
+        shop,
+        date_trunc('hour', started_at) as hour,
+        {{ kpi_measures() }}
+    from sessions
+    group by shop, date_trunc('hour', started_at)
+)
+
+select * from hours

@@ -1,0 +1,39 @@
+-- What adds up does; a client can be active in many hours of a day, or new in one alone.
+{% set counts = [
+    'sessions', 'new_clients', 'events', 'pageviews', 'details', 'adds', 'removes', 'transactions',
+    'sessions_with_detail', 'sessions_with_add', 'buying_sessions',
+] %}
+{% set amounts = ['revenue', 'tax', 'shipping'] %}
+
+with hours as (
+    select
+        shop,
+        cast(hour as date) as day,
+        max(active_clients) as most_clients,
+        sum(active_clients) as all_clients,
+        {% for column in counts + amounts -%}
+        sum({{ column }}) as {{ column }}{{ ',' if not loop.last }}
+        {% endfor %}
+    from {{ ref('kpi_hourly') }}
+    group by shop, cast(hour as date)
+),
+
+days as (
+    select * from {{ ref('kpi_daily') }}
+)
+
+select coalesce(hours.shop, days.shop) as shop, coalesce(hours.day, days.day) as day
+from hours
+full outer join days
+    on hours.shop = days.shop
+    and hours.day = days.day
+where hours.shop is null
+    or days.shop is null
+    or days.active_clients not between hours.most_clients and hours.all_clients
+    {% for column in counts -%}
+    or hours.{{ column }} != days.{{ column }}
+    {% endfor -%}
+    {% for column in amounts -%}
+    -- sums of doubles depend on their order
+    or abs(hours.{{ column }} - days.{{ column }}) > 0.000001 * greatest(1, abs(days.{{ column }}))
+    {% endfor %}

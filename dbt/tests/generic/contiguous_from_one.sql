@@ -1,0 +1,9 @@
+{#- The column counts 1, 2, 3, … without a hole or a repeat within each group. -#}
+{% test contiguous_from_one(model, column_name, group_by) %}
+select {{ group_by }}
+from {{ model }}
+group by {{ group_by }}
+having min({{ column_name }}) != 1
+    or max({{ column_name }}) != count(*)
+    or count(distinct {{ column_name }}) != count(*)
+{% endtest %}

@@ -1,0 +1,1 @@
+"""Setting an installation up: services, blocks, pools, limits, policies, deployments. Nothing imports this package."""

@@ -1,0 +1,1 @@
+"""Boat on AWS: one CloudFormation template, what it costs, and how it gets there."""

@@ -1,0 +1,21 @@
+# What flow runs, the worker and the model registry run in: docker build -f deployments/aws/images/flows.Dockerfile .
+FROM python:3.11-slim-bookworm
+
+# The lock knows no PostgreSQL driver for MLflow's server: a laptop's registry is a file.
+ARG PSYCOPG=psycopg2-binary==2.9.10
+
+WORKDIR /opt/boat
+COPY requirements.lock ./
+RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements.lock \
+    && pip install --no-cache-dir --no-deps "$PSYCOPG"
+COPY . .
+RUN pip install --no-cache-dir --no-deps --no-build-isolation -e . \
+    && useradd --create-home boat \
+    && mkdir /var/boat \
+    && chown boat /var/boat
+
+USER boat
+ENV BOAT_HOME=/var/boat \
+    DO_NOT_TRACK=1 \
+    PREFECT_HOME=/var/boat/prefect \
+    PYTHONUNBUFFERED=1

@@ -1,0 +1,74 @@
+"""`/collect` behind API Gateway: the local collector's core, with S3 for its disk. `boat.collect` says what it takes.
+
+Each request becomes one landing file, in the bucket before the answer goes out. Rate limits, signatures seen and the
+salt of addresses are those of one running copy of the function: API Gateway's throttling holds for all of them, and the
+loader counts an event that came twice once.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from boat import settings
+from boat.collect import Collector, Outcome, Policy, Refusal, Request
+from boat.collect.journal import EVENTS, LETTERS, file_name, place_of
+
+
+def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
+    """Answer an API Gateway request (payload format 2.0)."""
+    request = _request(event)
+    collector = _collector()
+    outcome = collector.early(request) or collector.take(request)
+    try:
+        _keep(outcome)
+    except _storage_errors() as error:
+        print(json.dumps({"error": str(error)}))  # Lambda keeps what is printed
+        refusal = Refusal(503, "storage_unavailable", "The events could not be kept.", {"retry-after": "5"})
+        outcome = collector.refused(request, refusal)
+    return {
+        "statusCode": outcome.status,
+        "headers": dict(outcome.headers),
+        "body": base64.b64encode(outcome.content).decode(),
+        "isBase64Encoded": True,
+    }
+
+
+@cache
+def _collector() -> Collector:
+    found = settings.load_collector()
+    return Collector(Policy(found.origins, found.secrets))
+
+
+@cache
+def _s3() -> Any:
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client("s3", config=Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 2}))
+
+
+def _storage_errors() -> tuple[type[Exception], ...]:
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return Boto3Error, BotoCoreError, ClientError
+
+
+def _request(event: Mapping[str, Any]) -> Request:
+    http = event["requestContext"]["http"]
+    body = event.get("body") or ""
+    content = base64.b64decode(body) if event.get("isBase64Encoded") else body.encode()
+    headers = {name.lower(): value for name, value in event.get("headers", {}).items()}
+    return Request(http["method"], event.get("rawQueryString", ""), headers, http["sourceIp"], content)
+
+
+def _keep(outcome: Outcome) -> None:
+    place = urlsplit(settings.load_collector().landing)
+    for kind, lines in ((EVENTS, outcome.accepted), (LETTERS, outcome.failed)):
+        if lines:
+            key = "/".join(filter(None, (place.path.strip("/"), "events", place_of(file_name(kind)))))
+            # Should two copies of the function ever take one name, the second fails and its sender comes again.
+            _s3().put_object(Bucket=place.netloc, Key=key, Body=lines, IfNoneMatch="*")

@@ -1,0 +1,261 @@
+"""The whole way once, for the eye: `python -m deployments.demo [--events FILE]`.
+
+Starts the services, brings events (a seeded synthetic shop, or your own), starts `ingestion/hourly` and
+`retrain/nightly` as deployment runs for the worker, waits for the `promote/latest` that the training asks for, and asks
+the endpoints.
+"""
+
+import argparse
+import asyncio
+import logging
+import re
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect import get_client
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas import FlowRun
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.objects import Log
+from prefect.client.schemas.sorting import FlowRunSort, LogSort, TaskRunSort
+from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
+
+from boat import settings, synthetic
+from boat.errors import BoatError, SettingError
+from boat.models.sessions import SessionEvent
+from boat.serving.base import invoke
+from boat.settings import INTENT, RECOMMEND, Settings
+from deployments import services
+from deployments.register import DEFAULT_SHOP
+from tasks.blocks import Platform
+
+SESSIONS, DAYS, SEED = 20_000, 28, 7
+RUN_SECONDS = 1800
+"""A run on demo data that takes longer hangs."""
+TRAINING_MINUTES = 1.5
+_NOISE = re.compile(r"Finished in state|PID \d+ ")
+
+
+def shop_of(events: Path | None) -> str:
+    """Name of the shop that these events belong to: data of different shops is kept apart."""
+    if events is None:
+        return DEFAULT_SHOP
+    return re.sub(r"[^a-z0-9]+", "-", f"{events.absolute().parent.name}-{events.stem}".lower()).strip("-")
+
+
+def bring_events(landing: Path, events: Path | None) -> None:
+    """Put a copy of a user's events, or a synthetic shop, into the landing folder, once."""
+    if events is not None:
+        if not events.exists():
+            raise SettingError(f"There is no {events}.", "EVENTS is a file of events, or a folder of them.")
+        place = landing / events.name
+        if not place.exists():
+            landing.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if events.is_dir() else shutil.copyfile)(events, place)
+        return
+    shop = landing / "shop"
+    if not shop.exists():
+        making = landing.parent / "shop.making"
+        shutil.rmtree(making, ignore_errors=True)
+        synthetic.generate(making, sessions=SESSIONS, days=DAYS, seed=SEED)
+        landing.mkdir(parents=True, exist_ok=True)
+        making.rename(shop)  # all of it or nothing of it
+
+
+async def use_shop(config: Settings, shop: str) -> None:
+    """Point the platform `default` at a shop's folder.
+
+    Raises:
+        SettingError: The block was edited to something that is not a laptop's; it stays as it is.
+    """
+    wanted = Platform.on_laptop(config, shop)
+    current = await Platform.load("default")
+    if str(config.home) not in current.warehouse_url:
+        raise SettingError(
+            f"The platform block 'default' points to {current.warehouse_url}, which is not a demo's.",
+            "Set BOAT_HOME to another folder for the demo.",
+        )
+    if current.dict() != wanted.dict():
+        await wanted.save("default", overwrite=True)
+
+
+async def follow(client: PrefectClient, run: FlowRun, title: str) -> FlowRun:
+    """Print what a run does until it ends.
+
+    Raises:
+        BoatError: It did not end well.
+    """
+    print(f"\n{title}  {services_link(run)}", flush=True)
+    started = time.monotonic()
+    progress = Progress(client, run.id)
+    while True:
+        run = await client.read_flow_run(run.id)
+        for line in await progress.news():
+            print(f"  {time.monotonic() - started:5.0f} s  {line}", flush=True)
+        if run.state and run.state.is_final():
+            break
+        if time.monotonic() - started > RUN_SECONDS:
+            raise BoatError(f"{title} has not ended after {RUN_SECONDS} s.", f"See {services_link(run)}.")
+        await asyncio.sleep(1)
+    if not run.state.is_completed():
+        raise BoatError(f"{title} ended as {run.state.name}: {run.state.message}", f"See {services_link(run)}.")
+    print(f"  {time.monotonic() - started:5.0f} s  {run.state.name}. {run.state.message or ''}", flush=True)
+    return run
+
+
+class Progress:
+    """What is new in a flow run at each look: tasks that ended, and what they say of themselves."""
+
+    def __init__(self, client: PrefectClient, run_id: UUID) -> None:
+        self._client, self._run = client, run_id
+        self._ended: set[UUID] = set()
+        self._logs = 0
+
+    async def news(self) -> list[str]:
+        """Lines since the last look, oldest first."""
+        of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[self._run]))
+        logs = await self._client.read_logs(of_run, sort=LogSort.TIMESTAMP_ASC, offset=self._logs, limit=200)
+        self._logs += len(logs)
+        said = [log.message.splitlines()[0][:120] for log in logs if _is_news(log)]
+        tasks = await self._client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[self._run])), sort=TaskRunSort.END_TIME_DESC
+        )
+        ended = [task for task in tasks if task.id not in self._ended and task.state and task.state.is_final()]
+        self._ended |= {task.id for task in ended}
+        return said + [
+            f"{task.name}: {task.state.name.lower()} after {task.total_run_time.total_seconds():.1f} s"
+            for task in sorted(ended, key=lambda task: task.end_time or task.created)
+        ]
+
+
+def _is_news(log: Log) -> bool:
+    from_task = log.name == "prefect.task_runs" and not _NOISE.match(log.message)
+    return from_task or log.level >= logging.WARNING
+
+
+def services_link(run: FlowRun) -> str:
+    """Address of a run in the Prefect UI."""
+    return f"{PREFECT_UI_URL.value()}/flow-runs/flow-run/{run.id}"
+
+
+async def start(client: PrefectClient, name: str, parameters: Mapping[str, Any]) -> FlowRun:
+    """Start a deployment, as `prefect deployment run` does."""
+    deployment = await client.read_deployment_by_name(name)
+    return await client.create_flow_run_from_deployment(deployment.id, parameters=dict(parameters))
+
+
+async def promotion_after(client: PrefectClient, moment: datetime) -> FlowRun:
+    """The `promote/latest` run that a training started after `moment`."""
+    runs = await client.read_flow_runs(
+        flow_filter=FlowFilter(name=FlowFilterName(any_=["promote"])),
+        deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=["latest"])),
+        flow_run_filter=FlowRunFilter(expected_start_time=FlowRunFilterExpectedStartTime(after_=moment)),
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        limit=1,
+    )
+    if not runs:
+        raise BoatError("The training started no promotion.", "Look at its run in the Prefect UI.")
+    return runs[0]
+
+
+_SESSION = """
+with chosen as (
+    select session_key from marts.fct_sessions where product_count between 4 and 8 and purchase_count = 0
+    order by started_at desc, session_key limit 1
+)
+select events.event_type, events.product_id, events.url, events.event_time, products.product_name
+from marts.fct_session_events as events
+join chosen on events.session_key = chosen.session_key
+left join marts.dim_products as products on events.shop = products.shop and events.product_id = products.product_id
+order by events.position
+"""
+
+
+def ask(place: Platform) -> list[str]:
+    """Lines that show one of the newest sessions, what the shop recommends to it, and whether it will buy."""
+    with place.warehouse.session() as session:
+        rows = session.query(_SESSION).to_pylist()
+        names = session.query("select product_id, product_name from marts.dim_products").to_pylist()
+    name_of = {row["product_id"]: row["product_name"] or f"product {row['product_id']}" for row in names}
+    events: list[SessionEvent] = [
+        {
+            "event_type": row["event_type"],
+            "product_id": row["product_id"] or "",
+            "url": row["url"] or "",
+            "event_time": row["event_time"].replace(tzinfo=UTC).timestamp(),
+        }
+        for row in rows
+    ]
+    runtime = place.serving.runtime()
+    (answer,) = invoke(runtime, RECOMMEND, [events])
+    lines = ["A shopper looked at:"]
+    lines += [
+        f"  {event['event_type']:<9} {name_of[event['product_id']]}"
+        for event in events
+        if event["event_type"] != "pageview" and event["product_id"]
+    ]
+    lines += ["", "Boat recommends:"]
+    lines += [f"  {rank:>2}. {name_of[item]}" for rank, item in enumerate(answer["product_id"][:10], start=1)]
+    if place.serving.describe(INTENT):
+        (purchase,) = invoke(runtime, INTENT, [events])
+        lines += ["", f"Purchase intent: {purchase:.1%}"]
+    else:
+        lines += ["", "Purchase intent: no model, because these events hold no purchase to learn from."]
+    return lines
+
+
+async def run(config: Settings, events: Path | None) -> None:
+    """The runs, one after the other."""
+    shop = shop_of(events)
+    await use_shop(config, shop)
+    place = await Platform.load("default")
+    print(f"events: {events or f'a synthetic shop, {SESSIONS:,} sessions over {DAYS} days'}", flush=True)
+    bring_events(Path(place.landing), events)
+    async with get_client() as client:
+        await follow(client, await start(client, "ingestion/hourly", {}), "ingestion/hourly")
+        before = datetime.now(UTC)
+        parameters = {"max_minutes": TRAINING_MINUTES}
+        await follow(client, await start(client, "retrain/nightly", parameters), "retrain/nightly")
+        await follow(client, await promotion_after(client, before), "promote/latest")
+    print("", *ask(place), "", sep="\n", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m deployments.demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--events", type=Path, help="your own events: a Parquet, CSV or NDJSON file, or a folder")
+    events = parser.parse_args().events
+    started = time.monotonic()
+    try:
+        config = services.up(settings.load(), shop_of(events))
+        with temporary_settings({PREFECT_API_URL: config.prefect_api_url, PREFECT_UI_URL: config.prefect_ui_url}):
+            asyncio.run(run(config, events))
+    except BoatError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    print(*services.addresses(config), sep="\n")
+    print(
+        f"\nDone in {time.monotonic() - started:.0f} s. Everything stays up; try:\n"
+        "  source .venv/bin/activate && prefect deployment run retrain/nightly\n"
+        "  make status | make down"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Make what the flows expect of a Prefect server, where it is not there yet: `python -m deployments.register`.
+
+What exists is left as it is: blocks edited in the UI keep their edits.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from prefect import get_client
+from prefect.blocks.core import Block
+from prefect.blocks.notifications import SlackWebhook
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectNotFound
+
+from boat import settings
+from boat.settings import Settings
+from tasks.alerts import BLOCK as ALERTS
+from tasks.alerts import SERVER_SIDE_STATES
+from tasks.blocks import Platform, RetryPolicy
+
+ROOT = Path(__file__).parent.parent
+PREFECT = Path(sys.executable).with_name("prefect")
+QUIET = "ignore:Mixing V1 models and V2 models"
+"""A warning of prefect-dbt's own block classes at each import; nothing of ours mixes them."""
+WORK_POOL = "boat"
+DEFAULT_SHOP = "demo"
+CONCURRENT_RUNS = 3
+"""A laptop's two cores serve a training, an ingestion and a promotion at once; more would only wait."""
+MESSAGE = """{flow_name} run {flow_run_name} is {flow_run_state_name}: {flow_run_state_message}
+<{flow_run_url}|View in Prefect>"""
+
+
+def alerts_url(config: Settings) -> str:
+    """Where alerts go: Slack if an address is set, else the inbox of the reports server."""
+    return config.slack_webhook_url or f"json://127.0.0.1:{config.reports_port}/alerts"
+
+
+async def ensure_block(name: str, block: Block) -> None:
+    """Save a block unless one of that name is there."""
+    block_type = type(block)
+    await block_type.register_type_and_schema()
+    try:
+        await block_type.load(name)
+    except ValueError:
+        await block.save(name)
+        print(f"block {block_type.get_block_type_slug()}/{name}: made")
+
+
+async def ensure_pool(client: PrefectClient) -> None:
+    """Make the process work pool unless it is there."""
+    try:
+        await client.read_work_pool(WORK_POOL)
+    except ObjectNotFound:
+        pool = WorkPoolCreate(name=WORK_POOL, type="process", concurrency_limit=CONCURRENT_RUNS)
+        await client.create_work_pool(pool)
+        print(f"work pool {WORK_POOL}: made")
+
+
+async def ensure_policy(client: PrefectClient) -> None:
+    """Make the server tell of runs whose own process can no longer do so, unless it does already."""
+    block = await client.read_block_document_by_name(ALERTS, SlackWebhook.get_block_type_slug())
+    for policy in await client.read_flow_run_notification_policies(None):  # None: those switched off too
+        if policy.block_document_id == block.id:
+            return
+    await client.create_flow_run_notification_policy(
+        block_document_id=block.id, state_names=list(SERVER_SIDE_STATES), message_template=MESSAGE
+    )
+    print(f"notification policy for {', '.join(SERVER_SIDE_STATES)}: made")
+
+
+async def register(config: Settings, shop: str = DEFAULT_SHOP) -> None:
+    """Make blocks, work pool and notification policy, each if it is absent; the platform is a laptop's."""
+    # With Prefect 2's default notify type apprise sends nothing and reports success.
+    alerts = SlackWebhook(url=alerts_url(config), notify_type="failure")
+    await ensure_block("default", Platform.on_laptop(config, shop))
+    await ensure_block("default", RetryPolicy())
+    await ensure_block(ALERTS, alerts)
+    async with get_client() as client:
+        await ensure_pool(client)
+        await ensure_policy(client)
+
+
+def deploy(config: Settings) -> None:
+    """Deploy all of `prefect.yaml` to the server of the settings."""
+    environment = {
+        **os.environ,
+        "BOAT_ROOT": str(ROOT),
+        "PREFECT_API_URL": config.prefect_api_url,
+        "PYTHONWARNINGS": QUIET,
+    }
+    command = [str(PREFECT), "--no-prompt", "deploy", "--all"]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+    print("deployments of prefect.yaml: deployed")
+
+
+if __name__ == "__main__":
+    config = settings.load()
+    asyncio.run(register(config))
+    deploy(config)

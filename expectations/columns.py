@@ -1,0 +1,36 @@
+"""Expectations that several tables share."""
+
+from datetime import UTC, datetime, timedelta
+
+from great_expectations import expectations as gxe
+from great_expectations.expectations.expectation import Expectation
+
+
+def text(column: str) -> Expectation:
+    """Text, and nothing that was taken for a number."""
+    # What SQLAlchemy finds in a table of DuckDB, and of Snowflake.
+    return gxe.ExpectColumnValuesToBeInTypeList(
+        column=column, type_list=["String", "VARCHAR(16777216)"], severity="critical"
+    )
+
+
+def key(column: str) -> list[Expectation]:
+    """Text that is always there."""
+    return [gxe.ExpectColumnValuesToNotBeNull(column=column, severity="critical"), text(column)]
+
+
+def not_negative(*columns: str, severity: str = "critical") -> list[Expectation]:
+    """Counts and amounts."""
+    return [gxe.ExpectColumnValuesToBeBetween(column=column, min_value=0, severity=severity) for column in columns]
+
+
+def event_time(column: str = "event_time") -> list[Expectation]:
+    """A time in UTC that can be true."""
+    # A shop's clock or zone may be off; more than a day ahead, or before 2000, the unit was mistaken.
+    latest = datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)
+    return [
+        gxe.ExpectColumnValuesToNotBeNull(column=column, severity="critical"),
+        gxe.ExpectColumnValuesToBeBetween(
+            column=column, min_value=datetime(2000, 1, 1), max_value=latest, severity="critical"
+        ),
+    ]

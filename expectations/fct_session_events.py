@@ -1,0 +1,46 @@
+"""Events in their sessions: order and content."""
+
+from great_expectations import ExpectationSuite
+from great_expectations import expectations as gxe
+from great_expectations.expectations.row_conditions import Column
+
+from boat.events import EVENT_TYPES, PRODUCT_EVENT_TYPES
+from expectations import columns
+
+COLUMNS = (
+    "event_id",
+    "session_key",
+    "shop",
+    "session_id",
+    "client_id",
+    "position",
+    "event_time",
+    "event_type",
+    "product_id",
+    "url",
+    "query",
+    "price",
+    "quantity",
+    "seconds_since_previous",
+)
+
+
+def suite() -> ExpectationSuite:
+    return ExpectationSuite(
+        "marts.fct_session_events",
+        expectations=[
+            gxe.ExpectTableColumnsToMatchSet(column_set=list(COLUMNS), exact_match=True, severity="critical"),
+            gxe.ExpectTableRowCountToBeBetween(min_value=1, severity="critical"),
+            *columns.key("session_key"),
+            gxe.ExpectCompoundColumnsToBeUnique(column_list=["session_key", "position"], severity="critical"),
+            gxe.ExpectColumnValuesToBeBetween(column="position", min_value=1, severity="critical"),
+            *columns.event_time(),
+            gxe.ExpectColumnValuesToBeInSet(column="event_type", value_set=list(EVENT_TYPES), severity="critical"),
+            gxe.ExpectColumnValuesToNotBeNull(
+                column="product_id",
+                row_condition=Column("event_type").is_in(PRODUCT_EVENT_TYPES),
+                severity="critical",
+            ),
+            gxe.ExpectColumnValuesToBeBetween(column="seconds_since_previous", min_value=0, severity="critical"),
+        ],
+    )

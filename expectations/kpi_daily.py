@@ -1,0 +1,37 @@
+"""The daily and hourly figures people look at."""
+
+from great_expectations import ExpectationSuite
+from great_expectations import expectations as gxe
+
+from expectations import columns
+
+COUNTS = (
+    "active_clients",
+    "new_clients",
+    "events",
+    "pageviews",
+    "details",
+    "adds",
+    "removes",
+    "transactions",
+    "sessions_with_detail",
+    "sessions_with_add",
+    "buying_sessions",
+)
+AMOUNTS = ("revenue", "tax", "shipping")
+
+
+def suite(table: str = "marts.kpi_daily", grain: str = "day") -> ExpectationSuite:
+    names = ["shop", grain, "sessions", *COUNTS, *AMOUNTS, "conversion_rate"]
+    return ExpectationSuite(
+        table,
+        expectations=[
+            gxe.ExpectTableColumnsToMatchSet(column_set=names, exact_match=True, severity="critical"),
+            gxe.ExpectColumnValuesToNotBeNull(column="shop", severity="critical"),
+            gxe.ExpectCompoundColumnsToBeUnique(column_list=["shop", grain], severity="critical"),
+            gxe.ExpectColumnValuesToBeBetween(column="sessions", min_value=1, severity="critical"),
+            gxe.ExpectColumnValuesToBeBetween(column="conversion_rate", min_value=0, max_value=1, severity="critical"),
+            *columns.not_negative(*COUNTS),
+            *columns.not_negative(*AMOUNTS, severity="warning"),
+        ],
+    )

@@ -1,0 +1,9 @@
+"""The hourly figures: as the daily ones."""
+
+from great_expectations import ExpectationSuite
+
+from expectations import kpi_daily
+
+
+def suite() -> ExpectationSuite:
+    return kpi_daily.suite("marts.kpi_hourly", "hour")

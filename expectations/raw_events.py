@@ -1,0 +1,73 @@
+"""The raw log: what every later table is built from."""
+
+from datetime import UTC, datetime, timedelta
+
+from great_expectations import ExpectationSuite
+from great_expectations import expectations as gxe
+from great_expectations.expectations.row_conditions import Column
+
+from boat.events import COLUMNS, EVENT_TYPES, PRODUCT_EVENT_TYPES
+from expectations import columns
+
+_LOG_COLUMNS = ("schema_version", "extra", "load_id", "source_file", "source_line")
+
+_SILENCE_OF = 400
+"""Events received in 8 days; a shop with fewer may have a day without."""
+# Clocks of shoppers' devices are off by minutes: an hour is a wrong zone.
+_STAMPED_LATER = """
+select shop, count(*) as events from {batch}
+where received_at is not null
+group by shop
+having count(case when event_time > received_at + interval '1 hour' then 1 end) > 0.01 * count(*)
+"""
+
+
+def suite() -> ExpectationSuite:
+    return ExpectationSuite(
+        "raw.events",
+        expectations=[
+            gxe.ExpectTableColumnsToMatchSet(
+                column_set=[*(column.name for column in COLUMNS), *_LOG_COLUMNS], exact_match=True, severity="critical"
+            ),
+            gxe.ExpectTableRowCountToBeBetween(min_value=1, severity="critical"),
+            *columns.key("event_id"),
+            *(columns.text(name) for name in ("session_id", "client_id", "product_id")),
+            gxe.ExpectCompoundColumnsToBeUnique(column_list=["shop", "event_id"], severity="critical"),
+            gxe.ExpectColumnValuesToNotBeNull(column="shop", severity="critical"),
+            *columns.event_time(),
+            gxe.ExpectColumnValuesToNotBeNull(column="event_type", severity="critical"),
+            gxe.ExpectColumnValuesToBeInSet(column="event_type", value_set=list(EVENT_TYPES), severity="critical"),
+            gxe.ExpectColumnValuesToNotBeNull(
+                column="product_id",
+                row_condition=Column("event_type").is_in(PRODUCT_EVENT_TYPES),
+                severity="critical",
+            ),
+            gxe.ExpectColumnValuesToNotBeNull(
+                column="client_id", row_condition=Column("session_id").is_null(), severity="critical"
+            ),
+            gxe.UnexpectedRowsExpectation(
+                description="Hardly any event is stamped later than it was received: 1 of 100 in each shop at most",
+                unexpected_rows_query=_STAMPED_LATER,
+                severity="warning",
+            ),
+            gxe.UnexpectedRowsExpectation(
+                description="A shop that was collected from in the last week had events yesterday",
+                unexpected_rows_query=_silent_since(datetime.now(UTC)),
+                severity="critical",
+            ),
+            gxe.ExpectColumnValuesToBeBetween(column="price", min_value=0, severity="warning"),
+            gxe.ExpectColumnValuesToBeBetween(column="quantity", min_value=0, severity="warning"),
+        ],
+    )
+
+
+def _silent_since(now: datetime) -> str:
+    """Query for shops that went silent. Files of the past, which nobody received just now, are left alone."""
+    today = datetime(now.year, now.month, now.day)
+    return f"""
+select shop, max(event_time) as newest_event from {{batch}}
+where received_at is not null
+group by shop
+having max(event_time) < timestamp '{today - timedelta(days=1)}'
+    and count(case when received_at >= timestamp '{today - timedelta(days=8)}' then 1 end) >= {_SILENCE_OF}
+"""

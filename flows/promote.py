@@ -1,0 +1,50 @@
+"""A challenger becomes what shoppers see, if it passes its gates; or the previous champion comes back."""
+
+from typing import Literal
+
+from prefect import flow
+from prefect.states import Completed, State
+
+from boat.models.archive import Kind
+from tasks.alerts import alert_failure
+from tasks.blocks import Platform, RetryPolicy
+from tasks.evaluation import evaluate_model, judge
+from tasks.registry import find_version, make_champion
+from tasks.serving import smoke_test, update_endpoint
+
+
+@flow(name="promote", flow_run_name="promote-{alias}", on_failure=[alert_failure], timeout_seconds=3600)
+def promote(
+    alias: Literal["challenger", "previous"] = "challenger",
+    models: tuple[Kind, ...] = ("recommend", "intent"),
+    platform: str = "default",
+) -> State:
+    """Put model versions behind their endpoints.
+
+    Args:
+        alias: `challenger` has to pass the gates first; `previous` rolls back, at once.
+        models: Which endpoints.
+        platform: Name of the block that says where registry and endpoints are.
+    """
+    place = Platform.load(platform)
+    retried = RetryPolicy.load("default").apply
+
+    released, stayed = [], []
+    for kind in models:
+        version = retried(find_version)(place, kind, alias)
+        if version is None:
+            stayed.append(f"{kind}: there is no {alias}.")
+            continue
+        if alias == "challenger":
+            evaluation = retried(evaluate_model)(place, kind, version.uri, version.lineage["snapshot_uri"])
+            decision = judge(kind, evaluation)
+            if not decision.accepted:
+                stayed.append(f"{kind} version {version.version}: {decision.text}")
+                continue
+        before = retried(update_endpoint)(place, version)
+        smoke_test(place, version, before)
+        retried(make_champion)(place, version)
+        released.append(f"{kind} version {version.version} answers.")
+
+    # A refusal is the gate at work, not a failure: no alert.
+    return Completed(name=None if released or not stayed else "Refused", message=" ".join(released + stayed))

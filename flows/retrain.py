@@ -1,0 +1,54 @@
+"""Models for tomorrow from the sessions up to today, every night."""
+
+from datetime import datetime
+from typing import Annotated
+
+from prefect import flow
+from prefect.deployments import run_deployment
+from prefect.states import Completed, State
+from pydantic import Field
+
+from tasks.alerts import alert_failure
+from tasks.blocks import Platform, RetryPolicy
+from tasks.evaluation import evaluate_model
+from tasks.naming import dated
+from tasks.quality import check_quality
+from tasks.registry import publish_card, register_model
+from tasks.training import kinds_in, take_snapshot, train_model
+
+
+@flow(name="retrain", flow_run_name=dated("retrain"), on_failure=[alert_failure], timeout_seconds=6 * 3600)
+def retrain(
+    days: Annotated[int, Field(ge=2, le=730)] = 90,
+    as_of: datetime | None = None,
+    seed: int = 0,
+    max_minutes: Annotated[float, Field(gt=0, le=240)] = 10,
+    promote: bool = True,
+    platform: str = "default",
+) -> State:
+    """Train, evaluate and register both models on the newest sessions, then ask for their promotion.
+
+    Args:
+        days: How many days of sessions to learn from; the last ones are kept for validation and test.
+        as_of: Look at the data as it was then (UTC). Empty: up to the newest event.
+        seed: The same seed on the same data gives the same model, up to rounding.
+        max_minutes: Training time of each model at most.
+        promote: Start `promote/latest` at the end.
+        platform: Name of the block that says where warehouse, jobs and registry are.
+    """
+    place = Platform.load(platform)
+    retried = RetryPolicy.load("default").apply
+
+    retried(check_quality)(place)
+    taken = retried(take_snapshot)(place, days, as_of)
+    challengers = []
+    for kind in kinds_in(taken):
+        trained = retried(train_model)(place, taken, kind, {"seed": seed, "max_seconds": 60 * max_minutes})
+        evaluation = retried(evaluate_model)(place, kind, trained.uri, taken.uri)
+        version = retried(register_model)(place, taken, trained, evaluation)
+        retried(publish_card)(place, version, trained, evaluation)
+        challengers.append(version)
+
+    if promote:
+        run_deployment("promote/latest", parameters={"platform": platform}, timeout=0)
+    return Completed(message=" ".join(f"{version.name} version {version.version}." for version in challengers))

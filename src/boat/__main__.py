@@ -1,0 +1,146 @@
+"""The `boat` command: one subcommand a capability, each with its own `_…_command` that adds it to the parser."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from boat.errors import BoatError
+
+if TYPE_CHECKING:
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand; returns the exit status: 0, or 1 with the error on stderr."""
+    parser = argparse.ArgumentParser(prog="boat", description="From shopper events to live recommendations.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in _COMMANDS:
+        add(commands)
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except BoatError as error:
+        print(f"boat: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _synth_command(commands: "_Commands") -> None:
+    parser = commands.add_parser("synth", help="write a synthetic shop's files", description="Write a synthetic shop.")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
+    parser.add_argument("--sessions", type=int, default=20_000, metavar="N", help="shopper sessions (%(default)s)")
+    parser.add_argument("--days", type=int, default=28, metavar="D", help="days they spread over (%(default)s)")
+    parser.add_argument("--products", type=int, default=2_000, metavar="N", help="size of the catalogue (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="same seed, same bytes (%(default)s)")
+    parser.add_argument("--end", type=date.fromisoformat, metavar="DATE", help="last day (yesterday)")
+
+    def run(options: argparse.Namespace) -> None:
+        from boat import synthetic
+
+        shop = synthetic.generate(
+            options.out, options.sessions, options.days, options.seed, options.products, options.end
+        )
+        print(f"{shop.events} events in {shop.sessions} sessions, {shop.products} products: {options.out}")
+
+    parser.set_defaults(run=run)
+
+
+def _load_command(commands: "_Commands") -> None:
+    parser = commands.add_parser("load", help="load landing files", description="Load files into the raw log.")
+    parser.add_argument("source", help="a file, a folder, or s3://BUCKET/PREFIX")
+    parser.add_argument("--warehouse", required=True, metavar="URL", help="such as duckdb:///relative/path.duckdb")
+    parser.add_argument("--on-bad-rows", choices=("stop", "keep_apart"), default="stop", help="(%(default)s)")
+
+    def run(options: argparse.Namespace) -> None:
+        from boat import landing
+        from boat.warehouse import connect
+
+        report = landing.load(connect(options.warehouse), options.source, landing.BadRows(options.on_bad_rows))
+        for file in report.files:
+            done = "loaded before" if file.already_loaded else f"{file.accepted} new of {file.received}"
+            print(f"{file.source_file} ({file.kind}): {done}")
+        for name in report.ignored:
+            print(f"{name}: ignored")
+        counts = f"accepted {report.accepted}, duplicate {report.duplicate}, failed {report.failed}"
+        print(f"received {report.received}, {counts}")
+
+    parser.set_defaults(run=run)
+
+
+def _collect_command(commands: "_Commands") -> None:
+    parser = commands.add_parser("collect", help="take events over HTTP", description="Take events over HTTP.")
+    parser.add_argument("--landing", type=Path, metavar="DIR", help="landing folder (of the shop `demo`)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, help="(BOAT_COLLECT_PORT, else 8070)")
+    parser.add_argument(
+        "--origin", action="append", default=[], metavar="URL", help="origin of pages that may send; may be repeated"
+    )
+    parser.add_argument("--signed-only", action="store_true", help="refuse what no key of BOAT_COLLECT_KEYS signed")
+    parser.add_argument("--events-per-second", type=float, default=200, metavar="N", help="of a sender (%(default)s)")
+    parser.add_argument("--burst", type=int, default=2000, metavar="N", help="of a sender at once (%(default)s)")
+    parser.add_argument(
+        "--proxy", default="", metavar="IP,IP", help="proxies in front, whose X-Forwarded-For is believed"
+    )
+    parser.add_argument("--rotate-seconds", type=float, default=60, metavar="S", help="age of a file (%(default)s)")
+
+    def run(options: argparse.Namespace) -> None:
+        from boat import settings
+        from boat.collect import Policy, server
+
+        found = settings.load_collector()
+        place = server.Place(
+            options.landing or Path(found.landing or settings.load().shop("demo") / "landing"),
+            options.host,
+            options.port or found.port,
+            options.proxy,
+            options.rotate_seconds,
+        )
+        origins = found.origins | set(options.origin) | place.own_origins
+        server.run(place, Policy(origins, found.secrets, options.signed_only, options.events_per_second, options.burst))
+
+    parser.set_defaults(run=run)
+
+
+def _erase_command(commands: "_Commands") -> None:
+    text = "Erase a client from landing files, raw log, dead letters, tables and snapshots. Prints a proof as JSON."
+    parser = commands.add_parser("erase", help="erase one client everywhere", description=text)
+    parser.add_argument("--client", required=True, metavar="ID", help="the client's id; - reads it from stdin")
+    parser.add_argument("--shop", default="shop", metavar="NAME", help="the shop that knows this id (%(default)s)")
+    parser.add_argument("--warehouse", required=True, metavar="URL", help="such as duckdb:///relative/path.duckdb")
+    parser.add_argument("--landing", type=Path, required=True, metavar="DIR", help="landing folder")
+    parser.add_argument("--snapshots", type=Path, required=True, metavar="DIR", help="folder of the snapshots")
+    parser.add_argument("--delete-snapshots", action="store_true", help="delete snapshots with the client in them")
+    parser.add_argument("--yes", action="store_true", help="really do it; else only count")
+
+    def run(options: argparse.Namespace) -> None:
+        from boat.erase import erase
+        from boat.warehouse import connect
+
+        proof = erase(
+            connect(options.warehouse),
+            options.landing,
+            options.snapshots,
+            options.shop,
+            sys.stdin.readline().strip() if options.client == "-" else options.client,
+            delete_snapshots=options.delete_snapshots,
+            dry_run=not options.yes,
+        )
+        print(proof.to_json(), end="")
+        if options.yes and not proof.is_complete:
+            raise BoatError("Something of the client is left: see `after` and `growing`.", "Erase again.")
+
+    parser.set_defaults(run=run)
+
+
+_COMMANDS: tuple[Callable[["_Commands"], None], ...] = (
+    _synth_command,
+    _load_command,
+    _erase_command,
+    _collect_command,
+)
+
+if __name__ == "__main__":
+    sys.exit(main())

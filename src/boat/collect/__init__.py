@@ -1,0 +1,19 @@
+"""The collector: takes what shoppers do over HTTP and keeps it as landing files that `boat.landing` loads.
+
+`POST /collect` takes JSON, gzipped or not: one event, a list of events, or `{"events": [...]}`, with the columns of
+`boat.events.COLUMNS`; any other field goes to `extra`. `event_time` may be left out: it is now. `GET /collect?...`
+takes one hit in the parameters of Google Analytics and answers with a 1x1 GIF; see `boat.collect.pixel`.
+
+The answer, `{"received", "accepted", "failed", "errors": [{"index", "reason", "field", "message"}]}`, is sent once
+every accepted event and every failed one is on the disk. A failed event fails alone: the others of its batch are taken,
+and it is kept as a dead letter. The status is 200 where at least one event was accepted, else 400. A request refused as
+a whole (too large, too fast, unsigned …) has status 4xx or 503, counts nothing and may be sent again.
+
+An answer that never came says nothing: send the events again with the same `event_id`, the loader counts them once.
+"""
+
+from boat.collect.core import Collector, Outcome, Policy, Refusal, Request
+from boat.collect.journal import Journal
+from boat.collect.judge import Reason
+
+__all__ = ["Collector", "Journal", "Outcome", "Policy", "Reason", "Refusal", "Request"]

@@ -1,0 +1,224 @@
+"""What becomes of a request, whoever brought it: the local server and the Lambda function share it.
+
+Pure but for what it remembers in memory (rate limits, signatures seen, today's salt): the host keeps the lines that it
+is given, and sends the response only then.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from boat.collect import body, judge, pixel, privacy
+from boat.collect.access import RateLimit, Signatures
+from boat.collect.body import MAX_BODY_BYTES, MAX_EVENT_BYTES, Given, RefusedBody
+from boat.collect.judge import BadEvent
+
+_JSON_TYPES = {"", "application/json", "text/plain"}  # a page's beacon is text/plain: it needs no preflight
+_GIF_HEADERS = {"content-type": "image/gif", "cache-control": "no-store, private"}
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_HEADERS = "content-type, content-encoding, x-boat-key, x-boat-signature"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Who may send, and how much.
+
+    Attributes:
+        origins: Web origins, such as `https://shop.example`, whose pages may send. Senders that are no pages have none.
+        secrets: Of each signing key.
+        signed_only: Whether a request without a signature is refused.
+        events_per_second: In the long run, for each signing key, else for each address.
+        burst: Events at once for each of them.
+    """
+
+    origins: frozenset[str] = frozenset()
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    signed_only: bool = False
+    events_per_second: float = 200
+    burst: int = 2000
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as hosts know it.
+
+    Attributes:
+        method: In capitals.
+        query: What follows the `?`.
+        headers: By names in lower case.
+        address: The client's.
+        body: As it was sent.
+    """
+
+    method: str
+    query: str
+    headers: Mapping[str, str]
+    address: str
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What to keep, and what to answer once it is kept.
+
+    Attributes:
+        status: HTTP status.
+        headers: HTTP headers, by names in lower case.
+        content: The answer's body.
+        accepted: Lines of NDJSON for the landing file, one an event.
+        failed: Lines of NDJSON for the dead letters.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes = b""
+    accepted: bytes = b""
+    failed: bytes = b""
+
+
+class Refusal(Exception):
+    """A request that is refused as a whole: nothing of it is counted or kept."""
+
+    def __init__(self, status: int, reason: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.reason, self.message, self.headers = status, reason, message, headers or {}
+
+
+class Collector:
+    """Takes requests.
+
+    Args:
+        policy: Who may send.
+        clock: Seconds since 1970.
+    """
+
+    def __init__(self, policy: Policy, clock: Callable[[], float] = time.time) -> None:
+        self._policy, self._clock = policy, clock
+        self._rates = RateLimit(policy.events_per_second, policy.burst)
+        self._signatures = Signatures(policy.secrets)
+        self._addresses = privacy.Addresses()
+
+    def early(self, request: Request) -> Outcome | None:
+        """The answer that needs no body: to a preflight, and to what is refused for its head alone."""
+        try:
+            return self._judge_head(request)
+        except Refusal as refusal:
+            return self.refused(request, refusal)
+
+    def take(self, request: Request) -> Outcome:
+        """What becomes of a whole request that `early` gave no answer to."""
+        try:
+            return self._take(request)
+        except Refusal as refusal:
+            return self.refused(request, refusal)
+
+    def refused(self, request: Request, refusal: Refusal) -> Outcome:
+        """The answer to a request that is refused as a whole."""
+        content = json.dumps({"error": refusal.reason, "message": refusal.message}).encode()
+        headers = {"content-type": "application/json", **refusal.headers, **self._cors(request)}
+        return Outcome(refusal.status, headers, content)
+
+    def _judge_head(self, request: Request) -> Outcome | None:
+        headers = request.headers
+        origin = headers.get("origin")
+        if origin is not None and origin not in self._policy.origins:
+            raise Refusal(403, "origin_not_allowed", "Pages of this origin may not send events here.")
+        if request.method == "OPTIONS":
+            allowed = {"access-control-allow-methods": "GET, POST", "access-control-allow-headers": _HEADERS}
+            return Outcome(204, {**self._cors(request), **allowed, "access-control-max-age": "86400"})
+        if request.method not in {"GET", "POST"}:
+            raise Refusal(405, "method_not_allowed", "Send events by POST or GET.", {"allow": "GET, POST, OPTIONS"})
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length[:12]) > MAX_BODY_BYTES:
+            raise Refusal(413, "too_large", f"The body has more than {MAX_BODY_BYTES} bytes.")
+        if headers.get("content-type", "").split(";")[0].strip().lower() not in _JSON_TYPES:
+            raise Refusal(415, "unsupported_media_type", "Content-Type is application/json or text/plain.")
+        if self._policy.signed_only and "x-boat-signature" not in headers:
+            raise Refusal(401, "signature_missing", "This collector takes signed requests alone.")
+        return None
+
+    def _take(self, request: Request) -> Outcome:
+        now = self._clock()
+        sender = self._authenticated(request, now)
+        received_at = datetime.fromtimestamp(now, UTC)
+        given = self._given(request, received_at)
+        if wait := self._rates.take(sender, len(given), now):
+            headers = {"retry-after": str(int(wait) + 1)}
+            raise Refusal(429, "rate_limited", "Too many events. Come again later.", headers)
+        return self._kept(request, given, received_at)
+
+    def _authenticated(self, request: Request, now: float) -> str:
+        """Whose rate counts: a signing key that proved itself, else the address."""
+        given = request.headers.get("x-boat-signature")
+        if given is None:
+            return f"address {request.address}"
+        key = request.headers.get("x-boat-key", "")
+        signed = request.body if request.method == "POST" else request.query.encode()
+        if flaw := self._signatures.flaw(key, given, signed, now):
+            raise Refusal(401, flaw, "The signature does not count. Sign each try anew.")
+        return f"key {key}"
+
+    def _given(self, request: Request, received_at: datetime) -> list[Given]:
+        try:
+            if request.method == "POST":
+                encoding = request.headers.get("content-encoding", "").strip().lower()
+                return body.events(body.unpacked(request.body, encoding))
+            if len(request.query) > MAX_EVENT_BYTES:
+                raise Refusal(413, "too_large", f"The query has more than {MAX_EVENT_BYTES} bytes.")
+            return [Given(event) for event in pixel.events(request.query, received_at)]
+        except RefusedBody as refused:
+            raise Refusal(refused.status, refused.reason, refused.message) from refused
+        except BadEvent as flaw:
+            return [Given(request.query, flaw)]
+        except ValueError as error:
+            raise Refusal(413, "too_large", "The query has too many parameters.") from error
+
+    def _kept(self, request: Request, given: Sequence[Given], received_at: datetime) -> Outcome:
+        sender = self._sender(request, received_at)
+        accepted: list[bytes] = []
+        letters: list[bytes] = []
+        errors: list[dict[str, Any]] = []
+        for index, one in enumerate(given):
+            try:
+                if one.flaw:
+                    raise one.flaw
+                accepted.append(_line(judge.row(one.event, received_at, sender)))
+            except BadEvent as flaw:
+                error = {"reason": flaw.reason, "field": flaw.field, "message": flaw.message}
+                errors.append({"index": index, **error})
+                letters.append(_line({"received_at": received_at.isoformat(), **error, **_payload(one.event)}))
+        status = 200 if accepted else 400
+        counts = {"received": len(given), "accepted": len(accepted), "failed": len(errors), "errors": errors}
+        headers, content = {"content-type": "application/json"}, json.dumps(counts).encode()
+        if request.method == "GET":
+            headers, content = _GIF_HEADERS, pixel.GIF
+        return Outcome(status, {**headers, **self._cors(request)}, content, b"".join(accepted), b"".join(letters))
+
+    def _sender(self, request: Request, received_at: datetime) -> dict[str, str]:
+        user_agent = request.headers.get("user-agent")
+        known = privacy.reduced(user_agent) if user_agent else {}
+        hashed = self._addresses.hashed(request.address, received_at.date())
+        return {**known, "ip_hash": hashed} if hashed else known
+
+    def _cors(self, request: Request) -> dict[str, str]:
+        origin = request.headers.get("origin")
+        if origin is None or origin not in self._policy.origins:
+            return {"vary": "origin"}
+        return {"access-control-allow-origin": origin, "vary": "origin"}
+
+
+def _line(fields: Mapping[str, Any]) -> bytes:
+    return _encode(fields).encode() + b"\n"
+
+
+def _payload(event: Any) -> dict[str, Any]:
+    """A dead letter's event as masked text, cut where it is longer than an event may be, and how long it was."""
+    try:
+        text = event if isinstance(event, str) else json.dumps(event, separators=(",", ":"))
+    except RecursionError:  # its reader had some levels more to go than its writer has
+        text = ""
+    text = text.encode("utf-8", "replace").decode()
+    return {"payload": privacy.masked(text[:MAX_EVENT_BYTES]), "payload_characters": len(text)}

@@ -1,0 +1,186 @@
+"""Landing files as they grow: lines are appended and on the disk when `append` returns.
+
+Below `root`, which is `events/` in a landing folder:
+
+    .open/NAME.ndjson                the file that grows; hidden from the loader, locked by its writer
+    YYYY-MM-DD/NAME.ndjson           complete files, by the UTC day they were opened
+    .dead-letter/YYYY-MM-DD/NAME.ndjson   the same for failed events
+
+A process that was killed leaves its files in `.open/`; the next one that starts completes them.
+"""
+
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+EVENTS, LETTERS = "", "-failed"
+"""What ends the name of a file of events, and of dead letters."""
+MAX_BYTES = 64 * 1024**2
+MAX_SECONDS = 60.0
+
+_OPEN, _DEAD_LETTER = ".open", ".dead-letter"
+_TAIL = 1 << 16
+
+
+def file_name(kind: str) -> str:
+    """A name for a file that is opened now. The loader knows the collector's files by this form."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}{kind}.ndjson"
+
+
+def place_of(name: str) -> str:
+    """Where a complete file of this name lies below the root."""
+    day = f"{name[:4]}-{name[4:6]}-{name[6:8]}/{name}"
+    return f"{_DEAD_LETTER}/{day}" if name.endswith(f"{LETTERS}.ndjson") else day
+
+
+@dataclass
+class _Growing:
+    """A file that its writer holds locked. `size` is what is on the disk for sure."""
+
+    path: Path
+    descriptor: int
+    since: float
+    size: int = 0
+
+
+class Journal:
+    """The landing files of one process. One thread at a time may call it.
+
+    Args:
+        root: Folder for the files; made if absent. Several processes may share it.
+        max_bytes: A file this large is completed.
+        max_seconds: A file this old is completed.
+
+    Raises:
+        OSError: The folder cannot be used.
+    """
+
+    def __init__(self, root: Path, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_SECONDS) -> None:
+        self._root, self._max_bytes, self._max_seconds = root, max_bytes, max_seconds
+        self._growing: dict[str, _Growing] = {}
+        (root / _OPEN).mkdir(parents=True, exist_ok=True)
+        self.recovered = tuple(self._recover())
+
+    def append(self, accepted: bytes, failed: bytes) -> None:
+        """Write whole lines; they are durable on return.
+
+        Raises:
+            OSError: They are not. Some may be in the file all the same: sent again, they are duplicates.
+        """
+        for kind, lines in ((EVENTS, accepted), (LETTERS, failed)):
+            if lines:
+                self._append(kind, lines)
+        self.rotate()
+
+    def rotate(self) -> None:
+        """Complete the files that are large or old enough."""
+        oldest = time.monotonic() - self._max_seconds
+        for kind, file in list(self._growing.items()):
+            if file.size >= self._max_bytes or file.since <= oldest:
+                self._complete(kind)
+
+    def close(self) -> None:
+        """Complete all files."""
+        for kind in list(self._growing):
+            self._complete(kind)
+
+    def _append(self, kind: str, lines: bytes) -> None:
+        file = self._growing.get(kind) or self._opened(kind)
+        try:
+            rest = memoryview(lines)
+            while rest:
+                rest = rest[os.write(file.descriptor, rest) :]
+            os.fdatasync(file.descriptor)
+        except OSError:
+            # After a failed sync nobody knows what later ones would vouch for: the file ends with what is certain.
+            self._complete(kind, cut_at=file.size)
+            raise
+        file.size += len(lines)
+
+    def _opened(self, kind: str) -> _Growing:
+        while True:
+            path = self._root / _OPEN / file_name(kind)
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o640)
+            if _lock(descriptor):
+                break
+            os.close(descriptor)  # a process that starts just now took it for a dead one's
+        _sync_folder(path.parent)
+        self._growing[kind] = file = _Growing(path, descriptor, time.monotonic())
+        return file
+
+    def _complete(self, kind: str, cut_at: int | None = None) -> None:
+        file = self._growing.pop(kind)
+        try:
+            if cut_at is not None:
+                os.ftruncate(file.descriptor, cut_at)
+            self._publish(file.path)
+        finally:
+            os.close(file.descriptor)  # which unlocks it
+
+    def _publish(self, path: Path) -> Path:
+        """Move a complete file to where the loader finds it; one without lines goes away."""
+        if path.stat().st_size == 0:
+            path.unlink()
+            return path
+        target = self._root / place_of(path.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+        for changed in (target.parent, target.parent.parent, self._root, path.parent):
+            _sync_folder(changed)
+        return target
+
+    def _recover(self) -> Iterator[Path]:
+        """Complete what dead processes left. A last line without an end was never acknowledged: it is cut off."""
+        for path in sorted((self._root / _OPEN).glob("*.ndjson")):
+            try:
+                descriptor = os.open(path, os.O_RDWR)
+            except FileNotFoundError:
+                continue
+            try:
+                if _lock(descriptor) and _is_at(descriptor, path):
+                    os.ftruncate(descriptor, _whole_lines(descriptor))
+                    os.fsync(descriptor)
+                    yield self._publish(path)
+            finally:
+                os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the file is still there: its writer may have completed it before it let go of the lock."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _whole_lines(descriptor: int) -> int:
+    """Bytes up to the end of the last whole line."""
+    end = os.fstat(descriptor).st_size
+    while end > 0:
+        start = max(0, end - _TAIL)
+        at = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if at >= 0:
+            return start + at + 1
+        end = start
+    return 0
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

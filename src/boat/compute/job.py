@@ -1,0 +1,61 @@
+"""What goes on in a job's container: inputs from the store, the job itself, outputs to the store."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from boat.compute.base import JobSpec
+from boat.compute.staging import fetch_inputs, kept_checkpoint, publish_outputs
+from boat.errors import BoatError
+
+END = "boat-job ended"
+"""Its last line, which is not the job's: whoever reads the log knows that nothing more comes."""
+
+_GRACE_SECONDS = 60
+"""Whoever started the job ends it in time; if that one is gone, the job ends itself."""
+
+
+def main(fields: Mapping[str, Any], folder: str) -> int:
+    """Run a job; its exit code.
+
+    Args:
+        fields: Of its `JobSpec`.
+        folder: Where it may write.
+    """
+    signal.signal(signal.SIGTERM, _stop)  # sent before a host is taken away, and to end a job
+    spec = JobSpec(**fields)
+    try:
+        local = fetch_inputs(spec, Path(folder) / "work")
+        with kept_checkpoint(spec.checkpoint, Path(local.checkpoint)):
+            code = _run(local)
+        if code == 0:
+            publish_outputs(spec, local)
+    except BoatError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        code = 1
+    sys.stderr.flush()
+    print(END, flush=True)
+    return code
+
+
+def _run(spec: JobSpec) -> int:
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUTF8": "1", **os.environ}
+    process = subprocess.Popen([sys.executable, "-u", *spec.command()], stdin=subprocess.DEVNULL, env=environment)
+    try:
+        code = process.wait(spec.timeout_seconds + _GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        print(f"The job was ended after {spec.timeout_seconds + _GRACE_SECONDS} s.", file=sys.stderr)
+        code = 124
+    finally:
+        process.kill()
+        process.wait()
+    return code if code >= 0 else 128 - code
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

@@ -1,0 +1,115 @@
+"""Jobs as subprocesses of this machine."""
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from boat.compute.base import LAST_LINES, JobResult, JobSpec
+from boat.compute.staging import fetch_inputs, publish_outputs
+
+_GUARD = Path(__file__).with_name("guard.py")
+_INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
+_POLL_SECONDS = 0.5  # an interruption reaches a thread only between two waits
+
+
+class LocalCompute:
+    """Runs a job with this interpreter, in a process group of its own and a clean environment.
+
+    Args:
+        url: `local:`
+    """
+
+    def __init__(self, url: str = "local:") -> None:
+        self.url = url
+
+    def run(self, spec: JobSpec, on_line: Callable[[str], None]) -> JobResult:
+        """Run a job to its end; see `boat.compute.base.Compute.run`.
+
+        What lies on S3 is fetched for it and what it writes is put there: the job itself needs no rights.
+        """
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="boat-job-") as folder:
+            local = fetch_inputs(spec, Path(folder))
+            _run(local, on_line)
+            publish_outputs(spec, local)
+        return JobResult(spec.name, round(time.monotonic() - began, 2))
+
+
+def _run(spec: JobSpec, on_line: Callable[[str], None]) -> None:
+    last: deque[str] = deque(maxlen=LAST_LINES)
+    deadline = time.monotonic() + spec.timeout_seconds
+    with _start(spec) as process:
+        try:
+            finished = _follow(process, deadline, on_line, last)
+        finally:
+            _end_group(process)
+    if not finished:
+        raise spec.failure(f"ran longer than {spec.timeout_seconds} s and was ended", last)
+    if process.returncode:
+        raise spec.failure(f"ended with exit code {process.returncode}", last)
+
+
+def _start(spec: JobSpec) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", str(_GUARD), sys.executable, "-u", *spec.command()],
+        stdin=subprocess.PIPE,  # never written: the guard ends the job when it closes
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=_environment(spec.environment),
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    )
+
+
+def _environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """What any program needs; none of the caller's settings and secrets."""
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    return {**inherited, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUTF8": "1", **extra}
+
+
+def _follow(
+    process: "subprocess.Popen[str]", deadline: float, on_line: Callable[[str], None], last: deque[str]
+) -> bool:
+    """Hand on the job's lines until it ends; whether it did so before the deadline."""
+    assert process.stdout is not None
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
+    while time.monotonic() < deadline:
+        try:
+            line = lines.get(timeout=min(_POLL_SECONDS, max(deadline - time.monotonic(), 0.01)))
+        except queue.Empty:
+            if process.poll() is not None:
+                _end_group(process)  # a process that the job left behind holds the output open
+            continue
+        if line is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(deadline - time.monotonic(), 0))
+                return True
+            return False
+        last.append(line)
+        on_line(line)
+    return False
+
+
+def _read(stream: Iterable[str], lines: "queue.SimpleQueue[str | None]") -> None:
+    try:
+        for line in stream:
+            lines.put(line.rstrip("\n"))
+    finally:
+        lines.put(None)
+
+
+def _end_group(process: "subprocess.Popen[str]") -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS answers the second for a group of zombies
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,155 @@
+"""The gate before promotion: a challenger may answer shoppers if it is not worse than who answers them now."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from boat.models.archive import Kind
+
+Metrics = Mapping[str, Any]
+"""What the evaluation writes: figures by model, `challenger`, `champion` (None before the first), and the baselines."""
+
+
+@dataclass(frozen=True)
+class GatePolicy:
+    """How good is good enough.
+
+    Attributes:
+        tolerance: Share by which the challenger may stay below the champion: two trainings on the same data differ.
+        recommend_metric: Figure that decides for next items. MRR rewards the place in the list, which HR does not.
+        intent_metric: Figure that decides for purchase intent.
+        minimum_targets: Fewer items or sessions to predict on the test days say nothing.
+        maximum_ece: Largest expected calibration error of a purchase intent.
+    """
+
+    tolerance: float = 0.02
+    recommend_metric: str = "mrr_at_20"
+    intent_metric: str = "pr_auc"
+    minimum_targets: int = 100
+    maximum_ece: float = 0.1
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One condition.
+
+    Attributes:
+        name: What it asks, such as `champion`.
+        challenger: The challenger's figure.
+        reference: Who it is held against; None where there is nobody.
+        limit: What the challenger's figure must reach, or for `calibration` stay within.
+        passed: Whether it does.
+        text: The same as a sentence, with by how much.
+    """
+
+    name: str
+    challenger: float
+    reference: float | None
+    limit: float
+    passed: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The gates of one challenger."""
+
+    gates: tuple[Gate, ...]
+
+    @property
+    def accepted(self) -> bool:
+        """All gates passed."""
+        return all(gate.passed for gate in self.gates)
+
+    @property
+    def text(self) -> str:
+        """One line: that it is accepted, or each gate that refuses and by how much."""
+        refusals = [f"{gate.name}: {gate.text}" for gate in self.gates if not gate.passed]
+        return "Refused. " + " ".join(refusals) if refusals else f"Accepted: all {len(self.gates)} gates passed."
+
+
+def decide(kind: Kind, metrics: Metrics, policy: GatePolicy | None = None) -> Decision:
+    """Hold a challenger against champion and baselines, all measured on the same test days.
+
+    A figure that is missing or not a finite number never passes.
+
+    Args:
+        kind: `recommend` or `intent`.
+        metrics: What `boat.evaluation.evaluate` wrote.
+        policy: How good is good enough; the default policy if None.
+    """
+    policy = policy or GatePolicy()
+    return Decision(_recommend(metrics, policy) if kind == "recommend" else _intent(metrics, policy))
+
+
+def _recommend(metrics: Metrics, policy: GatePolicy) -> tuple[Gate, ...]:
+    name = policy.recommend_metric
+    figure = _figure(metrics, "challenger", name)
+    return (
+        _enough(metrics, policy),
+        _champion(metrics, name, policy),
+        _above("popular", name, figure, _figure(metrics, "popular", name)),
+        _above("co_occurrence", name, figure, _figure(metrics, "co_occurrence", name)),
+    )
+
+
+def _intent(metrics: Metrics, policy: GatePolicy) -> tuple[Gate, ...]:
+    name = policy.intent_metric
+    return (
+        _enough(metrics, policy),
+        _champion(metrics, name, policy),
+        _above("base_rate", name, _figure(metrics, "challenger", name), _figure(metrics, "base_rate", name)),
+        _calibrated(metrics, policy),
+    )
+
+
+def _figure(metrics: Metrics, model: str, name: str) -> float:
+    """NaN, which passes no gate, where the figure is missing."""
+    value = (metrics.get(model) or {}).get(name)
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _enough(metrics: Metrics, policy: GatePolicy) -> Gate:
+    targets, limit = _figure(metrics, "challenger", "targets"), float(policy.minimum_targets)
+    passed = math.isfinite(targets) and targets >= limit
+    text = f"{targets:.0f} targets on the test days, at least {limit:.0f} needed."
+    return Gate("targets", targets, None, limit, passed, text)
+
+
+def _champion(metrics: Metrics, name: str, policy: GatePolicy) -> Gate:
+    challenger = _figure(metrics, "challenger", name)
+    if not metrics.get("champion"):
+        passed = math.isfinite(challenger)
+        text = f"No champion yet to hold {name} {challenger:.4f} against."
+        return Gate("champion", challenger, None, 0.0, passed, text)
+    champion = _figure(metrics, "champion", name)
+    limit = champion * (1 - policy.tolerance)
+    passed = _finite(challenger, champion) and challenger >= limit
+    terms = f"the champion's {champion:.4f} less {policy.tolerance:.1%} is {limit:.4f}"
+    return Gate("champion", challenger, champion, limit, passed, f"{_distance(name, challenger, limit)}: {terms}.")
+
+
+def _above(name: str, metric: str, challenger: float, reference: float) -> Gate:
+    passed = _finite(challenger, reference) and challenger > reference
+    text = f"{_distance(metric, challenger, reference)}: the baseline {name} has {reference:.4f}."
+    return Gate(name, challenger, reference, reference, passed, text)
+
+
+def _calibrated(metrics: Metrics, policy: GatePolicy) -> Gate:
+    ece, limit = _figure(metrics, "challenger", "ece"), policy.maximum_ece
+    passed = math.isfinite(ece) and ece <= limit
+    text = f"{_distance('ece', ece, limit)}: at most {limit:.4f} is allowed."
+    return Gate("calibration", ece, None, limit, passed, text)
+
+
+def _distance(metric: str, figure: float, limit: float) -> str:
+    if not _finite(figure, limit):
+        return f"{metric} cannot be compared, a figure is missing or not finite ({figure:.4f} against {limit:.4f})"
+    side = "above" if figure > limit else "below"
+    share = f" ({abs(figure / limit - 1):.1%})" if abs(figure) < 10 * limit else ""
+    return f"{metric} {figure:.4f} is {abs(figure - limit):.4f}{share} {side} the limit"
+
+
+def _finite(*figures: float) -> bool:
+    return all(map(math.isfinite, figures))

@@ -1,0 +1,107 @@
+"""Figures of merit, in plain numpy: ranks of next items, and probabilities of a purchase."""
+
+import numpy as np
+
+CALIBRATION_BINS = 10
+_RESAMPLES = 500
+
+
+def ranks(scores: np.ndarray, candidates: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Rank of each target in its recommended list; ties count against the model.
+
+    Args:
+        scores: [targets, listed], the score of each listed candidate.
+        candidates: [targets, listed], the candidates.
+        targets: [targets], what came next.
+
+    Returns:
+        float64 [targets]: 1 for the best; infinite where the target is not listed. A target that shares its score with
+        others has the last of their places.
+    """
+    hit = candidates == targets[:, None]
+    score = np.where(hit, scores, -np.inf).max(axis=1, initial=-np.inf)
+    place = (scores >= score[:, None]).sum(axis=1)
+    return np.where(hit.any(axis=1), place, np.inf)
+
+
+def hit_rate(rank: np.ndarray, k: int) -> float:
+    """Share of targets among the first `k`."""
+    return float(np.mean(rank <= k))
+
+
+def reciprocal_ranks(rank: np.ndarray, k: int) -> np.ndarray:
+    """1 / rank, float64 [targets]; 0 beyond place `k`. Their mean is the MRR@k."""
+    return np.where(rank <= k, 1 / rank, 0.0)
+
+
+def coverage(recommended: np.ndarray, products: int) -> float:
+    """Share of the `products` that are recommended to anyone."""
+    return float(len(np.unique(recommended)) / products) if products else 0.0
+
+
+def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean of `values`."""
+    generator = np.random.default_rng(seed)
+    means = [float(np.mean(generator.choice(values, len(values)))) for _ in range(_RESAMPLES)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def pr_auc(label: np.ndarray, probability: np.ndarray) -> float:
+    """Average precision: area under the precision-recall steps, tied scores taken together. NaN without positives."""
+    positives, predicted = _curve(label, probability)
+    if positives[-1] == 0:
+        return float("nan")
+    gained = np.diff(positives, prepend=0)
+    return float(np.sum(gained * positives / predicted) / positives[-1])
+
+
+def roc_auc(label: np.ndarray, probability: np.ndarray) -> float:
+    """Chance that a positive has the higher score than a negative, ties half. NaN where there is but one class."""
+    positives, predicted = _curve(label, probability)
+    negatives = predicted - positives
+    if positives[-1] == 0 or negatives[-1] == 0:
+        return float("nan")
+    area = np.trapezoid(np.append(0, positives), np.append(0, negatives))
+    return float(area / positives[-1] / negatives[-1])
+
+
+def log_loss(label: np.ndarray, probability: np.ndarray) -> float:
+    """Mean negative log-likelihood, in nats."""
+    sure = np.clip(probability.astype(np.float64), 1e-7, 1 - 1e-7)
+    return float(-np.mean(np.where(label, np.log(sure), np.log1p(-sure))))
+
+
+def brier(label: np.ndarray, probability: np.ndarray) -> float:
+    """Mean squared difference of probability and outcome."""
+    return float(np.mean((probability - label) ** 2))
+
+
+def calibration(label: np.ndarray, probability: np.ndarray, bins: int = CALIBRATION_BINS) -> list[dict[str, float]]:
+    """Predicted and actual rates in bins that hold equally many, lowest first.
+
+    Equal probabilities stay in one bin, so there may be fewer bins.
+    """
+    edges = np.unique(np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1]))
+    number = np.digitize(probability, edges)
+    return [
+        {
+            "count": int(np.sum(number == each)),
+            "predicted": float(np.mean(probability[number == each])),
+            "actual": float(np.mean(label[number == each])),
+        }
+        for each in np.unique(number)
+    ]
+
+
+def expected_calibration_error(table: list[dict[str, float]]) -> float:
+    """Mean distance of predicted and actual rate over the rows of a calibration table, weighted by count."""
+    total = sum(row["count"] for row in table)
+    return float(sum(row["count"] * abs(row["predicted"] - row["actual"]) for row in table) / total)
+
+
+def _curve(label: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positives and all, cumulated from the highest score down, at each distinct score."""
+    order = np.argsort(-probability, kind="stable")
+    last_of_score = np.append(np.flatnonzero(np.diff(probability[order])), len(order) - 1)
+    return np.cumsum(label[order].astype(np.int64))[last_of_score], last_of_score + 1

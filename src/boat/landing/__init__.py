@@ -1,0 +1,26 @@
+"""Landing files into the raw log: one code path for every kind of file.
+
+Event files are Parquet (`.parquet`), CSV (`.csv`, `.csv.gz`: commas, double quotes, UTF-8, one header line) or NDJSON
+(`.ndjson`, `.jsonl`), with the columns of `boat.events.COLUMNS` in any order. `user_id` is read as `client_id` where
+there is none. Any other column is kept as JSON in `extra`; a column `extra` must hold JSON objects. A time is ISO 8601
+text or a timestamp (UTC where it names no zone), or a number since 1970: seconds from 1e8 up to 1e11 (1973 to 5138),
+milliseconds from there up to 1e14. Event types are read without regard to case and to blanks around them.
+
+`products.parquet` (or `.csv`, `.ndjson` …) is a catalogue: `product_id`, and if known `product_name`, `shop`,
+`category`, `price`; others go to `extra`. The files of the Coveo Data Challenge are known by their names
+(`browsing_train.csv`, `search_train.csv`, `sku_to_content.csv`), with `product_names.csv`
+(`product_sku_hash,product_name`) beside them for readable names.
+
+They lie in a folder, or in a bucket under `s3://BUCKET/PREFIX`.
+
+A file without rows is fine: an hour without shoppers.
+
+The collector's files are known by their names (`20240101T100000-0a1b2c3d.ndjson`), its dead letters by their folder,
+`.dead-letter`. Those, and bad rows of other files where they are to be kept apart, go to `raw.dead_letters`.
+"""
+
+from boat.landing.dead_letters import BadRows, OnBadRows, Reason
+from boat.landing.files import Kind, LandingFile, discover
+from boat.landing.loading import FileLoad, LoadReport, load
+
+__all__ = ["BadRows", "FileLoad", "Kind", "LandingFile", "LoadReport", "OnBadRows", "Reason", "discover", "load"]

@@ -1,0 +1,367 @@
+"""What lies in a landing folder, and what a file says about itself before a row of it is loaded."""
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import re
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from boat.errors import DataError
+
+Kind = Literal[
+    "events", "catalogue", "coveo_browsing", "coveo_search", "coveo_catalogue", "coveo_names", "dead_letters"
+]
+Format = Literal["csv", "ndjson", "parquet"]
+
+_FORMATS: dict[str, Format] = {
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".parquet": "parquet",
+}
+_COVEO: dict[str, Kind] = {
+    "browsing_train": "coveo_browsing",
+    "search_train": "coveo_search",
+    "sku_to_content": "coveo_catalogue",
+    "product_names": "coveo_names",
+}
+_DEAD_LETTER = ".dead-letter"
+"""Where the collector puts the events that it did not take: the one hidden folder that is looked into."""
+_COLLECTED = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8,16}(-failed)?\.ndjson")
+_BLOCK = 1 << 20
+_MAX_LINE = 2_000_000  # DuckDB takes no longer ones
+
+
+@dataclass(frozen=True)
+class LandingFile:
+    """A file that can be loaded.
+
+    Attributes:
+        path: Where it is.
+        name: How errors and the ledger call it: its path below the folder that was loaded.
+        kind: What its rows are.
+        format: How they are written.
+        names: The file of product names that goes with a Coveo catalogue, if there is one.
+    """
+
+    path: Path
+    name: str
+    kind: Kind
+    format: Format
+    names: "LandingFile | None" = None
+
+    def place(self, line: int) -> str:
+        """`name:line` as an editor counts, where the header is line 1; the row for Parquet, which has no lines."""
+        return f"{self.name}: row {line}" if self.format == "parquet" else f"{self.name}:{line}"
+
+    @property
+    def is_collected(self) -> bool:
+        """Whether the collector wrote it, so that no person is there to correct it."""
+        return _COLLECTED.fullmatch(self.path.name) is not None
+
+    @property
+    def header_place(self) -> str:
+        """Where the names of the columns are."""
+        return self.name if self.format == "parquet" else f"{self.name}:1"
+
+
+def discover(source: Path) -> tuple[tuple[LandingFile, ...], tuple[Path, ...]]:
+    """Sort what is at `source`, a file or a folder with subfolders: files to load, and files that are not for us.
+
+    Hidden files and `*.tmp`, which somebody may still be writing, are in neither; the collector's dead letters are.
+
+    Raises:
+        DataError: Nothing is there, or a file named alone is of no known kind.
+    """
+    if source.is_file():
+        file = _recognise(source, source.name)
+        if file is None:
+            raise DataError(f"{source}: not a file Boat can load.", f"Known endings: {', '.join(_FORMATS)}.")
+        return (file,), ()
+    if not source.is_dir():
+        raise DataError(f"{source}: no such file or folder.", "Check the path.")
+    recognised = {path: _recognise(path, path.relative_to(source).as_posix()) for path in sorted(_visible(source))}
+    files = _pair_names([file for file in recognised.values() if file])
+    return files, tuple(path for path, file in recognised.items() if file is None)
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        hidden = any(part.startswith(".") and part != _DEAD_LETTER for part in parts)
+        if path.is_file() and not hidden and path.suffix != ".tmp":
+            yield path
+
+
+def _recognise(path: Path, name: str) -> LandingFile | None:
+    if _DEAD_LETTER in path.parts:
+        return LandingFile(path, name, "dead_letters", "ndjson") if path.suffix == ".ndjson" else None
+    for ending, file_format in _FORMATS.items():
+        if path.name.endswith(ending):
+            stem = path.name.removesuffix(ending)
+            kind: Kind = "catalogue" if stem == "products" else "events"
+            if file_format == "csv":
+                kind = _COVEO.get(stem, kind)
+            return LandingFile(path, name, kind, file_format)
+    return None
+
+
+def _pair_names(files: list[LandingFile]) -> tuple[LandingFile, ...]:
+    """Put each file of product names to the catalogue in its folder; without one it stays a file of its own."""
+    catalogues = {file.path.parent for file in files if file.kind == "coveo_catalogue"}
+    names = {file.path.parent: file for file in files if file.kind == "coveo_names"}
+    return tuple(
+        replace(file, names=names.get(file.path.parent)) if file.kind == "coveo_catalogue" else file
+        for file in files
+        if not (file.kind == "coveo_names" and file.path.parent in catalogues)
+    )
+
+
+def digest(file: LandingFile) -> str:
+    """SHA-256 of a file's bytes, and of its product names' where it has them, in hex.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        with file.path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256")
+    except OSError as error:
+        raise DataError(f"{file.name}: cannot be read ({error}).", "Check its permissions.") from error
+    if file.names:
+        content.update(bytes.fromhex(digest(file.names)))
+    return content.hexdigest()
+
+
+def count_lines(file: LandingFile) -> int:
+    """Number of lines of text in a file, compressed or not.
+
+    Raises:
+        DataError: It is compressed and damaged.
+    """
+    lines, last = 0, b"\n"
+    with _unpacking(file), _open_binary(file.path) as stream:
+        while block := stream.read(_BLOCK):
+            lines += block.count(b"\n")
+            last = block[-1:]
+    return lines + (last != b"\n")
+
+
+def column_names(file: LandingFile) -> list[str]:
+    """Names of the columns of a CSV or Parquet file, in its order.
+
+    Raises:
+        DataError: No header, no Parquet, or a column twice.
+    """
+    names = _parquet_columns(file) if file.format == "parquet" else _csv_header(file)
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"{file.header_place}: the column {repeated[0]!r} is there twice.", "Rename one of them.")
+    return names
+
+
+def _parquet_columns(file: LandingFile) -> list[str]:
+    try:
+        return list(pq.read_schema(file.path).names)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{file.name}: not a Parquet file ({error}).", "Is the file complete? Write it again."
+        ) from error
+
+
+def _csv_header(file: LandingFile) -> list[str]:
+    try:
+        with _unpacking(file), _open_text(file.path) as stream:
+            header = next(csv.reader(stream, strict=True), [])
+    except csv.Error as error:
+        raise DataError(
+            f"{file.header_place}: the header cannot be read ({error}).", "Use commas and double quotes."
+        ) from error
+    if not header:
+        raise DataError(f"{file.header_place}: there is no header line.", "The first line must name the columns.")
+    return header
+
+
+def line_shifts(file: LandingFile) -> Iterator[tuple[int, int]]:
+    """Where the lines of a CSV file run ahead of its records: quoted line breaks and blank lines do that.
+
+    Yields:
+        (record, shift): from this record on (0 is the first after the header), line = record + 2 + shift.
+    """
+    known = 0
+    with _open_text(file.path) as stream:
+        record = -1  # the header
+        for start, row, _end in _records(stream):
+            if not row:
+                continue  # DuckDB skips blank lines too
+            if record >= 0 and (shift := start - record - 2) != known:
+                known = shift
+                yield record, shift
+            record += 1
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A record of a text file that cannot be read.
+
+    Attributes:
+        line: Where it starts.
+        lines: How many it takes.
+        reason: `not_utf8`, `too_large`, `bad_character` or `wrong_field_count`.
+        message: What is wrong with it.
+        hint: What to do about it.
+        text: What can be shown of it.
+    """
+
+    line: int
+    lines: int
+    reason: str
+    message: str
+    hint: str
+    text: str
+
+
+def find_damage(file: LandingFile, width: int) -> DataError | None:
+    """What is wrong with the first record that cannot be read; None where all are well.
+
+    Args:
+        file: A text file.
+        width: Fields that each record of a CSV file must have.
+    """
+    try:
+        for start, row, end in _records_of(file):
+            if damage := _damage(file, width, start, row, end):
+                return DataError(f"{file.place(damage.line)}: {damage.message}.", damage.hint)
+    except _BrokenRecord as error:
+        return DataError(f"{file.place(error.line)}: a quote is not closed.", "Write a quote inside a text twice.")
+    return None
+
+
+def mended(file: LandingFile, width: int, copy: Path) -> list[Damage]:
+    """Copy a text file, uncompressed, with blank lines in place of what cannot be read; returns that.
+
+    Raises:
+        DataError: A quote is not closed: where the next record starts is not known.
+    """
+    damages: list[Damage] = []
+
+    def is_damaged(start: int, row: list[str], end: int) -> bool:
+        damage = _damage(file, width, start, row, end)
+        damages.extend([damage] if damage else [])
+        return damage is not None
+
+    with copy.open("w", encoding="utf-8", newline="") as stream:
+        _copy_records(file, stream, is_damaged)
+    return damages
+
+
+def without(file: LandingFile, lines: set[int], copy: Path) -> None:
+    """Copy a file in its own format without the records that start on these lines.
+
+    In a text file blank lines stand in their place, so that the others keep theirs; rows of Parquet move up.
+    """
+    if file.format == "parquet":
+        table = pq.read_table(file.path)
+        kept = [row for row in range(table.num_rows) if row + 1 not in lines]
+        pq.write_table(table.take(kept), copy, compression="zstd")
+        return
+    opened: IO[bytes] = copy.open("wb")
+    if file.path.suffix == ".gz":
+        opened = gzip.GzipFile("", "wb", fileobj=opened, mtime=0)  # type: ignore[assignment]
+    with opened, io.TextIOWrapper(opened, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        _copy_records(file, stream, lambda start, _row, _end: start in lines)
+
+
+def _copy_records(file: LandingFile, into: IO[str], is_dropped: Callable[[int, list[str], int], bool]) -> None:
+    writer = csv.writer(into, lineterminator="\n")
+    try:
+        for start, row, end in _records_of(file):
+            if not row or is_dropped(start, row, end):
+                into.write("\n" * (end - start + 1))
+            elif file.format == "csv":
+                writer.writerow(row)
+            else:
+                into.write(row[0] + "\n")
+    except _BrokenRecord as error:
+        raise DataError(
+            f"{file.place(error.line)}: a quote is not closed.", "Write a quote inside a text twice."
+        ) from error
+
+
+def _records_of(file: LandingFile) -> Iterator[tuple[int, list[str], int]]:
+    """Each record with its first and its last line; a line of NDJSON is a record of one field."""
+    with _unpacking(file), _open_text(file.path) as stream:
+        if file.format == "csv":
+            yield from _records(stream)
+        else:
+            for number, line in enumerate(stream, 1):
+                yield number, [line.rstrip("\r\n")], number
+
+
+def _damage(file: LandingFile, width: int, start: int, row: list[str], end: int) -> Damage | None:
+    text = "".join(row) if file.format == "ndjson" else json.dumps(row)
+
+    def damage(reason: str, message: str, hint: str) -> Damage:
+        shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        return Damage(start, end - start + 1, reason, message, hint, shown)
+
+    if any("\udc80" <= character <= "\udcff" for field in row for character in field):
+        return damage("not_utf8", "the text is not UTF-8", "Save the file as UTF-8.")
+    if file.format == "ndjson" and len(text) > _MAX_LINE // 4 and len(text.encode()) > _MAX_LINE:
+        return damage("too_large", f"the line has more than {_MAX_LINE} bytes", "Split it.")
+    if file.format == "ndjson" and ("\x1f" in text or "\0" in text):
+        return damage("bad_character", "the line holds a control character", "Write it as \\u00….")
+    if file.format == "csv" and row and len(row) != width:
+        message = f"{len(row)} fields, but the header names {width}"
+        return damage("wrong_field_count", message, "Put a text with commas in it in double quotes.")
+    return None
+
+
+@contextmanager
+def _unpacking(file: LandingFile) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file.name}: cannot be unpacked ({error}).", "Fetch it again.") from error
+
+
+class _BrokenRecord(Exception):
+    def __init__(self, line: int) -> None:
+        self.line = line
+
+
+def _records(stream: IO[str]) -> Iterator[tuple[int, list[str], int]]:
+    """Each record of a CSV file with the lines it starts and ends on."""
+    csv.field_size_limit(sys.maxsize)
+    reader = csv.reader(stream, strict=True)
+    while True:
+        start = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise _BrokenRecord(start) from error
+        yield start, row, reader.line_num
+
+
+def _open_binary(path: Path) -> IO[bytes]:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _open_text(path: Path) -> IO[str]:
+    """With undecodable bytes kept as surrogates, so that a reader can say on which line they are."""
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")

@@ -1,0 +1,225 @@
+"""Reading a file into temporary tables of a DuckDB: rows that can be taken, and dead letters.
+
+`landing_rows` is a view of the file's records, `landing_failed` a table of what could not be taken of it so far.
+"""
+
+import glob
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import NoReturn
+
+import duckdb
+
+from boat.errors import DataError
+from boat.landing import rows
+from boat.landing.dead_letters import MAX_PAYLOAD, BadRows, Reason
+from boat.landing.files import LandingFile, count_lines, find_damage, line_shifts, mended
+from boat.landing.rows import LAYOUTS, literal
+from boat.warehouse import Session
+from boat.warehouse.duckdb import DuckDBSession
+
+_BATCH = 100_000
+_SHOWN = 80
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A file that is being read.
+
+    Attributes:
+        local: Where its rows are.
+        file: The file.
+        names: Its columns; none for NDJSON.
+        keep_apart: Whether rows that cannot be taken become dead letters, or else an error.
+    """
+
+    local: DuckDBSession
+    file: LandingFile
+    names: list[str]
+    keep_apart: bool
+
+    def judge(self, table: str, judged: Callable[[str], str]) -> None:
+        """Make a table of the rows, typed; those with a `flaw` in it are in `landing_failed` too.
+
+        Raises:
+            DataError: A row cannot be taken, and bad rows are not kept apart.
+        """
+        self.local.execute(f"create temp table {table} as {judged(rows.select(self.file, self.names))}")
+        if number(self.local, f"select count(flaw) from {table}") == 0:
+            return
+        if not self.keep_apart:
+            _raise_for_flaws(self.local, self.file, table)
+        value = f"case when length(flaw ->> 2) > {_SHOWN} then left(flaw ->> 2, {_SHOWN}) || '…' else flaw ->> 2 end"
+        self.fail(
+            f"(select line, flaw ->> 0 as reason, flaw ->> 1 as field, "
+            f"coalesce('''' || {value} || ''' ', '') || (flaw ->> 3) as message from {table} where flaw is not null)"
+        )
+
+    def fail(self, failures: str) -> None:
+        """Add dead letters: a relation with `line`, `reason`, `field` and `message`."""
+        payload = rows.payload(self.file, self.names)
+        self.local.execute(
+            f"""insert into landing_failed
+            select {literal(self.file.name)}, line, reason, field, message, left(payload, {MAX_PAYLOAD}), null
+            from {failures} as failure
+            join (select line, {payload} as payload from landing_rows) as given using (line)"""
+        )
+
+    def fail_lines(self, lines: list[int], reason: Reason, field: str, message: str) -> None:
+        """Add dead letters for these lines, all for one reason."""
+        self.local.execute("create temp table landing_lines (line bigint)")
+        for start in range(0, len(lines), _BATCH):
+            self.local.execute("insert into landing_lines select unnest(?)", [lines[start : start + _BATCH]])
+        labels = f"{literal(reason)} as reason, {literal(field)} as field, {literal(message)} as message"
+        self.fail(f"(select line, {labels} from landing_lines)")
+        self.local.execute("drop table landing_lines")
+
+
+def clear_failed(local: DuckDBSession) -> None:
+    """Begin with no dead letters."""
+    local.execute(
+        """create or replace temp table landing_failed (source_file varchar, source_line bigint, reason varchar,
+        field varchar, message varchar, payload varchar, received_at timestamp)"""
+    )
+
+
+class UnreadableText(DataError):
+    """A text file with a record that DuckDB cannot read. The transaction it was read in is lost.
+
+    Attributes:
+        path: The file.
+    """
+
+    path = Path()
+
+
+@contextmanager
+def reading(local: DuckDBSession, file: LandingFile, bad_rows: BadRows, mend: bool = False) -> Iterator[Reading]:
+    """Read a file as it is into `landing_rows`, for a while.
+
+    Args:
+        local: Where to.
+        file: What to read.
+        bad_rows: What to do about records that cannot be read.
+        mend: Put those apart that DuckDB could not read before, and read the others.
+
+    Raises:
+        UnreadableText: A record of a text file cannot be read; another try may mend that.
+        DataError: The file, or a record of it that is not to be kept apart, cannot be read.
+    """
+    names = [] if file.format == "ndjson" else rows.columns(file)
+    opened = Reading(local, file, names, keeps_apart(file, bad_rows))
+    with tempfile.TemporaryDirectory(prefix="boat-mended-") as folder:
+        source = _mended(opened, Path(folder)) if mend else file
+        _read_text(local, source, names)
+        _number_lines(local, source, count_lines(source) if file.format == "csv" else 0)
+    if file.format == "ndjson":
+        _set_broken_json_apart(opened)
+    yield opened
+    local.execute("drop view landing_rows; drop table landing_text; drop table if exists landing_shifts")
+
+
+def keeps_apart(file: LandingFile, bad_rows: BadRows) -> bool:
+    """Whether bad rows of a file become dead letters."""
+    return bad_rows.do == "keep_apart" or file.is_collected or file.kind == "dead_letters"
+
+
+def _mended(reading: Reading, folder: Path) -> LandingFile:
+    file = reading.file
+    copy = replace(file, path=folder / f"mended.{file.format}")
+    for damage in mended(file, len(reading.names), copy.path):
+        reading.local.execute(
+            f"insert into landing_failed values (?, ?, ?, '', ?, left(?, {MAX_PAYLOAD}), null)",
+            [file.name, damage.line, damage.reason, damage.message, damage.text],
+        )
+    return copy
+
+
+def _read_text(local: DuckDBSession, file: LandingFile, names: list[str]) -> None:
+    try:
+        # Kept as text first: the scan of the file stays parallel, and the table's rowid counts the records in order.
+        local.execute(f"create temp table landing_text as {rows.reader(file, names)}", [_plain(file.path)])
+    except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.IOException) as error:
+        damage = None if file.format == "parquet" else find_damage(file, len(names))
+        reason = str(error).splitlines()[0].rstrip(" .:")
+        wrong = damage or DataError(f"{file.name}: cannot be read ({reason}).", "Is the file complete?")
+        if file.format == "parquet":
+            raise wrong from error
+        unreadable = UnreadableText(wrong.message, wrong.hint)
+        unreadable.path = file.path
+        raise unreadable from error
+
+
+def _number_lines(local: DuckDBSession, file: LandingFile, lines: int) -> None:
+    """Make the view `landing_rows`: the records with the line each starts on."""
+    first = 2 if file.format == "csv" else 1
+    # Rows of an open transaction have rowids that start at a large number of DuckDB's choice.
+    start = number(local, "select coalesce(min(rowid), 0) from landing_text")
+    numbered = f"select rowid - {start} as record, rowid - {start} + {first} as line, * from landing_text"
+    view = f"create temp view landing_rows as {numbered}"
+    if file.format == "csv" and number(local, "select count(*) from landing_text") != lines - 1:
+        local.execute("create temp table landing_shifts (record bigint, shift bigint)")
+        shifts = line_shifts(file)
+        while batch := list(islice(shifts, _BATCH)):
+            records, ahead = zip(*batch, strict=True)
+            local.execute("insert into landing_shifts select unnest(?), unnest(?)", [list(records), list(ahead)])
+        view = f"""create temp view landing_rows as
+            select text.* replace (line + coalesce(shift, 0) as line)
+            from ({numbered}) as text
+            asof left join landing_shifts on text.record >= landing_shifts.record
+            order by text.record"""
+    local.execute(view)
+
+
+def _set_broken_json_apart(reading: Reading) -> None:
+    local = reading.local
+    broken = "case when not json_valid(json) then true else json_type(json) <> 'OBJECT' end"
+    if number(local, f"select count(*) from landing_text where {broken}") == 0:
+        return
+    if not reading.keep_apart:
+        _raise_for_broken_json(local, reading.file, broken)
+    reason = f"case when json_valid(json) then {literal(Reason.NOT_AN_OBJECT)} else {literal(Reason.NOT_JSON)} end"
+    columns = f"line, {reason} as reason, '' as field, 'is not a JSON object' as message"
+    reading.fail(f"(select {columns} from landing_rows where {broken})")
+    local.execute(f"update landing_text set json = null where {broken}")  # deleted, it would move the lines after it
+
+
+def _raise_for_broken_json(local: DuckDBSession, file: LandingFile, broken: str) -> NoReturn:
+    (row,) = local.query(f"select line, json from landing_rows where {broken} order by line limit 1").to_pylist()
+    raise DataError(
+        f"{file.place(row['line'])}: {_shown(row['json'])} is not a JSON object.", "Write one object on each line."
+    )
+
+
+def _raise_for_flaws(local: DuckDBSession, file: LandingFile, table: str) -> NoReturn:
+    (row,) = local.query(
+        f"""select line, flaw, count(distinct line) over () as lines
+        from {table} where flaw is not null order by line limit 1"""
+    ).to_pylist()
+    _reason, name, value, message = json.loads(row["flaw"])
+    shown = "" if value is None else f" {_shown(value)}"
+    others = f" So are {row['lines'] - 1} more rows." if row["lines"] > 1 else ""
+    raise DataError(
+        f"{file.place(row['line'])}: {LAYOUTS[file.kind].column(name)}{shown} {message}.{others}",
+        "Nothing of it was loaded: correct the file and load it again, or keep its bad rows apart.",
+    )
+
+
+def _plain(path: Path) -> str:
+    """A path that DuckDB takes for one file: it reads `*`, `?` and `[` as patterns otherwise."""
+    return glob.escape(str(path.absolute()))
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "…")
+
+
+def number(session: Session | DuckDBSession, sql: str, *parameters: str) -> int:
+    """The one number that a query gives."""
+    counted: int = session.query(sql, parameters).column(0)[0].as_py()
+    return counted

@@ -1,0 +1,50 @@
+"""Writes a trained model as the archive that endpoints take."""
+
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from boat.models import archive, sessions
+from boat.models.archive import Kind, ModelManifest
+from boat.version import code_version
+
+
+def export(
+    graph: tf.Module,
+    path: Path,
+    *,
+    kind: Kind,
+    model: str,
+    outputs: Mapping[str, str],
+    parameters: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    snapshot_digest: str,
+    products: int,
+) -> str:
+    """Save a graph's function `serve` as the signature `serving_default` in a `model.tar.gz`.
+
+    Returns:
+        The archive's digest.
+    """
+    manifest = ModelManifest(
+        kind=kind,
+        model=model,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        parameters=parameters,
+        inputs=sessions.INPUTS,
+        outputs=outputs,
+        metrics=metrics,
+        snapshot_digest=snapshot_digest,
+        products=products,
+        code_version=code_version(),
+        tensorflow_version=tf.__version__,
+    )
+    with tempfile.TemporaryDirectory(prefix="boat-export-") as temporary:
+        folder = Path(temporary)
+        tf.saved_model.save(graph, str(folder / archive.MODEL_FOLDER), signatures={"serving_default": graph.serve})
+        manifest.write(folder)
+        return archive.pack(folder, path)

@@ -1,0 +1,123 @@
+"""The family of next-item models: one way to fit them, one graph to export them in."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from boat.errors import DataError
+from boat.models import counts, examples, next_item
+from boat.models.checkpoint import Checkpoint
+from boat.models.examples import Sessions
+from boat.models.parameters import RecommendModel, RecommendParameters
+from boat.models.recommend_graph import RecommendGraph
+from boat.models.scores import DirectionScores, FollowerScores, NeighbourScores, PopularScores, Scores
+
+Report = Callable[[Mapping[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model that has learned, ready for export.
+
+    Attributes:
+        graph: The model; its function `serve` is the signature.
+        products: How many it knows.
+        curve: The figures of each epoch; one row where there are no epochs.
+        metrics: `validation_mrr`, `train_seconds` and more.
+    """
+
+    graph: RecommendGraph
+    products: int
+    curve: list[dict[str, float]]
+    metrics: dict[str, float]
+
+
+def fit(
+    train: Sessions,
+    validation: Sessions,
+    both: Sessions,
+    parameters: RecommendParameters,
+    report: Report,
+    checkpoint: Checkpoint | None = None,
+) -> Fitted:
+    """Fit the model that the parameters name.
+
+    Args:
+        train: Sessions to learn from.
+        validation: Sessions that tell how good it is, and when to stop.
+        both: The two together, from which the exported model learns in the end.
+        parameters: Which model, sizes, speed and limits.
+        report: Called with the figures of each epoch.
+        checkpoint: Where `attention` keeps its state after each epoch, and goes on from.
+
+    Raises:
+        DataError: No examples in one of the parts.
+    """
+    if parameters.model == "attention":
+        result = next_item.train(train, validation, both, parameters, report, checkpoint)
+        trained = result.trained
+        scores: Scores = DirectionScores(trained.network, trained.network.products().numpy(), result.seen_bonus)
+        graph = _graph(scores, result.names, result.counts, parameters)
+        return Fitted(graph, len(result.names), trained.curve, trained.metrics)
+    return _count(train, validation, both, parameters, report)
+
+
+def _count(
+    train: Sessions, validation: Sessions, both: Sessions, parameters: RecommendParameters, report: Report
+) -> Fitted:
+    """Models that only count: once to be validated, and once more with all sessions."""
+    began = time.monotonic()
+    build = _COUNTED[parameters.model]
+    names, frequency = examples.vocabulary(train.strings("product_id"))
+    unseen = next_item.sample(next_item.windows(validation, names, parameters), parameters.seed)
+    if not len(names) or not len(unseen.target):
+        raise DataError(
+            f"There are {len(names)} products to count and {len(unseen.target)} examples to validate with.",
+            "Take a snapshot of more days.",
+        )
+    mrr = next_item.validation_mrr(build(train, names, frequency, parameters), unseen, parameters)
+    names, frequency = examples.vocabulary(both.strings("product_id"))
+    scores = build(both, names, frequency, parameters)
+    seconds = time.monotonic() - began
+    speed = round(len(both.events) / seconds)
+    row = {"epoch": 1, "validation_mrr": mrr, "events_per_second": speed, "seconds": round(seconds, 2)}
+    report(row)
+    metrics = {"validation_mrr": mrr, "train_seconds": round(seconds, 2)}
+    return Fitted(_graph(scores, names, frequency, parameters), len(names), [row], metrics)
+
+
+def _graph(scores: Scores, names: np.ndarray, frequency: np.ndarray, parameters: RecommendParameters) -> RecommendGraph:
+    return RecommendGraph(scores, names, _shares(frequency), parameters.window, parameters.repeats == "keep")
+
+
+def _shares(frequency: np.ndarray) -> np.ndarray:
+    shares: np.ndarray = frequency / frequency.sum()
+    return shares
+
+
+def _popular(part: Sessions, names: np.ndarray, frequency: np.ndarray, parameters: RecommendParameters) -> tf.Module:
+    return PopularScores(_shares(frequency))
+
+
+def _co_occurrence(
+    part: Sessions, names: np.ndarray, frequency: np.ndarray, parameters: RecommendParameters
+) -> tf.Module:
+    follows = counts.followers(next_item.windows(part, names, parameters), len(names))
+    return FollowerScores(follows, _shares(frequency))
+
+
+def _vmis_knn(part: Sessions, names: np.ndarray, frequency: np.ndarray, parameters: RecommendParameters) -> tf.Module:
+    codes = examples.encode(part.strings("product_id"), names)
+    sessions = counts.memberships(codes, part.offsets, part.seconds, len(names))
+    return NeighbourScores(sessions, parameters.sample, parameters.neighbours, _shares(frequency))
+
+
+_Build = Callable[[Sessions, np.ndarray, np.ndarray, RecommendParameters], Scores]
+_COUNTED: Mapping[RecommendModel, _Build] = {
+    "popular": _popular,
+    "co_occurrence": _co_occurrence,
+    "vmis_knn": _vmis_knn,
+}

@@ -1,0 +1,79 @@
+"""The next-item model as it is exported: product ids in, product ids out, nothing left to the caller."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from boat.models import sessions
+from boat.models.graphs import first
+from boat.models.scores import Scores
+
+RECOMMENDED = 20
+OUTPUTS = {"product_id": "string", "score": "float32"}
+
+_ITEM_EVENTS = ("detail", "click", "add", "purchase")  # what marts.next_item_examples is made of
+_REPEATS = 4  # looking at the same product again must not push older ones out of the window
+
+
+class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
+    """Recommends for sessions of strings.
+
+    Skips padding, unknown products, and events of other types. Unless `repeats` are wanted, takes those in a row as one
+    and never recommends the session's last product. A session without a known product gets the most popular ones.
+    `score` falls along the list: what the model scores by, or shares of the popular products. There are
+    min(20, products - 1) places.
+
+    Args:
+        scores: The model: scores of all products after windows of codes.
+        names: Product ids in the order of their codes, most popular first.
+        shares: How much of all events each has, float32 [products].
+        window: How many products back `scores` looks.
+        repeats: Whether a product may follow itself.
+    """
+
+    def __init__(
+        self,
+        scores: Scores,
+        names: np.ndarray,
+        shares: np.ndarray,
+        window: int,
+        repeats: bool = False,
+    ) -> None:
+        super().__init__()
+        self._scores, self._window, self._repeats = scores, window, repeats
+        self._places = min(RECOMMENDED, len(names) - 1)
+        codes = tf.range(1, len(names) + 1, dtype=tf.int32)
+        self._codes = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(tf.constant(names.tolist()), codes), 0
+        )
+        self._names = tf.Variable(names.tolist(), trainable=False, dtype=tf.string)
+        self._shares = tf.Variable(shares[: self._places + 1], trainable=False, dtype=tf.float32)
+
+    @tf.function(  # type: ignore[untyped-decorator]
+        input_signature=[tf.TensorSpec([None, None], kind, name) for name, kind in sessions.INPUTS.items()]
+    )
+    def serve(
+        self, event_type: tf.Tensor, product_id: tf.Tensor, url: tf.Tensor, event_time: tf.Tensor
+    ) -> Mapping[str, tf.Tensor]:
+        """The signature `serving_default`."""
+        recent, current = self.windows(event_type, product_id)
+        scores, indices = tf.math.top_k(self._scores(recent), self._places + 1)
+        known = recent[:, :1] > 0
+        scores = tf.where(known, scores, self._shares)
+        indices = tf.where(known, indices, tf.range(self._places + 1))
+        # Leaves the current product out: from its place on, each place takes the next one's product.
+        left_out = 0 if self._repeats else current
+        passed = tf.cumsum(tf.cast(indices == left_out - 1, tf.int32), axis=1)[:, : self._places]
+        places = tf.range(self._places) + passed
+        listed = tf.gather(indices, places, batch_dims=1)
+        return {"product_id": tf.gather(self._names, listed), "score": tf.gather(scores, places, batch_dims=1)}
+
+    def windows(self, event_type: tf.Tensor, product_id: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Codes of the last known products, newest first [sessions, window], and of the last product [sessions, 1]."""
+        item = tf.reduce_any(event_type[:, :, None] == tf.constant(_ITEM_EVENTS), axis=2) & (product_id != "")
+        codes = tf.reverse(tf.where(item, self._codes.lookup(product_id), 0), [1])
+        current = first(codes, tf.reverse(item, [1]), 1)
+        recent = first(codes, codes > 0, _REPEATS * self._window)
+        newer = tf.pad(recent[:, :-1], [[0, 0], [1, 0]])
+        return first(recent, (recent > 0) & (self._repeats | (recent != newer)), self._window), current

@@ -1,0 +1,139 @@
+"""The training job: `python -m boat.models.train --kind recommend --snapshot DIR --output DIR --parameters JSON`.
+
+Reads only the snapshot, prints `boat.compute.progress` lines, and leaves `model.tar.gz`, `metrics.json` (figures of the
+validation split) and `curve.json` (one mapping an epoch) in the output folder.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boat
+from boat import snapshot
+from boat.compute.progress import report
+from boat.errors import BoatError, DataError
+from boat.models.parameters import IntentParameters, RecommendParameters, parse
+from boat.snapshot import Manifest
+
+if TYPE_CHECKING:
+    from boat.models.checkpoint import Checkpoint
+    from boat.models.family import Fitted
+    from boat.models.fitting import Trained
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train one model; the exit code is 1 after an error that the last line names."""
+    parser = argparse.ArgumentParser(prog="python -m boat.models.train", description="Train a model from a snapshot.")
+    parser.add_argument("--kind", choices=("recommend", "intent"), required=True)
+    parser.add_argument("--snapshot", type=Path, required=True, help="folder of the snapshot")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the model and its figures")
+    parser.add_argument("--parameters", default="{}", help='such as {"seed": 1}')
+    parser.add_argument("--checkpoint", type=Path, help="file that keeps its state, and that it goes on from")
+    options = parser.parse_args(arguments)
+    try:
+        train = train_recommend if options.kind == "recommend" else train_intent
+        train(options.snapshot, options.output, options.parameters, options.checkpoint)
+    except BoatError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def train_recommend(folder: Path, output: Path, parameters_json: str = "{}", checkpoint: Path | None = None) -> str:
+    """Train and export the next-item model that the parameters name.
+
+    Returns:
+        The archive's digest.
+
+    Raises:
+        ArtifactError: The snapshot is damaged.
+        DataError: Too little in it.
+        SettingError: A parameter that cannot work.
+    """
+    parameters = parse(parameters_json, RecommendParameters)
+    manifest = snapshot.read(folder)
+    from boat.models import examples, family
+    from boat.models.export import export
+    from boat.models.recommend_graph import OUTPUTS
+
+    path = folder / snapshot.NEXT_ITEM
+    train = examples.read(path, manifest.split, "train")
+    validation = examples.read(path, manifest.split, "validation")
+    both = examples.read(path, manifest.split, "fit")
+    fitted = family.fit(train, validation, both, parameters, _report, _kept(checkpoint, parameters, manifest))
+    _write(fitted, output)
+    return export(
+        fitted.graph,
+        output / "model.tar.gz",
+        kind="recommend",
+        model=parameters.model,
+        outputs=OUTPUTS,
+        parameters=asdict(parameters),
+        metrics=fitted.metrics,
+        snapshot_digest=manifest.digest,
+        products=fitted.products,
+    )
+
+
+def train_intent(folder: Path, output: Path, parameters_json: str = "{}", checkpoint: Path | None = None) -> str:
+    """Train and export the purchase-intent model.
+
+    Returns:
+        The archive's digest.
+
+    Raises:
+        ArtifactError: The snapshot is damaged.
+        DataError: Nobody buys, or everybody does, in a part of it.
+        SettingError: A parameter that cannot work.
+    """
+    parameters = parse(parameters_json, IntentParameters)
+    manifest = snapshot.read(folder)
+    if manifest.intent_obstacle:
+        raise DataError(f"No intent model: {manifest.intent_obstacle}.", "Train the recommendations alone.")
+    from boat.models import examples, intent
+    from boat.models.export import export
+    from boat.models.intent_graph import OUTPUTS, IntentGraph
+
+    train = examples.read(folder / snapshot.INTENT, manifest.split, "train")
+    validation = examples.read(folder / snapshot.INTENT, manifest.split, "validation")
+    kept = _kept(checkpoint, parameters, manifest)
+    trained = intent.train(intent.histories(train), intent.histories(validation), parameters, _report, kept)
+    _write(trained, output)
+    return export(
+        IntentGraph(trained.network, parameters.window),
+        output / "model.tar.gz",
+        kind="intent",
+        model="sequence",
+        outputs=OUTPUTS,
+        parameters=asdict(parameters),
+        metrics=trained.metrics,
+        snapshot_digest=manifest.digest,
+        products=0,
+    )
+
+
+def _kept(
+    path: Path | None, parameters: RecommendParameters | IntentParameters, manifest: Manifest
+) -> "Checkpoint | None":
+    from boat.models.checkpoint import Checkpoint
+
+    about = {"parameters": asdict(parameters), "snapshot": manifest.digest, "code": boat.__version__}
+    return Checkpoint(path, about) if path else None
+
+
+def _report(figures: Mapping[str, float]) -> None:
+    report(**figures)
+
+
+def _write(trained: "Trained | Fitted", output: Path) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "metrics.json").write_text(json.dumps(trained.metrics, indent=2) + "\n", encoding="utf-8")
+    (output / "curve.json").write_text(json.dumps(trained.curve, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

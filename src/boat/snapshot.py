@@ -1,0 +1,369 @@
+"""Snapshots: what a training reads, frozen as Parquet with a manifest, and cut by time into train, validation and test.
+
+A folder `snapshots/<digest>` holds `next_item.parquet`, `intent.parquet`, `products.parquet` and `manifest.json`. Its
+digest covers the rows, the queries and the dbt manifest: the same content is the same snapshot.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from boat import store as artifacts
+from boat.errors import ArtifactError, DataError
+from boat.warehouse import Session, Warehouse
+
+SCHEMA_VERSION = 1
+NEXT_ITEM, INTENT, PRODUCTS = "next_item.parquet", "intent.parquet", "products.parquet"
+MANIFEST = "manifest.json"
+
+_EXAMPLES = {
+    NEXT_ITEM: ("marts.next_item_examples", "event_time, event_type, product_id"),
+    INTENT: ("marts.intent_examples", "event_time, event_type, product_id, url, is_purchase"),
+}
+# Without event_count and first_seen_at: they look at the days that a model must not have seen.
+_PRODUCTS_QUERY = "select shop, product_id, product_name, category, price from marts.dim_products"
+_ORDER = {
+    NEXT_ITEM: ("started_at", "session_key", "position"),
+    INTENT: ("started_at", "session_key", "position"),
+    PRODUCTS: ("shop", "product_id"),
+}
+_MIN_DAYS = 3
+
+
+@dataclass(frozen=True)
+class Split:
+    """Where a snapshot's sessions are cut, by the time they start.
+
+    Attributes:
+        validation_from: Sessions from here on choose when to stop; train events from here on are left out.
+        test_from: Sessions from here on only measure; validation events from here on are left out.
+        rule: How the cuts were chosen, for people.
+    """
+
+    validation_from: datetime
+    test_from: datetime
+    rule: str
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a snapshot."""
+
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is in a snapshot.
+
+    Attributes:
+        digest: Content digest, over all that follows.
+        as_of: Nothing later is in it, UTC.
+        window_from: Sessions in it started after this; None: all there were.
+        split: Its cuts in time.
+        sessions: Sessions with at least two items.
+        intent: Sessions with intent examples and how many of them buy, in train, validation and test.
+        files: Rows and digest of each file.
+        queries: SQL that made each file.
+        dbt_manifest: Digest of the dbt project that built the tables.
+        schema_version: Version of this layout.
+    """
+
+    digest: str
+    as_of: datetime
+    window_from: datetime | None
+    split: Split
+    sessions: int
+    intent: Mapping[str, tuple[int, int]]
+    files: Mapping[str, File]
+    queries: Mapping[str, str]
+    dbt_manifest: str
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def purchases(self) -> int:
+        """Buying sessions among the intent examples."""
+        return sum(buying for _, buying in self.intent.values())
+
+    @property
+    def intent_obstacle(self) -> str | None:
+        """Why no intent model can be trained and judged; None where it can."""
+        for part, (sessions, buying) in self.intent.items():
+            if not 0 < buying < sessions:
+                return f"{buying} of {sessions} {part} sessions buy"
+        return None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot by name, small enough to pass on.
+
+    Attributes:
+        uri: Its folder, or where it lies on S3.
+        digest: Content digest.
+        rows: Next-item and intent examples together.
+        sessions: Sessions with at least two items.
+        purchases: Buying sessions among the intent examples.
+        intent_obstacle: Why no intent model can be trained and judged; None where it can.
+        dbt_manifest: Digest of the dbt project that built the tables.
+        as_of: Nothing later is in it, UTC.
+    """
+
+    uri: str
+    digest: str
+    rows: int
+    sessions: int
+    purchases: int
+    intent_obstacle: str | None
+    dbt_manifest: str
+    as_of: datetime
+
+
+def take(
+    warehouse: Warehouse,
+    store: Path | str,
+    *,
+    days: int | None = None,
+    as_of: datetime | None = None,
+    dbt_manifest: str = "",
+    test_days: int | None = None,
+    validation_days: int | None = None,
+) -> Snapshot:
+    """Freeze the training examples of sessions started in (as_of - days, as_of].
+
+    Args:
+        warehouse: Where dbt has built the marts.
+        store: Artifact store, a folder or `s3://…`; the snapshot goes to its `snapshots/`.
+        days: Length of the window; None takes everything up to `as_of`.
+        as_of: End of the window (UTC where it has no zone); None takes the newest event.
+        dbt_manifest: Digest of the dbt project, for lineage.
+        test_days: Days at the end that only measure; None takes a fourteenth of the span, 1 to 7.
+        validation_days: Days before those, for early stopping; None takes as many as `test_days`.
+
+    Raises:
+        DataError: No examples in the window, or too few to cut them in three.
+    """
+    folder = artifacts.join(str(store), "snapshots")
+    with _workplace(folder) as temporary:
+        made = Path(temporary) / "snapshot"
+        made.mkdir()
+        with warehouse.session() as session:
+            end = _naive(as_of) if as_of else _newest(session)
+            start = end - timedelta(days=days) if days is not None else None
+            queries = _queries(start, end)
+            files = {name: _export(session, sql, made / name, _ORDER[name]) for name, sql in queries.items()}
+        if not files[NEXT_ITEM].rows:
+            raise DataError(
+                f"No session with two products started in ({start or 'the beginning'}, {end}].",
+                "Load events of that time, or take more days.",
+            )
+        split = _split(_session_starts(made), end, test_days, validation_days)
+        manifest = _manifest(
+            made, end=end, start=start, split=split, files=files, queries=queries, dbt_manifest=dbt_manifest
+        )
+        (made / MANIFEST).write_text(_to_json(manifest), encoding="utf-8")
+        uri = _publish(made, artifacts.join(folder, manifest.digest[:16]))
+    return Snapshot(
+        uri=uri,
+        digest=manifest.digest,
+        rows=files[NEXT_ITEM].rows + files[INTENT].rows,
+        sessions=manifest.sessions,
+        purchases=manifest.purchases,
+        intent_obstacle=manifest.intent_obstacle,
+        dbt_manifest=dbt_manifest,
+        as_of=end,
+    )
+
+
+def read(uri: str | Path, verify: bool = True) -> Manifest:
+    """The manifest of a snapshot.
+
+    Args:
+        uri: The snapshot's folder; one on S3 is fetched first, by `boat.store.fetch`.
+        verify: Compare every file with the manifest, byte by byte.
+
+    Raises:
+        ArtifactError: No snapshot, or not what its digest says.
+    """
+    folder = Path(uri)
+    try:
+        manifest = _from_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{folder} is not a snapshot ({error!r}).", "Take a snapshot and pass its folder."
+        ) from error
+    if manifest.schema_version != SCHEMA_VERSION or manifest.digest != _content_digest(manifest):
+        raise ArtifactError(f"The manifest of snapshot {folder} is not what its digest says.", "Take it again.")
+    for name, file in manifest.files.items() if verify else ():
+        if not (folder / name).is_file() or _sha256(folder / name) != file.sha256:
+            raise ArtifactError(f"{folder / name} is not what the snapshot's manifest says.", "Take it again.")
+    return manifest
+
+
+def _queries(start: datetime | None, end: datetime) -> dict[str, str]:
+    after = f" and started_at > timestamp '{start}'" if start else ""
+    # A session that goes on after the end has its later events left out.
+    window = f"started_at <= timestamp '{end}' and event_time <= timestamp '{end}'{after}"
+    examples = {
+        name: f"select session_key, shop, started_at, position, {columns} from {table}\nwhere {window}"
+        for name, (table, columns) in _EXAMPLES.items()
+    }
+    return {**examples, PRODUCTS: _PRODUCTS_QUERY}
+
+
+def _newest(session: Session) -> datetime:
+    newest = session.query("select max(event_time) as newest from marts.fct_session_events")["newest"][0].as_py()
+    if newest is None:
+        raise DataError("There is no event in marts.fct_session_events.", "Load events and run the ingestion first.")
+    return _naive(newest)
+
+
+def _naive(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def _export(session: Session, sql: str, path: Path, order_by: Sequence[str]) -> File:
+    rows = session.export(sql, path, order_by)
+    return File(rows, _sha256(path))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _session_starts(folder: Path) -> list[datetime]:
+    """Start of each session with a next-item example, ascending."""
+    examples = pq.read_table(folder / NEXT_ITEM, columns=["session_key", "started_at"])
+    starts = examples.group_by("session_key").aggregate([("started_at", "min")])["started_at_min"]
+    return sorted(starts.cast("timestamp[us]").to_pylist())
+
+
+def _split(starts: Sequence[datetime], end: datetime, test_days: int | None, validation_days: int | None) -> Split:
+    span = (end - starts[0]) / timedelta(days=1)
+    test = test_days or min(max(round(span / 14), 1), 7)
+    validation = validation_days or test
+    test_from = end - timedelta(days=test)
+    rule = f"by days: test the last {test}, validation the {validation} before"
+    by_days = Split(test_from - timedelta(days=validation), test_from, rule)
+    if span >= _MIN_DAYS and all(_sizes(starts, by_days)):
+        return by_days
+    rule = f"by shares of the sessions, 80/10/10 in time: {span:.1f} days cannot be cut {rule}"
+    by_shares = Split(starts[int(len(starts) * 0.8)], starts[int(len(starts) * 0.9)], rule)
+    sizes = _sizes(starts, by_shares)
+    if not all(sizes):
+        raise DataError(
+            f"{len(starts)} sessions fall into train, validation and test as {'/'.join(map(str, sizes))}.",
+            "Load events over a longer time.",
+        )
+    return by_shares
+
+
+def _sizes(starts: Sequence[datetime], split: Split) -> tuple[int, int, int]:
+    train, not_test = bisect_left(starts, split.validation_from), bisect_left(starts, split.test_from)
+    return train, not_test - train, len(starts) - not_test
+
+
+def _manifest(
+    folder: Path,
+    *,
+    end: datetime,
+    start: datetime | None,
+    split: Split,
+    files: Mapping[str, File],
+    queries: Mapping[str, str],
+    dbt_manifest: str,
+) -> Manifest:
+    unsigned = Manifest(
+        digest="",
+        as_of=end,
+        window_from=start,
+        split=split,
+        sessions=len(_session_starts(folder)),
+        intent=_intent_sessions(folder, split),
+        files=files,
+        queries=queries,
+        dbt_manifest=dbt_manifest,
+    )
+    return Manifest(**{**vars(unsigned), "digest": _content_digest(unsigned)})
+
+
+def _intent_sessions(folder: Path, split: Split) -> dict[str, tuple[int, int]]:
+    """Sessions and buying sessions of each part."""
+    events = pq.read_table(folder / INTENT, columns=["session_key", "started_at", "is_purchase"])
+    sessions = events.group_by("session_key").aggregate([("started_at", "min"), ("is_purchase", "max")])
+    counts = {"train": [0, 0], "validation": [0, 0], "test": [0, 0]}
+    starts = sessions["started_at_min"].cast("timestamp[us]").to_pylist()
+    for started, buys in zip(starts, sessions["is_purchase_max"].to_pylist(), strict=True):
+        late = (started >= split.validation_from) + (started >= split.test_from)
+        part = ("train", "validation", "test")[late]
+        counts[part][0] += 1
+        counts[part][1] += bool(buys)
+    return {part: (sessions, buying) for part, (sessions, buying) in counts.items()}
+
+
+def _content_digest(manifest: Manifest) -> str:
+    content = {name: value for name, value in asdict(manifest).items() if name != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=datetime.isoformat).encode()).hexdigest()
+
+
+def _to_json(manifest: Manifest) -> str:
+    return json.dumps(asdict(manifest), indent=2, default=datetime.isoformat) + "\n"
+
+
+def _from_json(text: str) -> Manifest:
+    content: dict[str, Any] = json.loads(text)
+    split = content["split"]
+    moments = {name: datetime.fromisoformat(split[name]) for name in ("validation_from", "test_from")}
+    window_from = content["window_from"]
+    return Manifest(
+        **{
+            **content,
+            "as_of": datetime.fromisoformat(content["as_of"]),
+            "window_from": datetime.fromisoformat(window_from) if window_from else None,
+            "split": Split(**moments, rule=split["rule"]),
+            "intent": {part: tuple(counts) for part, counts in content["intent"].items()},
+            "files": {name: File(**file) for name, file in content["files"].items()},
+        }
+    )
+
+
+def _workplace(folder: str) -> "tempfile.TemporaryDirectory[str]":
+    """Where a snapshot is made: beside its place, so that it gets there in one move, if that is of this machine."""
+    if artifacts.is_remote(folder):
+        return tempfile.TemporaryDirectory(prefix="taking-")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(prefix=".taking-", dir=folder)
+
+
+def _publish(made: Path, uri: str) -> str:
+    """Put a snapshot in its place; one that is there already is the same."""
+    if artifacts.is_remote(uri):
+        return uri if artifacts.exists(uri) else artifacts.publish(made, uri)
+    into = Path(uri)
+    if into.exists() and not _intact(into):
+        shutil.rmtree(into)
+    try:
+        os.rename(made, into)
+    except OSError:
+        read(into)  # taken before, or by another process at this moment; if not, this says what is there
+    return uri
+
+
+def _intact(folder: Path) -> bool:
+    try:
+        read(folder)
+    except ArtifactError:
+        return False
+    return True

@@ -1,0 +1,184 @@
+"""Writing a synthetic shop's files, a chunk of sessions after the other."""
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from boat.errors import SettingError
+from boat.synthetic import catalogue
+from boat.synthetic.catalogue import VECTOR, Catalogue, Floats
+from boat.synthetic.sessions import PAGEVIEW, Events, Views, simulate
+
+CHUNK = 10_000
+_ACTIONS = np.array(["", "detail", "add", "remove", "purchase"])
+_DUPLICATES = 5e-5  # of the rows, exact copies as in the real files
+_HEADERS = {
+    "browsing_train.csv": (
+        "session_id_hash,event_type,product_action,product_sku_hash,server_timestamp_epoch_ms,hashed_url"
+    ),
+    "search_train.csv": "session_id_hash,query_vector,clicked_skus_hash,product_skus_hash,server_timestamp_epoch_ms",
+    "sku_to_content.csv": "product_sku_hash,description_vector,category_hash,image_vector,price_bucket",
+    "product_names.csv": "product_sku_hash,product_name",
+}
+
+
+@dataclass(frozen=True)
+class Shop:
+    """What was written: rows of the browsing and the search file, sessions, products."""
+
+    folder: Path
+    sessions: int
+    events: int
+    searches: int
+    products: int
+
+
+def generate(folder: Path, sessions: int, days: int, seed: int, products: int = 2_000, end: date | None = None) -> Shop:
+    """Write a shop's files: `browsing_train.csv`, `search_train.csv`, `sku_to_content.csv`, `product_names.csv`.
+
+    The same arguments give the same bytes. Memory does not grow with the sessions. Each file gets its name once it is
+    complete.
+
+    Args:
+        folder: Where to; made if missing, files of these names are replaced.
+        sessions: How many sessions; about 7.4 events each.
+        days: How many days they spread over.
+        seed: Any whole number from 0.
+        products: Size of the catalogue, 50 at least.
+        end: The last day; yesterday (UTC) by default.
+
+    Raises:
+        SettingError: A number is too small.
+    """
+    for name, value, least in (
+        ("sessions", sessions, 1),
+        ("days", days, 1),
+        ("products", products, 50),
+        ("seed", seed, 0),
+    ):
+        if value < least:
+            raise SettingError(f"A shop with {name}={value} cannot be made.", f"{name} must be {least} or more.")
+    last = end or datetime.now(UTC).date() - timedelta(days=1)
+    first = datetime.combine(last - timedelta(days=days - 1), datetime.min.time(), UTC)
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    shop = catalogue.make(rng, seed, products, weeks=math.ceil(days / 7))
+    traffic = _traffic(rng, days)
+    events = searches = 0
+    with ExitStack() as stack:
+        browsing, searching, content, names = (stack.enter_context(_file(folder, name)) for name in _HEADERS)
+        _write_catalogue(rng, shop, content, names)
+        for chunk in range(math.ceil(sessions / CHUNK)):
+            size = min(CHUNK, sessions - chunk * CHUNK)
+            chunk_rng = np.random.default_rng([seed, chunk])
+            day = chunk_rng.choice(days, size, p=traffic)
+            played, views = simulate(chunk_rng, shop, day, int(first.timestamp() * 1000))
+            ids = _session_ids(chunk_rng, size)
+            events += _write_browsing(chunk_rng, shop, played, ids, browsing)
+            searches += _write_searches(chunk_rng, shop, views, ids, searching)
+    return Shop(folder, sessions, events, searches, products)
+
+
+@contextmanager
+def _file(folder: Path, name: str) -> Iterator[IO[bytes]]:
+    """A file that gets its name, and replaces what had it, when all of it is written."""
+    unfinished = folder / f"{name}.tmp"
+    try:
+        with unfinished.open("wb") as stream:
+            stream.write(f"{_HEADERS[name]}\n".encode())
+            yield stream
+        unfinished.replace(folder / name)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _traffic(rng: np.random.Generator, days: int) -> Floats:
+    """Share of the sessions on each day: falling to a third in three months, and two days of outage in a long time."""
+    share = np.exp(-np.arange(days) * 1.09 / 90) * rng.uniform(0.9, 1.1, days)
+    if days >= 60:
+        share[days // 2 : days // 2 + 2] = 0
+    return np.asarray(share / share.sum())
+
+
+def _session_ids(rng: np.random.Generator, size: int) -> pa.Array:
+    digits = rng.bytes(32 * size).hex()
+    return pa.array([digits[start : start + 64] for start in range(0, len(digits), 64)])
+
+
+def _write_browsing(rng: np.random.Generator, shop: Catalogue, events: Events, ids: pa.Array, stream: IO[bytes]) -> int:
+    rows = len(events.session)
+    # By session, but neither session nor file in order of time.
+    order = np.argsort(events.session * 8 + rng.uniform(0, 12, rows), kind="stable")
+    order = np.concatenate([order, order[rng.random(rows) < _DUPLICATES]])
+    session, action, product, page = (
+        field[order] for field in (events.session, events.action, events.product, events.page)
+    )
+    skus = pa.array(shop.skus).take(pa.array(product, mask=product < 0))
+    table = pa.table(
+        {
+            "session": ids.take(pa.array(session)),
+            "type": np.where(action == PAGEVIEW, "pageview", "event_product"),
+            "action": pa.array(_ACTIONS[action], mask=action == PAGEVIEW),
+            "sku": skus,
+            "time": events.time[order],
+            "url": pa.array(shop.pages).take(pa.array(page)),
+        }
+    )
+    pacsv.write_csv(table, stream, pacsv.WriteOptions(include_header=False, quoting_style="none"))
+    return len(order)
+
+
+def _write_searches(rng: np.random.Generator, shop: Catalogue, views: Views, ids: pa.Array, stream: IO[bytes]) -> int:
+    """Searches just before a product view: what was looked for is like that product, and often it is clicked."""
+    weight = rng.random(len(ids)) < 0.12 / 0.66  # of the sessions with a product view
+    times = np.where(weight, rng.geometric(0.45, len(ids)), 0)
+    picked = np.flatnonzero(views.position < times[views.session])
+    lines = []
+    for view in picked.tolist():
+        product, time = int(views.product[view]), int(views.time[view]) - int(rng.integers(2_000, 15_000))
+        query = shop.vectors[product] * rng.uniform(0.5, 1.25) + rng.normal(0, 0.02, VECTOR)
+        results, clicked = _results(rng, shop, product)
+        session = ids[int(views.session[view])].as_py()
+        lines.append(f'{session},"{_vector(query)}",{clicked},{results},{time}\n')
+    stream.write("".join(lines).encode())
+    return len(lines)
+
+
+def _results(rng: np.random.Generator, shop: Catalogue, product: int) -> tuple[str, str]:
+    """Cells of the products found and of those clicked: nothing found for a quarter, a click on a third of the rest."""
+    if rng.random() > 0.735:
+        return "", ""
+    found = shop.alike(rng, np.full(int(rng.integers(2, 25)), product), 0)
+    shown = list(dict.fromkeys([product, *found.tolist()]))
+    rng.shuffle(shown)
+    cell = ", ".join(f"'{shop.skus[index]}'" for index in shown)
+    clicked = f"\"['{shop.skus[product]}']\"" if rng.random() < 0.298 else ""
+    return f'"[{cell}]"', clicked
+
+
+def _write_catalogue(rng: np.random.Generator, shop: Catalogue, content: IO[bytes], names: IO[bytes]) -> None:
+    """Half the products have a description, fewer a picture, as in the real shop; all have a name."""
+    known = rng.random(len(shop)) < 0.48
+    pictured = known & (rng.random(len(shop)) < 0.9)
+    buckets = rng.integers(1, 11, len(shop))
+    for index, sku in enumerate(shop.skus.tolist()):
+        names.write(f'{sku},"{shop.names[index]}"\n'.encode())
+        if not known[index]:
+            content.write(f"{sku},,,,\n".encode())
+            continue
+        image = shop.vectors[index] / np.linalg.norm(shop.vectors[index]) * rng.uniform(308, 570)
+        picture = f'"{_vector(image)}"' if pictured[index] else ""
+        category = shop.category_hashes[shop.category[index]]
+        content.write(f'{sku},"{_vector(shop.vectors[index])}",{category},{picture},{buckets[index]:.1f}\n'.encode())
+
+
+def _vector(values: Floats) -> str:
+    return str([round(value, 4) for value in values.tolist()])

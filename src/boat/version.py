@@ -1,0 +1,15 @@
+"""Which code this is, said by its content: a model's lineage holds even where no git is at hand."""
+
+import hashlib
+from pathlib import Path
+
+import boat
+
+
+def code_version() -> str:
+    """Version and a digest of this package's sources, such as `0.1.0+3f9a2c41d07e`."""
+    root = Path(boat.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return f"{boat.__version__}+{digest.hexdigest()[:12]}"

@@ -1,0 +1,37 @@
+"""A SQLAlchemy dialect for DuckDB whose results can be read after their connection closed.
+
+Great Expectations reads a metric's rows once the connection is back in the pool; duckdb-engine fetches lazily from that
+connection, so each metric fails. Here the rows are fetched with the statement: a metric has few.
+"""
+
+from pathlib import Path
+
+from duckdb_engine import Dialect
+from sqlalchemy import URL
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql.psycopg2 import PGExecutionContext_psycopg2
+from sqlalchemy.engine.cursor import FullyBufferedCursorFetchStrategy
+
+_NAME = "duckdb_buffered"
+
+
+class _BufferedExecutionContext(PGExecutionContext_psycopg2):
+    def post_exec(self) -> None:
+        if self.cursor is not None and self.cursor.description:
+            rows = self.cursor.fetchall()
+            self.cursor_fetch_strategy = FullyBufferedCursorFetchStrategy(  # type: ignore[no-untyped-call]
+                self.cursor, initial_buffer=rows
+            )
+
+
+class BufferedDialect(Dialect):
+    """duckdb-engine's dialect with rows fetched at once."""
+
+    supports_statement_cache = True
+    execution_ctx_cls = _BufferedExecutionContext
+
+
+def url(path: Path) -> str:
+    """The URL of a DuckDB file in this dialect, known to SQLAlchemy from now on."""
+    registry.register(_NAME, __name__, BufferedDialect.__name__)
+    return URL.create(_NAME, database=str(path)).render_as_string()

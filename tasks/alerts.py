@@ -1,0 +1,35 @@
+"""Failure messages to Slack (or the local inbox): the net inside a flow run.
+
+The other net is the server's notification policy for Crashed, TimedOut and Late runs, made by
+`deployments/register.py`: a killed process runs no hook.
+"""
+
+from prefect import Flow
+from prefect.blocks.notifications import SlackWebhook
+from prefect.client.schemas import FlowRun
+from prefect.logging.loggers import flow_run_logger
+from prefect.settings import PREFECT_UI_URL
+from prefect.states import State
+
+BLOCK = "alerts"
+SERVER_SIDE_STATES = ("Crashed", "TimedOut", "Late")
+"""States that the server's notification policy tells of; the hook leaves them to it."""
+
+
+def alert_failure(flow: Flow, flow_run: FlowRun, state: State) -> None:
+    """Send why a run failed, with a link to it. An `on_failure` hook."""
+    if state.name in SERVER_SIDE_STATES:
+        return
+    logger = flow_run_logger(flow_run, flow)  # a hook runs outside the run's context
+    try:
+        webhook = SlackWebhook.load(BLOCK)
+    except ValueError as error:
+        logger.warning("No alert was sent: %s Make it with `python -m deployments.register`.", error)
+        return
+    link = f"{PREFECT_UI_URL.value()}/flow-runs/flow-run/{flow_run.id}"
+    with webhook.raise_on_failure():
+        webhook.notify(
+            subject=f"{flow.name} failed: {flow_run.name}",
+            body=f"{state.message}\n<{link}|View in Prefect>",
+        )
+    logger.info("Alert sent to the block %r.", BLOCK)

@@ -1,0 +1,31 @@
+"""Great Expectations, pushed down to the warehouse. Without Prefect: `boat.quality.check(...)`."""
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from boat import quality
+from boat.quality import QualityReport
+from expectations import suites
+from tasks.blocks import Platform
+
+
+@task(task_run_name="check quality", tags=["warehouse"])
+def check_quality(platform: Platform) -> QualityReport:
+    """Check every suite, show what was found, and stop on what is critical.
+
+    Raises:
+        QualityError: Critical expectations do not hold.
+        CheckError: A critical check could not run, so nothing is known.
+    """
+    with platform.reporting() as folder:
+        report = quality.check(platform.warehouse, suites(), folder)
+    links = {table: platform.report_link(page, folder.absolute()) for table, page in report.pages.items()}
+    counted = ", ".join(f"{number} {status}" for status, number in sorted(report.count().items()))
+    create_table_artifact(key="quality", description=f"Expectations: {counted}", table=quality.rows_table(report))
+    create_markdown_artifact(
+        key="data-docs",
+        description="Data Docs of this very validation",
+        markdown="\n".join(f"- [{table}]({link})" for table, link in links.items()),
+    )
+    quality.raise_for(report)
+    return report

@@ -1,0 +1,63 @@
+"""Versions, aliases and cards. Without Prefect: `boat.registry.Registry`, `boat.cards.model_card`."""
+
+import json
+
+from prefect import runtime, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+
+from boat import cards
+from boat.models import archive
+from boat.models.archive import Kind
+from boat.registry import Alias, ModelVersion
+from boat.settings import ENDPOINT_OF
+from boat.snapshot import Snapshot
+from tasks.blocks import Platform
+from tasks.evaluation import Evaluation
+from tasks.training import TrainedModel
+
+
+@task(task_run_name="register {trained.kind}")
+def register_model(platform: Platform, taken: Snapshot, trained: TrainedModel, evaluation: Evaluation) -> ModelVersion:
+    """Make a trained model the challenger, with its figures, its learning curve and what it was made from."""
+    manifest = archive.read_manifest(platform.fetch(trained.uri))
+    return platform.registry.register(
+        ENDPOINT_OF[trained.kind],
+        trained.uri,
+        trained.digest,
+        metrics=evaluation.challenger,
+        parameters={name: json.dumps(value) for name, value in manifest.parameters.items()},
+        lineage={
+            "snapshot": taken.digest,
+            "snapshot_uri": taken.uri,
+            "dbt_manifest": taken.dbt_manifest,
+            "code_version": manifest.code_version,
+            "flow_run_id": str(runtime.flow_run.id),
+        },
+        curve=trained.curve,
+    )
+
+
+@task(task_run_name="card of {version.name} version {version.version}")
+def publish_card(platform: Platform, version: ModelVersion, trained: TrainedModel, evaluation: Evaluation) -> None:
+    """Write the model card, as an artifact and as a page of the reports."""
+    card = cards.model_card(version, evaluation.figures, trained.curve)
+    with platform.reporting() as folder:
+        page = cards.write_page(card, version, folder)
+    create_markdown_artifact(
+        key=f"model-card-{trained.kind}",
+        description=f"{version.name} version {version.version}",
+        markdown=card.markdown(),
+    )
+    create_link_artifact(platform.report_link(page, folder), link_text=f"Model card: {card.title}")
+
+
+@task(task_run_name="find {alias} of {kind}")
+def find_version(platform: Platform, kind: Kind, alias: Alias) -> ModelVersion | None:
+    """The version an alias stands for; None where there is none."""
+    return platform.registry.by_alias(ENDPOINT_OF[kind], alias)
+
+
+@task(task_run_name="crown {version.name} version {version.version}")
+def make_champion(platform: Platform, version: ModelVersion) -> ModelVersion:
+    """Let the registry say what the endpoint does: this version is the champion, the one before it the previous."""
+    return platform.registry.promote(version.name, version.version)

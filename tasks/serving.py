@@ -1,0 +1,46 @@
+"""Endpoint update with a way back. Without Prefect: `boat.serving.connect(url).update(...)`."""
+
+from prefect import get_run_logger, task
+
+from boat.errors import EndpointError
+from boat.models.sessions import SessionEvent
+from boat.registry import ModelVersion
+from boat.serving import ServedModel
+from boat.serving.base import invoke
+from tasks.blocks import Platform
+
+SMOKE_SESSION: list[SessionEvent] = [
+    {"event_type": "pageview", "url": "smoke-test", "event_time": 0.0},
+    {"event_type": "detail", "product_id": "a product that is not in the shop", "event_time": 1.0},
+]
+"""A session that every model must answer, whatever it was trained on."""
+
+
+@task(task_run_name="update {version.name} to version {version.version}")
+def update_endpoint(platform: Platform, version: ModelVersion) -> ServedModel | None:
+    """Put a version behind its endpoint; returns what the endpoint answered with before."""
+    serving = platform.serving
+    before = serving.describe(version.name)
+    serving.update(version.name, ServedModel(platform.servable(version.uri), version.digest, version.version))
+    return before
+
+
+@task(task_run_name="smoke test {version.name}")
+def smoke_test(platform: Platform, version: ModelVersion, before: ServedModel | None) -> None:
+    """Ask the endpoint as a shop would; if it does not answer well, put back what was there.
+
+    Raises:
+        EndpointError: The new version answers wrongly; says what answers now.
+    """
+    serving = platform.serving
+    try:
+        (answer,) = invoke(serving.runtime(), version.name, [SMOKE_SESSION])
+    except EndpointError as error:
+        if before is None:
+            raise
+        serving.update(version.name, before)
+        raise EndpointError(
+            f"Version {version.version} of {version.name} failed its smoke test ({error.message})",
+            f"Version {before.version} answers again.",
+        ) from error
+    get_run_logger().info("%s version %s answers: %s", version.name, version.version, str(answer)[:200])

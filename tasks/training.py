@@ -1,0 +1,108 @@
+"""Snapshot and training. Without Prefect: `boat.snapshot.take(...)`, `python -m boat.models.train --help`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from prefect import get_run_logger, runtime, task
+from prefect.artifacts import create_markdown_artifact
+
+from boat import cards, snapshot, store
+from boat.compute import JobSpec
+from boat.compute.progress import parse
+from boat.models import archive
+from boat.models.archive import Kind
+from boat.snapshot import Snapshot
+from tasks.blocks import Platform
+from tasks.jobs import run_job, summary
+from tasks.reports import LiveArtifact
+from tasks.transform import built_from
+
+_UNTRAINED_SECONDS = 1800
+"""Of a job, for all but the training itself."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model that a job has left in the artifact store.
+
+    Attributes:
+        kind: What it predicts.
+        uri: Its `model.tar.gz`.
+        digest: SHA-256 of that file.
+        curve: One mapping an epoch, as the job reported it.
+    """
+
+    kind: Kind
+    uri: str
+    digest: str
+    curve: tuple[Mapping[str, Any], ...]
+
+
+@task(task_run_name="snapshot", tags=["warehouse"])
+def take_snapshot(platform: Platform, days: int, as_of: datetime | None) -> Snapshot:
+    """Freeze the training examples of the last `days` days as Parquet: all that a training reads."""
+    built = built_from(platform)
+    taken = snapshot.take(platform.warehouse, platform.store, days=days, as_of=as_of, dbt_manifest=built)
+    text = [
+        f"- {taken.sessions:,} sessions up to {taken.as_of:%Y-%m-%d %H:%M} UTC, {taken.rows:,} rows",
+        f"- {taken.purchases:,} sessions with a purchase",
+        f"- digest `{taken.digest}`",
+        f"- folder `{taken.uri}`",
+    ]
+    if taken.intent_obstacle:
+        text.append(f"- **No intent model this time: {taken.intent_obstacle}.**")
+        get_run_logger().warning("No intent model this time: %s.", taken.intent_obstacle)
+    create_markdown_artifact(key="snapshot", description="What the models learn from", markdown="\n".join(text))
+    return taken
+
+
+def kinds_in(taken: Snapshot) -> tuple[Kind, ...]:
+    """The kinds of model that a snapshot has examples for."""
+    return ("recommend",) if taken.intent_obstacle else ("recommend", "intent")
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+@task(task_run_name="train {kind}")
+def train_model(platform: Platform, taken: Snapshot, kind: Kind, parameters: Mapping[str, Any]) -> TrainedModel:
+    """Run a training job to its end, with a learning curve that grows in the UI.
+
+    Raises:
+        JobError: The job did not end well; holds its last lines.
+    """
+    work = f"{kind}-{runtime.flow_run.id}"  # the same in each retry, so that a running job is found again
+    output = store.join(platform.store, "models", work)
+    logger = get_run_logger()
+    chart = LiveArtifact(f"learning-curve-{kind}", f"Learning curve of {kind}")
+    curve: list[Mapping[str, Any]] = []
+
+    def show(line: str) -> None:
+        epoch = parse(line)
+        if epoch is None:
+            logger.debug(line)
+            return
+        curve[:] = [done for done in curve if done["epoch"] < epoch["epoch"]]  # a new host may repeat the last one
+        curve.append(epoch)
+        logger.info("%s: %s", kind, ", ".join(f"{name} {_figure(value)}" for name, value in epoch.items()))
+        chart.update(lambda: cards.learning_curve(curve))
+
+    spec = JobSpec(
+        name=f"train {kind}",
+        module="boat.models.train",
+        arguments={"kind": kind, "parameters": json.dumps(parameters)},
+        timeout_seconds=_UNTRAINED_SECONDS + int(parameters.get("max_seconds", 0)),
+        inputs={"snapshot": taken.uri},
+        outputs={"output": output},
+        checkpoint=store.join(platform.store, "checkpoints", f"{work}.npz"),
+        store=platform.store,
+        key=work,
+    )
+    result = run_job(platform, spec, show)
+    chart.update(lambda: f"{cards.learning_curve(curve)}\n\n{summary(result)}", now=True)
+    model = store.join(output, "model.tar.gz")
+    return TrainedModel(kind, model, archive.digest(platform.fetch(model)), tuple(curve))

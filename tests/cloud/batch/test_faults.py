@@ -1,0 +1,308 @@
+"""Whatever goes wrong, a piece of work is one job: none is submitted twice, none is left running."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from boat import compute, store
+from boat.compute import JobSpec
+from boat.errors import ComputeError, JobError, SettingError
+from tests.cloud.batch.running import Cloud
+from tests.conftest import ROOT
+
+pytestmark = [pytest.mark.cloud, pytest.mark.faults]
+
+TIMES = 5
+"""On Batch, and as often on ECS."""
+CALLERS = 2
+
+WORK = """
+import pathlib, sys, time
+options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+state, until = pathlib.Path(options["--checkpoint"]), pathlib.Path(options["--until"])
+step = int(state.read_text()) if state.exists() else 0
+print("begins at", step, flush=True)
+while step < 3:
+    step += 1
+    part = state.with_name("part")
+    part.write_text(str(step))
+    part.replace(state)
+    print("step", step, flush=True)
+    if step == 1:
+        time.sleep(float(options["--settle"]))
+        print("ready", flush=True)
+        while not until.exists(): time.sleep(0.05)
+pathlib.Path(options["--output"]).write_text("done")
+"""
+
+
+@pytest.fixture
+def work(cloud: Cloud, tmp_path: Path) -> Callable[..., JobSpec]:
+    """A job of three steps with a checkpoint after each; it says when it is ready to be disturbed, and waits there."""
+    (tmp_path / "work.py").write_text(textwrap.dedent(WORK))
+
+    def spec(key: str, settle: float = 0, until: Path = tmp_path) -> JobSpec:
+        return JobSpec(
+            name="some work",
+            module="work",
+            arguments={"settle": str(settle), "until": str(until)},
+            environment={"PYTHONPATH": str(tmp_path)},
+            outputs={"output": store.join(cloud.store, key, "made.txt")},
+            checkpoint=store.join(cloud.store, "checkpoints", key),
+            store=cloud.store,
+            key=key,
+        )
+
+    return spec
+
+
+@pytest.fixture(params=["batch", "ecs"])
+def url(request: pytest.FixtureRequest, cloud: Cloud) -> Callable[..., str]:
+    place: Callable[..., str] = getattr(cloud, request.param)
+    return place
+
+
+def run(url: str, spec: JobSpec) -> list[str]:
+    lines: list[str] = []
+    compute.connect(url).run(spec, lines.append)
+    return lines
+
+
+def run_all(url: str, specs: Sequence[JobSpec]) -> list[list[str]]:
+    """The lines of each, all at the same time."""
+    with ThreadPoolExecutor(len(specs)) as pool:
+        return list(pool.map(lambda spec: run(url, spec), specs))
+
+
+def fail_all(url: str, specs: Sequence[JobSpec], match: str) -> None:
+    """Each of them ends with a `JobError` that says so."""
+
+    def fail(spec: JobSpec) -> None:
+        with pytest.raises(JobError, match=match):
+            run(url, spec)
+
+    with ThreadPoolExecutor(len(specs)) as pool:
+        list(pool.map(fail, specs))
+
+
+@pytest.mark.parametrize("fault", ["throttle", "drop", "error"])
+def test_a_submission_that_goes_wrong_is_one_job(
+    cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec], fault: str
+) -> None:
+    specs = [work(f"{fault}-{number}") for number in range(TIMES)]
+    cloud.emulator.faults += [(fault, "SubmitJob" if url == cloud.batch else "RunTask")] * TIMES
+    assert all("step 3" in lines for lines in run_all(url(), specs))
+    assert {store.read_text(spec.outputs["output"]) for spec in specs} == {"done"}
+    assert cloud.emulator.faults == []
+    assert len(cloud.emulator.jobs) == TIMES
+    assert cloud.emulator.active() == []
+
+
+def test_a_list_that_lags_behind_does_not_lead_to_a_second_job(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
+    cloud.emulator.unlisted_seconds = 0.4
+    cloud.emulator.faults.append(("drop", "SubmitJob"))
+    run(cloud.batch(poll=0.3), work("lag"))
+    assert len(cloud.emulator.jobs) == 1
+
+
+def test_a_job_whose_host_is_lost_goes_on_from_its_checkpoint_on_another(
+    cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec]
+) -> None:
+    specs = [work(f"lost-{number}", settle=1.5) for number in range(TIMES)]
+    cloud.emulator.faults += [("lose",)] * TIMES
+    for lines in run_all(url(), specs):
+        assert [line for line in lines if line.startswith("begins")] == ["begins at 0", "begins at 1"]
+    for spec in specs:
+        assert store.read_text(spec.outputs["output"]) == "done"
+        assert not store.exists(spec.checkpoint)
+    assert len(cloud.emulator.jobs) == (TIMES if url == cloud.batch else 2 * TIMES)
+    assert cloud.emulator.active() == []
+
+
+def test_all_attempts_are_paid_for(cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec]) -> None:
+    cloud.emulator.faults.append(("lose",))
+    result = compute.connect(url(price=3600)).run(work("paid", settle=0.5), lambda line: None)
+    assert result.attempts == 2
+    assert result.seconds > 1
+    assert result.dollars == pytest.approx(result.seconds, abs=0.01)
+
+
+def test_hosts_are_replaced_only_so_often(cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec]) -> None:
+    cloud.emulator.faults += [("lose",)] * 2
+    failing = replace(work("lost for good"), checkpoint="", module="always_ready")
+    (Path(failing.environment["PYTHONPATH"]) / "always_ready.py").write_text(
+        "import time; print('ready', flush=True); time.sleep(60)"
+    )
+    with pytest.raises(JobError, match=r"lost its host.*Host EC2"):
+        run(url(attempts=2), failing)
+    assert cloud.emulator.faults == []
+    assert cloud.emulator.active() == []
+
+
+def test_a_bug_is_never_paid_for_twice(cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec]) -> None:
+    specs = [replace(work(f"bug-{number}"), module="buggy") for number in range(TIMES)]
+    (Path(specs[0].environment["PYTHONPATH"]) / "buggy.py").write_text("raise SystemExit('a bug')")
+    fail_all(url(), specs, r"exit code 1(.|\n)*a bug")
+    assert [len(job.containers) for job in cloud.emulator.jobs.values()] == [1] * TIMES
+
+
+def test_a_job_that_no_host_takes_is_ended_and_says_why(
+    cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec]
+) -> None:
+    cloud.emulator.faults += [("hang",)] * TIMES
+    fail_all(url(wait=0), [work(f"hang-{number}") for number in range(TIMES)], r"found no host in 0 s .*quotas")
+    cloud.emulator.wait_until_idle()
+    assert len(cloud.emulator.jobs) == TIMES
+    assert sum(len(job.containers) for job in cloud.emulator.jobs.values()) == 0
+
+
+def test_a_success_without_an_artifact_is_a_failure_and_is_not_gone_on_with(
+    cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec]
+) -> None:
+    specs = [work(f"nothing-{number}") for number in range(TIMES)]
+    cloud.emulator.faults += [("nothing",)] * TIMES
+    fail_all(url(), specs, r"succeeded but left no s3://.*made\.txt")
+    assert len(cloud.emulator.jobs) == TIMES
+    assert "step 3" in run(url(), specs[0])
+
+
+def test_a_full_cluster_is_waited_for(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
+    cloud.emulator.faults += [("full",)] * 3
+    assert "step 3" in run(cloud.ecs(), work("full"))
+    assert len(cloud.emulator.jobs) == 1
+    cloud.emulator.faults.append(("full",))
+    with pytest.raises(JobError, match=r"found no host in 0 s.*RESOURCE:MEMORY"):
+        run(cloud.ecs(wait=0), work("too full"))
+
+
+def test_the_same_work_again_is_found_and_not_run_again(
+    cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec]
+) -> None:
+    first = run(url(), work("again"))
+    assert run(url(), work("again")) == first
+    assert len(cloud.emulator.jobs) == 1
+    run(url(), work("another"))
+    assert len(cloud.emulator.jobs) == 2
+
+
+CALLER = """
+import sys
+from boat import compute
+from boat.compute import JobSpec
+compute.connect(sys.argv[1]).run(eval(sys.argv[2]), lambda line: print(line, flush=True))
+"""
+
+
+def _caller(url: str, spec: JobSpec) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-u", "-c", CALLER, url, repr(spec)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
+
+
+def _read_until(process: "subprocess.Popen[str]", line: str) -> None:
+    assert process.stdout is not None
+    assert any(each.strip() == line for each in process.stdout)
+
+
+def _end(callers: Sequence["subprocess.Popen[str]"], number: int) -> None:
+    for caller in callers:
+        caller.send_signal(number)
+    for caller in callers:
+        caller.wait(30)
+        assert caller.stdout is not None
+        caller.stdout.close()
+
+
+def test_a_killed_callers_jobs_are_found_by_the_retry(
+    cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec], tmp_path: Path
+) -> None:
+    specs = [work(f"killed-{number}", until=tmp_path / "retried") for number in range(CALLERS)]
+    callers = [_caller(url(), spec) for spec in specs]
+    for caller in callers:
+        _read_until(caller, "ready")
+    _end(callers, signal.SIGKILL)
+    assert len(cloud.emulator.active()) == len(specs)
+    (tmp_path / "retried").touch()
+    for lines in run_all(url(), specs):
+        assert lines.count("begins at 0") == 1
+        assert lines[-1] == "step 3"
+    assert len(cloud.emulator.jobs) == len(specs)
+
+
+def test_an_interrupted_callers_jobs_are_ended(
+    cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec], tmp_path: Path
+) -> None:
+    specs = [work(f"interrupted-{number}", until=tmp_path / "never") for number in range(CALLERS)]
+    callers = [_caller(url(), spec) for spec in specs]
+    for caller in callers:
+        _read_until(caller, "ready")
+    _end(callers, signal.SIGINT)
+    cloud.emulator.wait_until_idle()
+    assert len(cloud.emulator.jobs) == len(callers)
+
+
+def test_a_service_that_does_not_answer_is_told_apart_from_a_bug(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
+    started = time.monotonic()
+    cloud.emulator.faults += [("throttle", "SubmitJob")] * 8
+    with pytest.raises(ComputeError, match="could not be submitted"):
+        run(cloud.batch(poll=0.01), work("throttled"))
+    assert cloud.emulator.jobs == {}
+    assert time.monotonic() - started < 20
+
+
+def test_a_place_that_does_not_exist_is_a_wrong_setting(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
+    with pytest.raises(SettingError, match=r"'some work' was refused.*Cannot find elsewhere"):
+        run(cloud.batch().replace("//boat-train/", "//elsewhere/"), work("elsewhere"))
+
+
+def test_code_that_was_changed_on_its_way_is_not_run(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
+    from boat.compute import package
+
+    store.publish_bytes(b"something else", store.join(cloud.store, "code", f"{package.code().digest}.zip"))
+    with pytest.raises(JobError, match=r"exit code 1(.|\n)*has the digest"):
+        run(cloud.batch(), work("changed"))
+
+
+def test_a_folder_of_this_machine_cannot_be_reached_from_there(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
+    with pytest.raises(SettingError, match=r"cannot reach /tmp/snapshot"):
+        run(cloud.batch(), replace(work("local"), inputs={"snapshot": "/tmp/snapshot"}))
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("batch://queue/definition", "misses region"),
+        ("batch://queue?region=eu-west-1", "misses a name"),
+        ("batch://queue/definition?region=eu-west-1&gpu=1", "does not know gpu"),
+        ("ecs://cluster/task?region=eu-west-1&vcpus=many", "many"),
+        ("ecs://cluster/task?region=eu-west-1&attempts=0", "attempt"),
+    ],
+)
+def test_a_url_that_cannot_work_says_what_is_wrong(url: str, named: str) -> None:
+    with pytest.raises(SettingError, match=named):
+        compute.connect(url)
+
+
+def test_needs_are_passed_on(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
+    run(cloud.batch(gpus=1, vcpus=4, memory=14000, attempts=2), work("needs"))
+    run(cloud.ecs(vcpus=2, memory=8192, spot=0), work("needs on ecs"))
+    batch, ecs = (job.request for job in cloud.emulator.jobs.values())
+    assert batch["containerOverrides"]["resourceRequirements"] == [
+        {"type": "GPU", "value": "1"},
+        {"type": "VCPU", "value": "4"},
+        {"type": "MEMORY", "value": "14000"},
+    ]
+    assert batch["retryStrategy"]["attempts"] == 2
+    assert batch["tags"] == {"boat:key": "needs"}
+    assert (ecs["overrides"]["cpu"], ecs["overrides"]["memory"], ecs["launchType"]) == ("2048", "8192", "FARGATE")
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in {
+        each["value"] for each in batch["containerOverrides"]["environment"]
+    }

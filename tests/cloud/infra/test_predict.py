@@ -1,0 +1,167 @@
+"""`/predict` asked as API Gateway asks it, answered by models on an endpoint host that speaks SageMaker Runtime."""
+
+import base64
+import importlib
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boat.serving import connect
+from boat.settings import INTENT, RECOMMEND
+from deployments.aws import package
+from tests.serving.running_host import free_port, running_host
+
+pytestmark = pytest.mark.cloud
+
+EVENTS = [
+    {"event_type": "pageview", "url": "/", "event_time": 1.0},
+    {"event_type": "detail", "product_id": "blue-mug", "url": "/blue-mug", "event_time": 2.5},
+]
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Lambda package as AWS unpacks it."""
+    folder = tmp_path_factory.mktemp("function")
+    zipfile.ZipFile(BytesIO(package.predict().content)).extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Both endpoints, with models that answer so that a test sees what they were asked."""
+    from tests.serving.tiny_models import export, intending, recommending
+
+    folder, port = tmp_path_factory.mktemp("host"), free_port()
+    with running_host(folder / "state", port):
+        url = f"http://127.0.0.1:{port}"
+        serving = connect(f"local:{url}")
+        serving.update(RECOMMEND, export(folder / "recommend", "recommend", recommending("shown")))
+        serving.update(INTENT, export(folder / "intent", "intent", intending(0.25)))
+        yield url
+
+
+@pytest.fixture
+def function(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module, with no client kept from another test."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    module = importlib.import_module("deployments.aws.lambda_predict")
+    module._runtime.cache_clear()
+    yield module
+    module._runtime.cache_clear()
+
+
+def request(body: Any) -> dict[str, Any]:
+    return {"version": "2.0", "routeKey": "POST /predict", "body": json.dumps(body), "isBase64Encoded": False}
+
+
+def answered(function: Any, event: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    response = function.handler(event, None)
+    assert response["headers"] == {"content-type": "application/json"}
+    return response["statusCode"], json.loads(response["body"])
+
+
+def test_a_session_gets_recommendations_and_its_purchase_intent(
+    function: Any, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", host)
+    status, answer = answered(function, request({"events": EVENTS}))
+    assert status == 200
+    assert answer["purchase"] == pytest.approx(0.25)
+    assert [one["product_id"] for one in answer["recommendations"]][:2] == ["blue-mug", "shown-0"]
+    assert len(answer["recommendations"]) == 20
+
+
+def test_a_body_in_base64_and_a_session_without_events_are_answered(
+    function: Any, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", host)
+    event = request({"events": []})
+    event |= {"body": base64.b64encode(event["body"].encode()).decode(), "isBase64Encoded": True}
+    status, answer = answered(function, event)
+    assert status == 200
+    assert answer["recommendations"][0]["product_id"] == "shown-0", "an empty product is not shown"
+
+
+def test_only_the_newest_events_of_an_endless_session_are_asked_about(
+    function: Any, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", host)
+    endless = [{"event_type": "detail", "product_id": f"p{number}"} for number in range(5_000)]
+    assert len(function._session(request({"events": endless}))) == function.MAX_EVENTS
+    _, answer = answered(function, request({"events": endless}))
+    assert answer["recommendations"][0]["product_id"] == "p4999"
+
+
+def test_one_endpoint_that_is_down_costs_only_its_part(
+    function: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.serving.tiny_models import export, intending
+
+    port = free_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", f"http://127.0.0.1:{port}")
+    with running_host(tmp_path / "state", port):
+        serving = connect(f"local:http://127.0.0.1:{port}")
+        serving.update(INTENT, export(tmp_path / "intent", "intent", intending(0.5)))
+        status, answer = answered(function, request({"events": EVENTS}))
+    assert (status, answer) == (200, {"recommendations": None, "purchase": 0.5})
+    assert json.loads(capsys.readouterr().out)["endpoint"] == RECOMMEND
+
+
+def test_no_endpoint_at_all_is_a_503(function: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", f"http://127.0.0.1:{free_port()}")
+    status, answer = answered(function, request({"events": EVENTS}))
+    assert (status, answer) == (503, {"recommendations": None, "purchase": None})
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("", "The body is not"),
+        ("[]", "The body is not"),
+        ("[" * 100_000, "The body is not"),
+        ('{"events": 1}', "not a list"),
+        ('{"events": [1]}', "Event 0 has no event_type"),
+        ('{"events": [{"product_id": "a"}]}', "Event 0 has no event_type"),
+        ('{"events": [{"event_type": 7}]}', "event_type of event 0"),
+        ('{"events": [{"event_type": "detail", "product_id": "\\ud800"}]}', "product_id of event 0"),
+        ('{"events": [{"event_type": "detail", "url": "' + "x" * 3000 + '"}]}', "url of event 0"),
+        ('{"events": [{"event_type": "detail", "event_time": "now"}]}', "event_time of event 0"),
+        ('{"events": [{"event_type": "detail", "event_time": NaN}]}', "event_time of event 0"),
+        ('{"events": [{"event_type": "detail", "event_time": 1' + "0" * 400 + "}]}", "event_time of event 0"),
+    ],
+)
+def test_a_request_that_cannot_be_answered_is_told_why(function: Any, body: str, said: str) -> None:
+    status, answer = answered(function, {"body": body})
+    assert status == 400
+    assert said in answer["error"]
+
+
+def test_the_package_answers_with_nothing_but_boto3_beside_it(unpacked: Path, host: str) -> None:
+    code = (
+        "import sys, json; sys.path.insert(0, '.'); import lambda_predict, boat; "
+        f"event = {request({'events': EVENTS})!r}; answer = lambda_predict.handler(event, None); "
+        "foreign = {'numpy', 'pandas', 'pyarrow', 'prefect', 'tensorflow'} & set(sys.modules); "
+        "print(json.dumps([boat.__file__, answer['statusCode'], sorted(foreign)]))"
+    )
+    environment = {
+        "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": host,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=unpacked, env=environment, capture_output=True, text=True, check=True
+    )
+    file, status, foreign = json.loads(done.stdout)
+    assert Path(file).is_relative_to(unpacked)
+    assert (status, foreign) == (200, [])

@@ -1,0 +1,47 @@
+"""A client is erased from Snowflake by the same rules, and its files are known as erased."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from boat import landing
+from boat.erase import erase
+from tests.cloud.snowflake.account import Account
+
+pytestmark = pytest.mark.cloud
+
+
+def test_a_client_is_gone_and_does_not_come_back(account: Account, tmp_path: Path) -> None:
+    warehouse, folder = account.database(), tmp_path / "landing"
+    folder.mkdir()
+    base = {"event_type": "pageview", "event_time": "2024-01-01T10:00:00Z"}
+    shoppers = [
+        {"event_id": "1", "client_id": "it's anna", "session_id": "s1"},
+        {"event_id": "2", "session_id": "s1"},
+        {"event_id": "3", "client_id": "b", "session_id": "s3"},
+        {"event_id": "4", "client_id": "it's anna", "session_id": "s4", "event_time": "never"},
+    ]
+    old = "".join(json.dumps(base | shopper) + "\n" for shopper in shoppers)
+    (folder / "a.ndjson").write_text(old)
+    landing.load(warehouse, folder, landing.BadRows("keep_apart"))
+    with warehouse.session() as session:
+        session.execute("create schema if not exists marts")
+        session.execute("create table marts.views as select shop || ':' || session_id as session_key from raw.events")
+    proof = erase(warehouse, folder, tmp_path / "snapshots", "shop", "it's anna", dry_run=False)
+    assert {place.name: (place.before, place.after) for place in proof.places} == {
+        "a.ndjson": (3, 0),
+        "raw.events": (2, 0),
+        "raw.dead_letters": (1, 0),
+        "marts.views": (2, 0),
+    }
+    assert proof.is_complete
+    (folder / "backup.ndjson").write_text(old)
+    report = landing.load(warehouse, folder)
+    assert [file.already_loaded for file in report.files] == [True, True]
+    with warehouse.session() as session:
+        assert session.query("select event_id from raw.events").to_pylist() == [{"event_id": "3"}]
+        (row,) = session.query(
+            "select received, accepted, duplicate, failed from raw.loads where kind = 'events'"
+        ).to_pylist()
+    assert row == {"received": 1, "accepted": 1, "duplicate": 0, "failed": 0}

@@ -1,0 +1,40 @@
+"""Nights on Snowflake: the tables that grow by session are those that DuckDB builds from nothing."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.cloud.snowflake.account import Account
+from tests.transform.conftest import build, connect, shop_events
+from tests.transform.test_incremental import MODELS, arrive, made_again
+
+pytestmark = pytest.mark.cloud
+
+MARTS = {
+    "fct_session_events": "session_key, position",
+    "fct_sessions": "session_key",
+    "next_item_examples": "session_key, position",
+    "intent_examples": "session_key, position",
+}
+
+
+def test_late_events_leave_what_a_build_from_nothing_leaves(account: Account, tmp_path: Path) -> None:
+    events = shop_events(5)
+    shuffled = random.Random(5).sample(events, len(events))
+    for name in ("snowflake", "duckdb"):
+        (tmp_path / name).mkdir()
+    grown = account.database()
+    for load in (shuffled[:250], shuffled[250:400], shuffled[400:]):
+        arrive(grown, tmp_path / "snowflake", load)
+        result = build(grown, tmp_path / "snowflake", *MODELS)
+        assert result.code == 0, result.output
+    assert len(made_again(result)) > 10
+    at_once = build(connect(tmp_path / "duckdb", events), tmp_path / "duckdb", *MODELS)
+    for mart, order in MARTS.items():
+        query = f"select * from marts.{mart} order by {order}"
+        assert result.rows(query) == at_once.rows(query), mart
+    live = "select * from staging.live_sessions"
+    assert result.rows(live) == []
+    arrive(grown, tmp_path / "snowflake", [shuffled[0] | {"event_id": "tail", "event_time": "2024-05-01T00:00:00"}])
+    assert [row["event_count"] for row in result.rows(live)] != []

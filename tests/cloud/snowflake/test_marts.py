@@ -1,0 +1,120 @@
+"""The whole way on Snowflake: load, dbt build with all tests, expectations, snapshot; held against DuckDB's."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from boat import dbt, landing, quality, snapshot
+from expectations import suites
+from tests.cloud.snowflake.account import Account
+from tests.transform.conftest import Build, build, connect, shop_events
+
+pytestmark = [
+    pytest.mark.cloud,
+    # The schema is an asset's own: one source has tables in two.
+    pytest.mark.filterwarnings("ignore:`schema_name` is deprecated:DeprecationWarning"),
+]
+
+MARTS = {
+    "daily_volume": "shop, day",
+    "dim_products": "shop, product_id",
+    "fct_session_events": "session_key, position",
+    "fct_sessions": "session_key",
+    "fct_transactions": "session_key, purchased_at",
+    "intent_examples": "session_key, position",
+    "kpi_daily": "shop, day",
+    "kpi_hourly": "shop, hour",
+    "next_item_examples": "session_key, position",
+}
+TAG = "boat 7d3a0b08-flow-run"
+
+
+class Shops(NamedTuple):
+    """One shop, built on Snowflake and on DuckDB."""
+
+    snowflake: Build
+    duckdb: Build
+
+
+@pytest.fixture(scope="module")
+def shops(account: Account, tmp_path_factory: pytest.TempPathFactory) -> Shops:
+    folder, embedded = tmp_path_factory.mktemp("snowflake-shop"), tmp_path_factory.mktemp("duckdb-shop")
+    files = folder / "landing"
+    files.mkdir()
+    (files / "events.ndjson").write_text("".join(json.dumps(event) + "\n" for event in shop_events()))
+    (files / "products.csv").write_text("product_id,product_name,price\np1,Mug,2.5\nunsold,Hat,\n")
+    warehouse = account.database(tag=TAG)
+    landing.load(warehouse, files)
+    plain = connect(embedded, shop_events())
+    landing.load(plain, files / "products.csv")
+    return Shops(build(warehouse, folder), build(plain, embedded, "--select", "resource_type:model"))
+
+
+def test_every_model_builds_and_every_test_passes(shops: Shops) -> None:
+    assert shops.snowflake.code == 0, shops.snowflake.output
+    results = dbt.read_results(shops.snowflake.target)
+    assert {result.status for result in results} == {"success", "pass", "no-op"}
+    kinds = [result.resource_type for result in results]
+    assert min(kinds.count(kind) for kind in ("model", "test", "unit_test")) >= 9
+
+
+@pytest.mark.parametrize("mart", MARTS)
+def test_a_mart_is_that_of_duckdb_row_for_row(shops: Shops, mart: str) -> None:
+    query = f"select * from marts.{mart} order by {MARTS[mart]}"
+    expected = shops.duckdb.rows(query)
+    assert shops.snowflake.rows(query) == expected
+    assert expected
+
+
+def test_no_mart_is_left_out(shops: Shops) -> None:
+    found = shops.duckdb.rows("select table_name from information_schema.tables where table_schema = 'marts'")
+    assert {row["table_name"] for row in found} == set(MARTS)
+
+
+@pytest.mark.parametrize("unload", [True, False], ids=["unloaded", "streamed"])
+def test_a_snapshot_is_that_of_duckdb_byte_for_byte(
+    shops: Shops, account: Account, tmp_path: Path, unload: bool
+) -> None:
+    (row,) = shops.snowflake.rows("select current_database() as name")
+    warehouse = account.database(unload=unload, name=row["name"])
+    ours = snapshot.take(warehouse, tmp_path / "ours", dbt_manifest="same")
+    theirs = snapshot.take(shops.duckdb.warehouse, tmp_path / "theirs", dbt_manifest="same")
+    assert ours.digest == theirs.digest
+    assert snapshot.read(ours.uri) == snapshot.read(theirs.uri)
+
+
+def test_expectations_hold_and_leave_no_key_behind(shops: Shops, account: Account, tmp_path: Path) -> None:
+    report = quality.check(shops.snowflake.warehouse, suites(), tmp_path)
+    quality.raise_for(report)
+    assert report.count() == {"passed": len(report.checks)}
+    key = str(shops.snowflake.warehouse.connect_arguments()["private_key"])
+    folders = (tmp_path, shops.snowflake.target, shops.snowflake.target.parent / "logs")
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    assert len(files) > 100
+    for file in files:
+        assert key[:40].encode() not in file.read_bytes(), file
+
+
+def test_a_broken_expectation_is_found_in_snowflake(shops: Shops, tmp_path: Path) -> None:
+    (ledger,) = [suite for suite in suites() if suite.name == "raw.loads"]
+    with shops.snowflake.warehouse.session() as session:
+        session.execute("update raw.loads set accepted = accepted - 1")
+    try:
+        report = quality.check(shops.snowflake.warehouse, [ledger], tmp_path)
+    finally:
+        with shops.snowflake.warehouse.session() as session:
+            session.execute("update raw.loads set accepted = accepted + 1")
+    assert {check.table for check in report.where("failed")} == {"raw.loads"}
+
+
+def test_what_each_tool_asked_is_found_by_the_tag(shops: Shops, account: Account, tmp_path: Path) -> None:
+    quality.check(shops.snowflake.warehouse, [suites()[0]], tmp_path)
+    tagged = " ".join(" ".join(each["sql"].lower().split()) for each in account.history() if each["tag"] == TAG)
+    for statement in (
+        "copy into raw.landing_rows",  # the loader
+        "create or replace view",  # dbt
+        "as anon_1",  # Great Expectations
+    ):
+        assert statement in tagged

@@ -1,0 +1,162 @@
+"""The whole night in the cloud, as deployments that a worker picks up: Snowflake, S3, Batch and SageMaker.
+
+Each through its real client over a socket, against an emulator; only the platform block differs from the laptop's.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from prefect import get_client
+from prefect_snowflake import SnowflakeConnector, SnowflakeCredentials
+
+from boat import compute, snapshot, store
+from boat.compute import JobSpec
+from boat.models import archive
+from boat.models.served import SavedModel
+from boat.models.sessions import SessionEvent, instances
+from boat.serving.base import invoke
+from boat.settings import RECOMMEND
+from deployments.demo import follow, promotion_after, start
+from tasks.blocks import Platform
+from tests.cloud.batch.emulator import Emulator
+from tests.cloud.batch.running import Cloud
+from tests.cloud.sagemaker.running_emulator import Emulators
+from tests.cloud.snowflake.account import NAME, PASSPHRASE, USER, Account, running_account
+from tests.installation import Installation, running_installation
+from tests.shops import SESSIONS, shop_files
+
+__all__ = ["shop_files"]  # a fixture
+
+pytestmark = [pytest.mark.cloud, pytest.mark.slow, pytest.mark.timeout(900)]
+
+TRAINING = {"seed": 0, "max_minutes": 5}
+
+
+@dataclass(frozen=True)
+class Night:
+    """What a night left."""
+
+    platform: Platform
+    cloud: Cloud
+    account: Account
+    promoted: str
+    jobs: int
+
+
+def save_platform(installation: Installation, cloud: Cloud, sagemaker: Emulators, account: Account) -> Platform:
+    """The laptop's platform, with every seam in the cloud."""
+    with account.database().session() as session:
+        database = session.query("select current_database() as name")["name"][0].as_py()
+    credentials = SnowflakeCredentials(
+        account=NAME, user=USER, role="BOAT", private_key=account.key, private_key_passphrase=PASSPHRASE
+    )
+    credentials.save("cloud", overwrite=True)
+    connector = SnowflakeConnector(credentials=credentials, database=database, warehouse="BOAT", schema="RAW")
+    connector.save("cloud", overwrite=True)
+    seams = {
+        "warehouse_url": f"snowflake://cloud?{account.options}",
+        "compute_url": cloud.batch(),
+        "serving_url": sagemaker.url(),
+        "store": cloud.store,
+        "reports": store.join(cloud.store, "reports"),
+        "reports_url": "https://reports.example",
+    }
+    platform = Platform.on_laptop(installation.settings, "cloud").copy(update=seams)
+    platform.save("cloud", overwrite=True)
+    return platform
+
+
+async def run_night(files: Path) -> str:
+    """`ingestion/hourly`, `retrain/nightly` and the promotion it asks for; returns what that said."""
+    place = {"platform": "cloud"}
+    async with get_client() as client:
+        await follow(client, await start(client, "ingestion/hourly", {**place, "source": str(files)}), "ingestion")
+        before = datetime.now(UTC)
+        await follow(client, await start(client, "retrain/nightly", {**place, **TRAINING}), "retrain")
+        promoted = await follow(client, await promotion_after(client, before), "promote")
+    return str(promoted.state.message)
+
+
+@pytest.fixture(scope="module")
+def night(
+    tmp_path_factory: pytest.TempPathFactory,
+    emulated_jobs: tuple[str, Emulator],
+    sagemaker: Emulators,
+    shop_files: Path,
+) -> Iterator[Night]:
+    cloud = Cloud(*emulated_jobs)
+    folder = tmp_path_factory.mktemp("night")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        running_account(tmp_path_factory.mktemp("night-snowflake")) as account,
+        running_installation(folder, cloud.environment) as installation,
+    ):
+        for name, value in installation.environment.items():
+            patch.setenv(name, value)
+        with installation.as_client():
+            platform = save_platform(installation, cloud, sagemaker, account)
+            before = len(cloud.emulator.jobs)
+            promoted = asyncio.run(run_night(shop_files))
+            yield Night(platform, cloud, account, promoted, jobs=len(cloud.emulator.jobs) - before)
+
+
+@pytest.fixture
+def in_the_account(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in night.cloud.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_both_endpoints_answer_the_stock_client_with_the_promoted_versions(
+    night: Night, sagemaker: Emulators, in_the_account: None
+) -> None:
+    assert night.promoted == "recommend version 1 answers. intent version 1 answers."
+    body = json.dumps({"instances": instances([[{"event_type": "pageview", "url": "home"}]])})
+    runtime = sagemaker.client("sagemaker-runtime")
+    answer = runtime.invoke_endpoint(EndpointName=RECOMMEND, Body=body, ContentType="application/json")
+    (prediction,) = json.loads(answer["Body"].read())["predictions"]
+    assert len(prediction["product_id"]) == 20
+
+
+def test_the_tables_are_in_snowflake_and_the_jobs_ran_on_batch(night: Night, in_the_account: None) -> None:
+    assert night.jobs == 4  # a training and an evaluation of each kind
+    assert night.cloud.emulator.active() == []
+    assert any("fct_sessions" in each["sql"].lower() for each in night.account.history())
+
+
+def test_a_local_training_on_the_same_snapshot_recommends_the_same(
+    night: Night, tmp_path: Path, in_the_account: None
+) -> None:
+    (challenger,) = night.platform.registry.versions(RECOMMEND)
+    folder = store.fetch(challenger.lineage["snapshot_uri"], tmp_path / "cache")
+    snapshot.read(folder)
+    parameters = json.dumps({"seed": TRAINING["seed"], "max_seconds": 60 * TRAINING["max_minutes"]})
+    arguments = {"kind": "recommend", "snapshot": str(folder), "output": str(tmp_path), "parameters": parameters}
+    compute.connect("local:").run(JobSpec("train", "boat.models.train", arguments), print)
+    model = tmp_path / "model.tar.gz"
+    archive.unpack(model, tmp_path / "model", archive.digest(model))
+
+    sessions = some_sessions(folder, 100)
+    here = SavedModel(tmp_path / "model").predict(instances(sessions))
+    there = invoke(night.platform.serving.runtime(), RECOMMEND, sessions)
+    # The same seed gives the same model up to rounding, which may swap neighbours of equal score.
+    same = [len({*a["product_id"][:10]} & {*b["product_id"][:10]}) for a, b in zip(here, there, strict=True)]
+    assert sum(same) / len(same) >= 9.5
+
+
+def some_sessions(folder: Path, count: int) -> list[list[SessionEvent]]:
+    """The first sessions of a snapshot."""
+    rows = pq.read_table(folder / snapshot.NEXT_ITEM).to_pylist()
+    sessions: dict[str, list[Any]] = {}
+    for row in rows:
+        sessions.setdefault(row["session_key"], []).append(
+            {"event_type": row["event_type"], "product_id": row["product_id"], "event_time": 0.0}
+        )
+    assert len(sessions) > SESSIONS / 10
+    return list(sessions.values())[:count]

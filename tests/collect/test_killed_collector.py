@@ -1,0 +1,84 @@
+"""Killed with -9 under load, again and again: what was acknowledged is there, once."""
+
+import itertools
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from boat import landing
+from boat.warehouse import connect
+from tests.collect.running_collector import counted_ids, running_collector
+from tests.serving.running_host import free_port
+
+CLIENTS = 8
+LOAD_SECONDS = 0.25
+
+
+@dataclass
+class Client:
+    """Sends single events and batches until told to end; one without an answer is sent again under the same id."""
+
+    number: int
+    port: int
+    ended: threading.Event
+    acknowledged_at_once: set[str] = field(default_factory=set)
+    acknowledged_later: set[str] = field(default_factory=set)
+
+    def run(self) -> None:
+        with httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10) as http:
+            for turn in itertools.count():
+                if self.ended.is_set():
+                    return
+                size = 1 if self.number % 2 else 20
+                self._send(http, [f"{self.number}-{turn}-{index}" for index in range(size)])
+
+    def _send(self, http: httpx.Client, names: list[str]) -> None:
+        now = int(time.time() * 1000)
+        events = [{"event_id": n, "event_type": "pageview", "client_id": "c", "event_time": now} for n in names]
+        for tried in itertools.count():
+            try:
+                answer = http.post("/collect", json=events).json()
+            except httpx.HTTPError:
+                if self.ended.is_set():
+                    return
+                time.sleep(0.02)
+                continue
+            assert answer["accepted"] == len(names)
+            (self.acknowledged_later if tried else self.acknowledged_at_once).update(names)
+            return
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.slow)])
+def test_every_acknowledged_event_is_kept_exactly_once(kills: int, tmp_path: Path) -> None:
+    folder, port, ended = tmp_path / "landing", free_port(), threading.Event()
+    clients = [Client(number, port, ended) for number in range(CLIENTS)]
+    threads = [threading.Thread(target=client.run) for client in clients]
+    options = ("--events-per-second", "1e9", "--burst", "1000000000", "--rotate-seconds", "1")
+    for turn in range(kills):
+        with running_collector(folder, *options, port=port) as collecting:
+            if turn == 0:
+                for thread in threads:
+                    thread.start()
+            time.sleep(LOAD_SECONDS)
+            collecting.kill()
+    with running_collector(folder, *options, port=port) as collecting:
+        time.sleep(LOAD_SECONDS)
+        ended.set()
+        for thread in threads:
+            thread.join(30)
+        collecting.stop()
+    at_once = set().union(*(client.acknowledged_at_once for client in clients))
+    later = set().union(*(client.acknowledged_later for client in clients))
+    assert len(at_once) > 50 * kills
+    assert len(later) >= kills  # the kills did hit requests that were under way
+    kept = counted_ids(folder)
+    assert {name: kept[name] for name in at_once if kept[name] != 1} == {}
+    assert {name for name in later if kept[name] == 0} == set()
+    report = landing.load(connect(f"duckdb:///{tmp_path}/warehouse.duckdb"), folder)
+    assert report.received == kept.total()
+    assert report.accepted == len(kept)  # what was sent again is a duplicate

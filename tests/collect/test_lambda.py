@@ -1,0 +1,90 @@
+"""`/collect` as API Gateway asks it, with boto3 against an S3 that is an emulator."""
+
+import base64
+import gzip
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+
+from boat.collect.pixel import GIF
+from deployments.aws import lambda_collect
+from tests.cloud.infra.conftest import aws, moto_url  # noqa: F401 - fixtures
+from tests.collect.events import GOOD
+
+pytestmark = pytest.mark.cloud
+BUCKET = "landing"
+
+
+@pytest.fixture
+def s3(aws: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:  # noqa: F811
+    """An empty landing bucket that the function is told of."""
+    monkeypatch.setenv("BOAT_COLLECT_LANDING", f"s3://{BUCKET}/")
+    monkeypatch.setenv("BOAT_COLLECT_ORIGINS", "https://mugs.example")
+    client = aws.client("s3")
+    client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    for cached in (lambda_collect._collector, lambda_collect._s3):
+        cached.cache_clear()
+    yield client
+    for cached in (lambda_collect._collector, lambda_collect._s3):
+        cached.cache_clear()
+
+
+def ask(method: str = "POST", body: str = "", query: str = "", packed: bool = False, **headers: str) -> dict[str, Any]:
+    """An event of API Gateway, payload format 2.0, and the answer to it."""
+    event = {
+        "version": "2.0",
+        "rawQueryString": query,
+        "headers": {name.replace("_", "-"): value for name, value in headers.items()},
+        "requestContext": {"http": {"method": method, "sourceIp": "203.0.113.77"}},
+        "body": body,
+        "isBase64Encoded": packed,
+    }
+    return lambda_collect.handler(event, None)
+
+
+def content(answer: dict[str, Any]) -> bytes:
+    assert answer["isBase64Encoded"]
+    return base64.b64decode(answer["body"])
+
+
+def kept(s3: Any) -> dict[str, list[dict[str, Any]]]:
+    """Lines of each object in the bucket."""
+    keys = [found["Key"] for found in s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
+    read = {key: s3.get_object(Bucket=BUCKET, Key=key)["Body"].read().decode() for key in keys}
+    return {key: [json.loads(line) for line in text.splitlines()] for key, text in read.items()}
+
+
+def test_a_batch_becomes_a_landing_file_and_its_bad_event_a_dead_letter(s3: Any) -> None:
+    answer = ask(body=json.dumps([GOOD, {"event_type": "add"}]), content_type="application/json")
+    assert answer["statusCode"] == 200
+    assert json.loads(content(answer))["accepted"] == 1
+    objects = kept(s3)
+    letters, events = sorted(objects, key=lambda key: "dead-letter" not in key)
+    assert events.startswith("events/20")
+    assert objects[events][0]["product_id"] == "blue-mug"
+    assert letters.startswith("events/.dead-letter/20")
+    assert objects[letters][0]["reason"] == "missing"
+
+
+def test_a_packed_body_and_a_pixel_are_taken(s3: Any) -> None:
+    packed = base64.b64encode(gzip.compress(json.dumps(GOOD).encode())).decode()
+    assert ask(body=packed, packed=True, content_encoding="gzip")["statusCode"] == 200
+    pixel = ask("GET", query="cid=1.2&tid=mugs")
+    assert content(pixel) == GIF
+    assert pixel["headers"]["content-type"] == "image/gif"
+    assert len(kept(s3)) == 2
+
+
+def test_a_page_of_another_origin_leaves_nothing(s3: Any) -> None:
+    assert ask(body=json.dumps(GOOD), origin="https://elsewhere.example")["statusCode"] == 403
+    assert kept(s3) == {}
+
+
+def test_what_cannot_be_kept_is_not_acknowledged(s3: Any) -> None:
+    s3.delete_bucket(Bucket=BUCKET)
+    answer = ask(body=json.dumps(GOOD))
+    assert answer["statusCode"] == 503
+    assert json.loads(content(answer))["error"] == "storage_unavailable"

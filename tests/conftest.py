@@ -1,0 +1,89 @@
+"""Fixtures that every test shares: a clean environment and a home of its own."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.cloud.batch.emulator import Emulator
+    from tests.cloud.batch.running import Cloud
+    from tests.cloud.sagemaker.running_emulator import Emulators
+    from tests.installation import Installation
+
+ROOT = Path(__file__).parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are not spelled out in a test's name: a gzip stream holds the second it was made in, and the processes
+    that share out the tests must find the same names."""
+    return argname if isinstance(val, bytes) else None
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine reaches a test."""
+    for name in list(os.environ):
+        if name.startswith(("BOAT_", "PREFECT_", "MLFLOW_", "AWS_", "SNOWFLAKE_", "DBT_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty BOAT_HOME."""
+    monkeypatch.setenv("BOAT_HOME", str(tmp_path / "boat"))
+    return tmp_path / "boat"
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Real shopper data, which is not part of the project."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no real data at {SHARED_DATA}")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Installation]":
+    """Prefect server, worker, endpoint host and reports, started once for all tests that need them."""
+    from tests.installation import running_installation
+
+    with running_installation(tmp_path_factory.mktemp("installation")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def sagemaker(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Emulators]":
+    """SageMaker's emulator, with moto for S3 and CloudWatch, started once for all tests that need them."""
+    from tests.cloud.sagemaker.running_emulator import running_emulators
+
+    with running_emulators(tmp_path_factory.mktemp("sagemaker")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def emulated_jobs() -> "Iterator[tuple[str, Emulator]]":
+    """moto for S3, and the emulator of Batch, ECS and Logs, started once for all tests that need them."""
+    from tests.cloud.batch.running import running_cloud
+
+    with running_cloud() as started:
+        yield started
+
+
+@pytest.fixture
+def cloud(emulated_jobs: "tuple[str, Emulator]", monkeypatch: pytest.MonkeyPatch) -> "Iterator[Cloud]":
+    """A machine in an account with Batch, ECS and a store; after it no container runs."""
+    from cloudpathlib import S3Client
+
+    from tests.cloud.batch.running import Cloud
+
+    aws, emulator = emulated_jobs
+    running = Cloud(aws, emulator)
+    for name, value in running.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(S3Client, "_default_client", None)  # it keeps the first credentials it saw
+    yield running
+    emulator.reset()

@@ -1,0 +1,3 @@
+from tests.shops import client, shop, shop_files
+
+__all__ = ["client", "shop", "shop_files"]

@@ -1,0 +1,60 @@
+"""`ingestion`: events come in whole, tables are built and checked, and what is wrong stops it by name."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from boat import landing
+from boat.errors import DataError, QualityError, TransformError
+from flows.ingestion import ingestion
+from tests.shops import SESSIONS, Shop
+
+pytestmark = pytest.mark.slow
+
+
+def test_events_become_checked_tables_and_a_second_run_changes_nothing(shop: Shop, shop_files: Path) -> None:
+    ingestion(source=str(shop_files), platform=shop.name)
+    events, sessions = shop.count("raw.events"), shop.count("marts.fct_sessions")
+    assert sessions == SESSIONS
+    ingestion(source=str(shop_files), platform=shop.name)
+    assert (shop.count("raw.events"), shop.count("marts.fct_sessions")) == (events, sessions)
+
+
+def test_a_bad_file_loads_nothing_and_the_alert_names_file_line_and_field(shop: Shop, tmp_path: Path) -> None:
+    header, good = "session_id,event_time,event_type,product_id", "s1,2026-01-01T10:00:00,detail,p1"
+    (tmp_path / "good.csv").write_text(f"{header}\n{good}\n")
+    landing.load(shop.platform.warehouse, tmp_path / "good.csv")
+    (tmp_path / "hour.csv").write_text(f"{header}\ns2,2026-01-01T11:00:00,detail,p1\ns2,yesterday,detail,p2\n")
+    with pytest.raises(DataError, match=r"hour\.csv:3.*event_time.*yesterday"):
+        ingestion(source=str(tmp_path), platform=shop.name)
+    assert shop.count("raw.events") == 1
+    alert = shop.newest_alert()
+    assert "ingestion failed" in alert
+    assert "hour.csv:3" in alert
+
+
+def test_bad_rows_are_kept_apart_where_they_are_to_be(shop: Shop, shop_files: Path, tmp_path: Path) -> None:
+    shutil.copytree(shop_files, tmp_path / "files")
+    header = "session_id,event_time,event_type,product_id"
+    (tmp_path / "files" / "hour.csv").write_text(f"{header}\ns2,yesterday,detail,p2\n")
+    ingestion(source=str(tmp_path / "files"), platform=shop.name, on_bad_rows="keep_apart")
+    assert shop.count("marts.fct_sessions") == SESSIONS
+    assert shop.count("raw.dead_letters where reason = 'not_a_time' and source_line = 2") == 1
+
+
+def test_a_failing_dbt_test_stops_the_flow_and_is_named_with_its_sql(shop: Shop, shop_files: Path) -> None:
+    ingestion(source=str(shop_files), platform=shop.name)
+    shop.plant("update raw.events set event_type = 'teleport' where source_line = 2")
+    with pytest.raises(TransformError, match=r"accepted_values") as raised:
+        ingestion(source=str(shop_files), platform=shop.name)
+    assert ".sql" in str(raised.value)
+    assert "accepted_values" in shop.newest_alert()
+
+
+def test_a_failing_expectation_stops_the_flow_and_is_named(shop: Shop, shop_files: Path) -> None:
+    ingestion(source=str(shop_files), platform=shop.name)
+    shop.plant("update raw.events set event_time = '2999-01-01' where source_line = 2")
+    with pytest.raises(QualityError, match=r"event_time"):
+        ingestion(source=str(shop_files), platform=shop.name)
+    assert "event_time" in shop.newest_alert()

@@ -1,0 +1,72 @@
+"""`retrain` and `promote`: only checked data trains, only a better model answers, and there is a way back."""
+
+from pathlib import Path
+
+import pytest
+from prefect.states import State
+
+from boat import landing
+from boat.errors import QualityError
+from boat.models.sessions import SessionEvent
+from boat.serving.base import invoke
+from boat.settings import INTENT, RECOMMEND
+from flows.ingestion import ingestion
+from flows.promote import promote
+from flows.retrain import retrain
+from tests.shops import Shop
+
+pytestmark = pytest.mark.slow
+
+
+def answers(shop: Shop) -> list[str]:
+    """What the live endpoint recommends to somebody who just came."""
+    session: list[SessionEvent] = [{"event_type": "pageview", "url": "home"}]
+    (answer,) = invoke(shop.platform.serving.runtime(), RECOMMEND, [session])
+    return [str(product) for product in answer["product_id"]]
+
+
+def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(shop: Shop, shop_files: Path) -> None:
+    registry = shop.platform.registry
+    ingestion(source=str(shop_files), platform=shop.name)
+
+    retrain(max_minutes=5, promote=False, platform=shop.name)
+    first: State = promote(platform=shop.name, return_state=True)
+    assert "recommend version 1 answers" in first.message
+    assert registry.by_alias(RECOMMEND, "champion").version == "1"
+    assert len(answers(shop)) == 20
+
+    # A challenger that has hardly been trained is refused, which is no failure.
+    alerts = len(shop.installation.alerts())
+    retrain(max_minutes=0.001, promote=False, platform=shop.name)
+    refused: State = promote(platform=shop.name, models=("recommend",), return_state=True)
+    assert refused.is_completed()
+    assert refused.name == "Refused"
+    assert "champion: mrr_at_20" in refused.message
+    assert registry.by_alias(RECOMMEND, "champion").version == "1"
+    assert len(shop.installation.alerts()) == alerts
+
+    # A critical expectation that does not hold stops a retrain before its snapshot; the champion goes on answering.
+    before, snapshots = answers(shop), sorted(Path(shop.platform.store, "snapshots").iterdir())
+    shop.plant("update raw.events set event_time = '2999-01-01' where source_line = 2")
+    with pytest.raises(QualityError, match="event_time"):
+        retrain(max_minutes=5, platform=shop.name)
+    assert sorted(Path(shop.platform.store, "snapshots").iterdir()) == snapshots
+    assert answers(shop) == before
+    assert "retrain failed" in shop.newest_alert()
+    shop.plant("update raw.events set event_time = received_at where event_time = '2999-01-01'")
+
+    # The next champion makes the first one the previous, and a roll back brings it back.
+    registry.promote(RECOMMEND, "2")
+    back: State = promote(alias="previous", models=("recommend",), platform=shop.name, return_state=True)
+    assert "recommend version 1 answers" in back.message
+    assert registry.by_alias(RECOMMEND, "champion").version == "1"
+    assert shop.platform.serving.describe(RECOMMEND).version == "1"
+
+
+def test_a_shop_without_purchases_gets_recommendations_and_no_intent_model(shop: Shop, shop_files: Path) -> None:
+    landing.load(shop.platform.warehouse, shop_files)
+    shop.plant("delete from raw.events where event_type = 'purchase'")
+    ingestion(source=str(shop_files), platform=shop.name)
+    retrain(max_minutes=5, promote=False, platform=shop.name)
+    assert shop.platform.registry.by_alias(RECOMMEND, "challenger") is not None
+    assert shop.platform.registry.by_alias(INTENT, "challenger") is None

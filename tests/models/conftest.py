@@ -1,0 +1,104 @@
+"""A small shop with a rule in it: what follows a product is certain, and who adds to the cart mostly buys."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from boat import snapshot, warehouse
+
+FIRST = datetime(2024, 5, 1)
+
+_MARTS = """
+create schema marts;
+create table marts.fct_session_events as select * from read_parquet('{events}');
+create table marts.next_item_examples as
+    select session_key, shop, started_at, position, event_time, event_type, product_id from marts.fct_session_events
+    where event_type != 'pageview';
+create table marts.intent_examples as select * from marts.fct_session_events where event_type != 'purchase';
+create table marts.dim_products as
+    select distinct 'shop' as shop, product_id, null::varchar as product_name, null::varchar as category, 1.0 as price
+    from marts.fct_session_events where product_id is not null;
+"""
+
+
+def _session(number: int, products: int, buyers: bool, draw: np.random.Generator) -> Iterator[dict[str, object]]:
+    started = FIRST + timedelta(hours=number)
+    item = int(draw.integers(products))
+    adds = buyers and draw.random() < 0.3
+    types = ["pageview", *["detail"] * int(draw.integers(2, 6)), *(["add"] if adds else [])]
+    buys = adds and draw.random() < 0.9
+    for position, event_type in enumerate([*types, *(["purchase"] if buys else [])], start=1):
+        yield {
+            "session_key": f"shop:{number:05}",
+            "shop": "shop",
+            "started_at": started,
+            "position": position,
+            "event_time": started + timedelta(seconds=10 * position),
+            "event_type": event_type,
+            "product_id": None if event_type == "pageview" else f"p{item}",
+            "url": f"/{event_type}",
+            "is_purchase": buys,
+        }
+        item = item if event_type == "pageview" else (item + 1) % products  # the rule: p7 leads to p8
+
+
+@pytest.fixture(scope="session")
+def shop_snapshot(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Takes a snapshot of a shop with so many products and sessions, one an hour."""
+
+    def take(products: int = 40, sessions: int = 700, buyers: bool = True) -> Path:
+        folder = tmp_path_factory.mktemp("shop")
+        draw = np.random.default_rng(0)
+        events = [event for number in range(sessions) for event in _session(number, products, buyers, draw)]
+        pq.write_table(pa.Table.from_pylist(events), folder / "events.parquet")
+        built = warehouse.connect(f"duckdb:///{folder}/shop.duckdb")
+        with built.session() as session:
+            for statement in _MARTS.format(events=folder / "events.parquet").split(";")[:-1]:
+                session.execute(statement)
+        return Path(snapshot.take(built, folder / "store").uri)
+
+    return take
+
+
+@pytest.fixture(scope="session")
+def shop(shop_snapshot: Callable[..., Path]) -> Path:
+    """The snapshot of an ordinary shop."""
+    return shop_snapshot()
+
+
+_VIEWS = """
+create schema marts;
+create table marts.fct_session_events as
+    select 'shop:' || session_id as session_key, 'shop' as shop, event_time::timestamp as event_time,
+        'detail' as event_type, product_id::varchar as product_id,
+        min(event_time::timestamp) over (partition by session_id) as started_at,
+        row_number() over (partition by session_id order by event_time, product_id) as position
+    from read_parquet('{events}');
+create table marts.next_item_examples as
+    select *, count(*) over (partition by session_key) as items from marts.fct_session_events
+    qualify items >= 2;
+create table marts.intent_examples as
+    select *, null::varchar as url, false as is_purchase from marts.fct_session_events;
+create table marts.dim_products as
+    select distinct 'shop' as shop, product_id, null::varchar as product_name, null::varchar as category, 1.0 as price
+    from marts.fct_session_events;
+"""
+
+
+@pytest.fixture
+def snapshot_of_views(tmp_path: Path) -> Callable[[Path], Path]:
+    """Takes a snapshot of a file of product views."""
+
+    def take(events: Path) -> Path:
+        built = warehouse.connect(f"duckdb:///{tmp_path}/views.duckdb")
+        with built.session() as session:
+            for statement in _VIEWS.format(events=events).split(";")[:-1]:
+                session.execute(statement)
+        return Path(snapshot.take(built, tmp_path / "store").uri)
+
+    return take

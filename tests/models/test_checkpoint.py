@@ -1,0 +1,88 @@
+"""A training that is interrupted goes on after its last whole epoch and ends as if nothing had been."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from boat import snapshot
+from boat.models import examples, intent, next_item
+from boat.models.checkpoint import Checkpoint, State
+from boat.models.fitting import Trained
+from boat.models.parameters import IntentParameters, RecommendParameters
+
+ABOUT = {"seed": 3}
+
+Report = Callable[[Mapping[str, float]], None]
+Training = Callable[[Report, Checkpoint | None], Trained]
+
+
+class LostHostError(Exception):
+    pass
+
+
+@pytest.fixture(params=["recommend", "intent"])
+def training(request: pytest.FixtureRequest, shop: Path) -> Training:
+    """Four epochs of either model."""
+    split = snapshot.read(shop).split
+    if request.param == "intent":
+        part = intent.histories(examples.read(shop / snapshot.INTENT, split, "train"))
+        parameters = IntentParameters(epochs=4, patience=4, dropout=0.3, seed=3)
+        return lambda report, checkpoint: intent.train(part, part, parameters, report, checkpoint)
+    parts = [examples.read(shop / snapshot.NEXT_ITEM, split, name) for name in ("train", "validation", "fit")]  # type: ignore[arg-type]
+    quick = RecommendParameters(dimensions=8, epochs=4, patience=4, refit_epochs=1, seed=3)
+    return lambda report, checkpoint: next_item.train(*parts, quick, report, checkpoint).trained
+
+
+def _losing_the_host_after(epoch: int) -> Report:
+    def report(figures: Mapping[str, float]) -> None:
+        if figures["epoch"] == epoch:
+            raise LostHostError
+
+    return report
+
+
+def _seen_by(training: Training, checkpoint: Checkpoint) -> tuple[list[float], Trained]:
+    epochs: list[float] = []
+    return epochs, training(lambda figures: epochs.append(figures["epoch"]), checkpoint)
+
+
+def test_a_training_goes_on_after_the_epoch_it_was_interrupted_at_and_ends_the_same(
+    training: Training, tmp_path: Path
+) -> None:
+    whole = training(lambda figures: None, None)
+    checkpoint = Checkpoint(tmp_path / "state.npz", ABOUT)
+    with pytest.raises(LostHostError):
+        training(_losing_the_host_after(2), checkpoint)
+    epochs, resumed = _seen_by(training, checkpoint)
+    assert epochs == [3, 4]
+    assert [figures["epoch"] for figures in resumed.curve] == [1, 2, 3, 4]
+    # Threads add up in any order, so the last digits differ.
+    for one, other in zip(whole.network.get_weights(), resumed.network.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+    assert [figures["loss"] for figures in whole.curve] == pytest.approx(
+        [figures["loss"] for figures in resumed.curve], abs=1e-3
+    )
+
+
+def test_a_training_that_was_over_is_not_trained_again(training: Training, tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "state.npz", ABOUT)
+    with pytest.raises(LostHostError):
+        training(_losing_the_host_after(4), checkpoint)
+    epochs, resumed = _seen_by(training, checkpoint)
+    assert epochs == []
+    assert len(resumed.curve) == 4
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
+def test_a_damaged_or_foreign_checkpoint_is_not_gone_on_with(tmp_path: Path, damage: bytes | None) -> None:
+    path = tmp_path / "state.npz"
+    Checkpoint(path, ABOUT).save(State({"network": [np.ones(3)]}, {"best": 1}))
+    kept = Checkpoint(path, ABOUT).load()
+    assert kept is not None
+    assert kept.arrays["network"][0].tolist() == [1, 1, 1]
+    if damage is not None:
+        path.write_bytes(damage)
+    assert Checkpoint(path, ABOUT if damage is not None else {"seed": 4}).load() is None
+    assert Checkpoint(tmp_path / "none", ABOUT).load() is None

@@ -1,0 +1,35 @@
+"""Training parameters are checked before a job spends time."""
+
+import pytest
+
+from boat.errors import SettingError
+from boat.models.parameters import IntentParameters, RecommendParameters, parse
+
+
+def test_what_is_not_given_has_its_default() -> None:
+    assert parse("{}", RecommendParameters) == RecommendParameters()
+    assert parse('{"seed": 7, "max_seconds": 5}', IntentParameters) == IntentParameters(seed=7, max_seconds=5.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('{"sed": 7}', "seed"),
+        ("[]", "seed"),
+        ("{", "not JSON"),
+        ('{"epochs": 0}', "epochs=0"),
+        ('{"epochs": 1.5}', r"epochs=1\.5"),
+        ('{"epochs": true}', "epochs=True"),
+        ('{"max_seconds": "5"}', "max_seconds='5'"),
+        ('{"max_seconds": Infinity}', "max_seconds=inf"),
+        ('{"learning_rate": NaN}', "learning_rate=nan"),
+        ('{"learning_rate": -1}', "learning_rate=-1"),
+        ('{"dropout": 1}', "dropout=1"),
+        ('{"model": "oracle"}', "popular"),
+        ('{"repeats": true}', "repeats=True"),
+        ('{"model": [1]}', r"model=\[1\]"),
+    ],
+)
+def test_what_cannot_work_is_named(text: str, named: str) -> None:
+    with pytest.raises(SettingError, match=named):
+        parse(text, RecommendParameters)

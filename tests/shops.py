@@ -1,0 +1,63 @@
+"""Small shops on a running installation, and flows called in this process that report to it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from boat import synthetic
+from tasks.blocks import Platform, RetryPolicy
+from tests.installation import Installation
+
+SESSIONS = 8000
+"""Enough for some buyers on the test day."""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A shop without data yet, with a platform block of its own."""
+
+    name: str
+    platform: Platform
+    installation: Installation
+
+    def count(self, table: str) -> int:
+        """Rows of a table."""
+        with self.platform.warehouse.session() as session:
+            return int(session.query(f"select count(*) as rows from {table}")["rows"][0].as_py())
+
+    def plant(self, sql: str) -> None:
+        """Change data behind the flows' back."""
+        with self.platform.warehouse.session() as session:
+            session.execute(sql)
+
+    def newest_alert(self) -> str:
+        """Title and text of what came last into the alert inbox."""
+        alert = self.installation.alerts()[-1]
+        return f"{alert['title']} {alert['message']}"
+
+
+@pytest.fixture(scope="session")
+def shop_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Landing files of a small synthetic shop."""
+    folder = tmp_path_factory.mktemp("landing")
+    synthetic.generate(folder, sessions=SESSIONS, days=8, seed=3, products=150)
+    return folder
+
+
+@pytest.fixture
+def client(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
+    """An installation that flows called in the test itself report to."""
+    for name, value in installation.environment.items():
+        monkeypatch.setenv(name, value)
+    with installation.as_client():
+        RetryPolicy(retries=1, delay_seconds=1).save("default", overwrite=True)
+        yield installation
+
+
+@pytest.fixture
+def shop(client: Installation, request: pytest.FixtureRequest) -> Shop:
+    """A shop named after the test."""
+    name = request.node.name.replace("_", "-")[:60].strip("-")
+    return Shop(name, client.platform(name), client)

@@ -1,0 +1,51 @@
+"""The retry policy: what may pass is tried again, what a second try cannot mend is not."""
+
+from collections.abc import Iterator
+
+import pytest
+from prefect import flow, task
+from prefect.testing.utilities import prefect_test_harness
+
+from boat.errors import CheckError, DataError
+from tasks.blocks import RetryPolicy
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect_server() -> Iterator[None]:
+    with prefect_test_harness():
+        yield
+
+
+def tries_of(error: Exception, succeeds_at: int) -> int:
+    """How often a task is tried that raises `error` until its try number `succeeds_at`."""
+    tries = 0
+
+    @task(task_run_name="attempt")
+    def attempt() -> None:
+        nonlocal tries
+        tries += 1
+        if tries < succeeds_at:
+            raise error
+
+    @flow
+    def trying() -> None:
+        RetryPolicy(retries=1, delay_seconds=1, jitter=0.5).apply(attempt)()
+
+    trying(return_state=True)
+    return tries
+
+
+@pytest.mark.parametrize("error", [OSError("connection reset"), CheckError("the warehouse does not answer")])
+def test_what_may_pass_is_tried_again(error: Exception) -> None:
+    assert tries_of(error, succeeds_at=2) == 2
+
+
+def test_wrong_data_is_not_tried_again() -> None:
+    assert tries_of(DataError("hour.csv:3: no time"), succeeds_at=2) == 1
+
+
+def test_the_policy_keeps_a_task_s_run_name() -> None:
+    @task(task_run_name="load {what}")
+    def load(what: str) -> None: ...
+
+    assert RetryPolicy().apply(load).task_run_name == "load {what}"

@@ -1,0 +1,86 @@
+"""A small seeded shop in a real DuckDB, and dbt run on it as the flow runs it: in a process of its own."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from boat import landing, warehouse
+from boat.warehouse import Warehouse
+
+PROJECT = Path(__file__).parents[2] / "dbt"
+
+Event = dict[str, Any]
+
+
+class Build(NamedTuple):
+    """What a dbt run left."""
+
+    warehouse: Warehouse
+    target: Path
+    code: int
+    output: str
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        with self.warehouse.session() as session:
+            return session.query(sql).to_pylist()
+
+
+def connect(folder: Path, events: list[Event], name: str = "warehouse") -> Warehouse:
+    """A warehouse whose raw log holds these events."""
+    file = folder / "events.ndjson"
+    file.write_text("".join(json.dumps(event, default=str) + "\n" for event in events))
+    loaded = warehouse.connect(f"duckdb:///{folder / name}.duckdb")
+    landing.load(loaded, file)
+    return loaded
+
+
+def build(loaded: Warehouse, folder: Path, *arguments: str, project: Path = PROJECT) -> Build:
+    """Run `dbt build`."""
+    target = folder / "target"
+    command = [
+        *(str(Path(sys.executable).with_name("dbt")), "build", "--project-dir", str(project)),
+        *("--profiles-dir", str(project), "--target-path", str(target), "--log-path", str(folder / "logs")),
+        *arguments,
+    ]
+    environment = {**os.environ, **loaded.dbt_environment()}
+    with loaded.exclusive():
+        run = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=120)
+    return Build(loaded, target, run.returncode, run.stdout + run.stderr)
+
+
+def shop_events(seed: int = 0) -> list[Event]:
+    """A few hundred events with what makes sessions hard: silences, equal stamps, double firings, late purchases."""
+    return list(_shop_events(random.Random(seed)))
+
+
+def _shop_events(chance: random.Random) -> Iterator[Event]:
+    number = 0
+    for shopper in range(60):
+        who = {"session_id": f"given-{shopper}"} if shopper % 3 == 0 else {"client_id": f"client-{shopper}"}
+        time = datetime(2024, 3, 1, 23, 0) + timedelta(hours=shopper)
+        for _ in range(chance.randint(1, 18)):
+            time += timedelta(seconds=chance.choice([0, 0, 1, 40, 600, 1799, 1800, 1801, 9000]))
+            kind = chance.choices(
+                ["pageview", "detail", "click", "search", "add", "remove", "purchase"], [5, 8, 2, 1, 3, 1, 1]
+            )[0]
+            event = {"event_time": time.isoformat(), "event_type": kind, "url": f"/{kind}", **who}
+            if kind not in ("pageview", "search"):
+                event |= {"product_id": f"p{chance.randint(1, 30)}", "price": chance.randint(1, 9), "quantity": 1}
+            for _ in range(chance.choice([1, 1, 1, 2])):
+                number += 1
+                yield event | {"event_id": f"e{chance.randrange(10**6):06}-{number}"}
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """A healthy shop, loaded and built. Not to be written to."""
+    folder = tmp_path_factory.mktemp("built")
+    return build(connect(folder, shop_events()), folder)

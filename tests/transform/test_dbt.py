@@ -1,0 +1,202 @@
+"""The dbt project on a small shop, held against the same rules in plain Python, and what a failed node leaves."""
+
+import shutil
+from collections import defaultdict
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boat import dbt, landing, warehouse
+from boat.errors import TransformError
+from tests.transform.conftest import PROJECT, Build, Event, build, connect, shop_events
+
+FUNNEL = ["pageview", "search", "click", "detail", "add", "remove", "purchase"]
+
+
+def sessions_in_python(events: list[Event]) -> dict[str, list[Event]]:
+    """The events of each session in order, by its key: the rules of the intermediate models once more."""
+    first: dict[tuple[Any, ...], Event] = {}
+    for fired in sorted(events, key=lambda event: event["event_id"]):
+        event = fired | {"event_time": datetime.fromisoformat(fired["event_time"])}
+        who = (event.get("session_id"), event.get("client_id"))
+        first.setdefault((*who, event["event_time"], event["event_type"], event.get("product_id")), event)
+    shoppers: dict[str, list[Event]] = defaultdict(list)
+    for event in first.values():
+        shoppers[event.get("session_id") or event["client_id"]].append(event)
+    sessions: dict[str, list[Event]] = {}
+    for shopper, theirs in shoppers.items():
+        theirs.sort(key=lambda event: (event["event_time"], FUNNEL.index(event["event_type"]), event["event_id"]))
+        key, previous = f"shop:{shopper}", None
+        for event in theirs:
+            time = event["event_time"]
+            if "client_id" in event and (previous is None or time - previous > timedelta(minutes=30)):
+                key = f"shop:{shopper}:{int((time - datetime(1970, 1, 1)).total_seconds())}"
+            sessions.setdefault(key, []).append(event)
+            previous = time
+    return sessions
+
+
+@pytest.fixture(scope="module")
+def sessions() -> dict[str, list[Event]]:
+    return sessions_in_python(shop_events())
+
+
+def test_everything_builds_and_every_test_passes(built: Build) -> None:
+    assert built.code == 0, built.output
+    results = dbt.read_results(built.target)
+    assert dbt.failure(results) is None
+    assert {result.status for result in results} == {"success", "pass", "no-op"}
+    kinds = [result.resource_type for result in results]
+    assert min(kinds.count(kind) for kind in ("model", "test", "unit_test")) >= 9
+
+
+def test_sessions_are_those_of_the_rules_in_python(built: Build, sessions: dict[str, list[Event]]) -> None:
+    rows = built.rows("select session_key, event_id from marts.fct_session_events order by session_key, position")
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        found[row["session_key"]].append(row["event_id"])
+    assert found == {key: [event["event_id"] for event in events] for key, events in sessions.items()}
+
+
+def test_a_session_sums_its_events(built: Build, sessions: dict[str, list[Event]]) -> None:
+    for row in built.rows("from marts.fct_sessions"):
+        events = sessions[row["session_key"]]
+        bought = [event for event in events if event["event_type"] == "purchase"]
+        assert row["started_at"] == events[0]["event_time"]
+        assert row["event_count"] == len(events)
+        assert row["product_count"] == len({event["product_id"] for event in events if "product_id" in event})
+        assert row["revenue"] == sum(event["price"] for event in bought)
+        assert row["transaction_count"] == len({event["event_time"] for event in bought})
+        assert row["is_purchase"] == bool(bought)
+
+
+def test_the_next_item_examples_are_the_products_without_repeats_in_a_row(
+    built: Build, sessions: dict[str, list[Event]]
+) -> None:
+    expected = {}
+    for key, events in sessions.items():
+        items = [e["product_id"] for e in events if e["event_type"] in ("detail", "click", "add", "purchase")]
+        collapsed = items[:1] + [item for previous, item in pairwise(items) if item != previous]
+        if len(collapsed) >= 2:
+            expected[key] = collapsed
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in built.rows("from marts.next_item_examples order by session_key, position"):
+        found[row["session_key"]].append(row["product_id"])
+    assert found == expected
+
+
+def test_the_intent_examples_end_before_the_first_purchase(built: Build, sessions: dict[str, list[Event]]) -> None:
+    expected = []
+    for key, events in sessions.items():
+        bought = min((e["event_time"] for e in events if e["event_type"] == "purchase"), default=datetime.max)
+        expected += [(key, e["event_id"], bought < datetime.max) for e in events if e["event_time"] < bought]
+    rows = built.rows(
+        """select session_key, event_id, is_purchase from marts.intent_examples
+        inner join marts.fct_session_events using (session_key, position)"""
+    )
+    assert sorted(tuple(row.values()) for row in rows) == sorted(expected)
+    assert {label for _, _, label in expected} == {True, False}
+
+
+def test_the_days_add_up_to_the_sessions(built: Build, sessions: dict[str, list[Event]]) -> None:
+    days = built.rows("from marts.kpi_daily order by day")
+    assert sum(day["sessions"] for day in days) == len(sessions)
+    assert sum(day["events"] for day in days) == sum(map(len, sessions.values()))
+    first = [events for events in sessions.values() if events[0]["event_time"].date() == days[0]["day"]]
+    buying = [events for events in first if any(event["event_type"] == "purchase" for event in events)]
+    assert days[0]["conversion_rate"] == pytest.approx(len(buying) / len(first))
+
+
+def test_the_marts_and_the_digest_depend_on_neither_order_nor_database(built: Build, tmp_path: Path) -> None:
+    loaded = connect(tmp_path, shop_events()[::-1], name="another")
+    again = build(loaded, tmp_path, "--select", "resource_type:model")
+    for table in ("fct_session_events", "fct_sessions", "dim_products", "next_item_examples", "intent_examples"):
+        query = f"from marts.{table} order by all"
+        assert again.rows(query) == built.rows(query)
+    assert dbt.manifest_digest(again.target) == dbt.manifest_digest(built.target)
+
+
+def test_an_empty_raw_log_builds(tmp_path: Path) -> None:
+    loaded = connect(tmp_path, shop_events()[:1])
+    with loaded.session() as session:
+        session.execute("delete from raw.events")
+    assert build(loaded, tmp_path).code == 0
+
+
+def test_the_newest_catalogue_names_the_products(tmp_path: Path) -> None:
+    loaded = connect(tmp_path, shop_events())
+    for name, day in (("Mug", "monday"), ("Blue mug", "tuesday")):
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "products.csv").write_text(f"product_id,product_name\np1,{name}\nunsold,Hat\n")
+        landing.load(loaded, tmp_path / day)
+    result = build(loaded, tmp_path, "--select", "resource_type:model")
+    named = result.rows("from marts.dim_products where product_name is not null order by product_id")
+    assert [(row["product_id"], row["product_name"]) for row in named] == [("p1", "Blue mug"), ("unsold", "Hat")]
+    assert (named[1]["event_count"], named[1]["first_seen_at"]) == (0, None)
+
+
+def test_a_failing_test_is_named_with_its_rows_and_its_sql(tmp_path: Path) -> None:
+    loaded = connect(tmp_path, shop_events())
+    with loaded.session() as session:
+        session.execute("insert into raw.events select * replace (null as event_time) from raw.events limit 3")
+    failed = build(loaded, tmp_path)
+    assert failed.code != 0
+    results = dbt.read_results(failed.target)
+    nodes = {result.name: result for result in results if result.failed}
+    node = nodes["not_null_stg_events_event_time"]
+    assert node.failures == 3
+    assert "event_time is null" in (node.compiled_sql or "")
+    error = dbt.failure(results)
+    assert isinstance(error, TransformError)
+    for part in ("not_null_stg_events_event_time", "3 failing rows", str(node.compiled_path), node.path):
+        assert part in str(error)
+    assert Path(str(node.compiled_path)).read_text() == node.compiled_sql
+    first = dbt.rows_table(results)[0]
+    assert first["status"] == "fail"
+    assert "event_time is null" in str(first["sql"])
+
+
+def test_a_broken_rule_fails_its_unit_test_in_plain_text(tmp_path: Path) -> None:
+    project = tmp_path / "dbt"
+    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+    rules = project / "macros/session_rules.sql"
+    rules.write_text(rules.read_text().replace("* 60 then null", "* 59 then null"))
+    failed = build(connect(tmp_path, shop_events()), tmp_path, "--select", "+int_events_sessionized", project=project)
+    message = str(dbt.failure(dbt.read_results(failed.target)))
+    assert "unit test int_events_sessionized.a_silence_of_exactly_the_gap_does_not_cut" in message
+    assert "actual differs from expected" in message
+
+
+def test_a_broken_model_is_named_with_what_the_warehouse_said(tmp_path: Path) -> None:
+    project = tmp_path / "dbt"
+    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+    model = project / "models/marts/kpi_daily.sql"
+    model.write_text(model.read_text().replace("session_date as day", "no_such_column as day"))
+    failed = build(connect(tmp_path, shop_events()), tmp_path, "--select", "resource_type:model", project=project)
+    message = str(dbt.failure(dbt.read_results(failed.target)))
+    assert "model kpi_daily (models/marts/kpi_daily.sql" in message
+    assert "no_such_column" in message
+
+
+def test_the_digest_follows_a_changed_rule(built: Build, tmp_path: Path) -> None:
+    changed = ("--select", "resource_type:model", "--vars", "session_gap_minutes: 20")
+    shorter = build(connect(tmp_path, shop_events()), tmp_path, *changed)
+    assert dbt.manifest_digest(shorter.target) != dbt.manifest_digest(built.target)
+
+
+def test_a_run_that_left_nothing_says_where_to_look(tmp_path: Path) -> None:
+    with pytest.raises(TransformError, match=r"run_results\.json.*dbt\.log"):
+        dbt.read_results(tmp_path)
+
+
+def test_real_views_of_a_shop_become_its_sessions(shared_data: Path, tmp_path: Path) -> None:
+    loaded = warehouse.connect(f"duckdb:///{tmp_path / 'warehouse.duckdb'}")
+    landing.load(loaded, shared_data / "serenade_bol" / "events.parquet")
+    result = build(loaded, tmp_path)
+    assert result.code == 0, result.output
+    (total,) = result.rows("select count(*) as sessions, sum(event_count) as events from marts.fct_sessions")
+    (raw,) = result.rows("select count(*) as events, count(distinct session_id) as sessions from raw.events")
+    assert (total["sessions"], total["events"]) == (raw["sessions"], raw["events"]) == (24_385, raw["events"])

@@ -1,0 +1,188 @@
+"""What a night costs and leaves: only sessions with new or late events are made again, and the tables are complete."""
+
+import json
+import random
+from collections import defaultdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from boat import dbt, landing
+from boat.warehouse import Warehouse
+from tests.transform.conftest import Build, Event, build, connect, shop_events
+from tests.transform.test_dbt import sessions_in_python
+
+MODELS = ("--exclude", "resource_type:test", "resource_type:unit_test")
+MARTS = ("fct_session_events", "fct_sessions", "next_item_examples", "intent_examples")
+STOPPED = (*MODELS, "--select", "+fct_session_events")
+TEN = datetime(2024, 1, 1, 10)
+
+
+def arrive(shop: Warehouse, folder: Path, events: list[Event]) -> None:
+    """Load events as one more file."""
+    file = folder / f"events-{len(list(folder.glob('*.ndjson')))}.ndjson"
+    file.write_text("".join(json.dumps(event, default=str) + "\n" for event in events))
+    landing.load(shop, file)
+
+
+def tables(result: Build) -> dict[str, list[dict[str, Any]]]:
+    return {mart: result.rows(f"select * from marts.{mart} order by all") for mart in MARTS}
+
+
+def built_anew(result: Build, folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The tables when all is built from nothing."""
+    return tables(build(result.warehouse, folder, *MODELS, "--full-refresh"))
+
+
+def made_again(result: Build) -> set[str]:
+    """Keys of the sessions that the last build made."""
+    rows = result.rows("select distinct session_key from intermediate.int_session_events_changed")
+    return {row["session_key"] for row in rows}
+
+
+def event(name: str, minutes: float, kind: str = "detail", **fields: Any) -> Event:
+    product = {} if kind in ("pageview", "search") else {"product_id": name}
+    time = TEN + timedelta(minutes=minutes)
+    return {"event_id": name, "event_time": time, "event_type": kind, **product, **fields}
+
+
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+def test_whatever_the_order_of_arrival_the_tables_are_those_of_one_build(tmp_path: Path, seed: int) -> None:
+    chance, events = random.Random(seed), shop_events(seed)
+    order = sorted(events, key=lambda event: (chance.random() < 0.3, chance.random(), event["event_id"]))
+    cuts = sorted(chance.sample(range(1, len(order)), 2))
+    loads = [order[start:end] for start, end in zip([0, *cuts], [*cuts, len(order)], strict=True)]
+    shop = connect(tmp_path, loads[0])
+    result = build(shop, tmp_path, *MODELS)
+    arrived = loads[0]
+    for load in loads[1:]:
+        arrive(shop, tmp_path, load)
+        result = build(shop, tmp_path, *MODELS)
+        assert result.code == 0, result.output
+        arrived = arrived + load
+        found: dict[str, list[str]] = defaultdict(list)
+        for row in result.rows("from marts.fct_session_events order by session_key, position"):
+            found[row["session_key"]].append(row["event_id"])
+        expected = sessions_in_python(arrived)
+        assert found == {key: [event["event_id"] for event in session] for key, session in expected.items()}
+    assert tables(result) == built_anew(result, tmp_path)
+
+
+class Night(NamedTuple):
+    """A shop before and after a few late events, and once more when nothing came."""
+
+    before: dict[str, list[dict[str, Any]]]
+    live: list[dict[str, Any]]
+    made_again: set[str]
+    after: dict[str, list[dict[str, Any]]]
+    live_after: list[dict[str, Any]]
+    made_of_nothing: set[str]
+    anew: dict[str, list[dict[str, Any]]]
+
+    def sessions(self, client: str) -> list[dict[str, Any]]:
+        return [row for row in self.after["fct_sessions"] if client in (row["client_id"], row["session_id"])]
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
+    joins, renamed, quiet = {"client_id": "joins"}, {"client_id": "renamed"}, {"client_id": "quiet"}
+    given, closed, twice = {"session_id": "given"}, {"session_id": "closed"}, {"client_id": "twice"}
+    first = [
+        *(event(f"join-{minute}", minute, **joins) for minute in (0, 10, 50, 60, 600, 601)),
+        *(event(f"renamed-{minute}", minute, **renamed) for minute in (10, 11)),
+        *(event(f"given-{minute}", minute, **given) for minute in (1, 2)),
+        *(event(f"closed-{minute}", minute, **closed) for minute in (1, 2)),
+        *(event(f"quiet-{minute}", minute, **quiet) for minute in (1, 2)),
+        event("twice-2", 0, **twice, product_id="p"),
+        event("twice-3", 5, **twice),
+    ]
+    late = [
+        event("join-late", 30, **joins),
+        event("renamed-late", 0, **renamed),
+        event("given-late", 0, "purchase", **given, price=3),
+        event("twice-1", 0, **twice, product_id="p"),
+        event("new", 0, client_id="new"),
+    ]
+    folder = tmp_path_factory.mktemp("night")
+    shop = connect(folder, first)
+    before = build(shop, folder, *MODELS)
+    tables_before = tables(before)
+    arrive(shop, folder, late)
+    live = before.rows("from staging.live_sessions")
+    after = build(shop, folder)
+    assert after.code == 0, after.output
+    made, tables_after, live_after = made_again(after), tables(after), after.rows("from staging.live_sessions")
+    nothing = build(shop, folder, *MODELS)
+    assert tables(nothing) == tables_after
+    return Night(tables_before, live, made, tables_after, live_after, made_again(nothing), built_anew(nothing, folder))
+
+
+def test_only_sessions_with_new_events_are_made_again(night: Night) -> None:
+    keys = {key.rsplit(":", 1)[0] for key in night.made_again}
+    assert keys == {"shop:joins", "shop:renamed", "shop", "shop:twice", "shop:new"}
+    assert len(night.made_again) == 5
+    assert "shop:given" in night.made_again
+    assert night.made_of_nothing == set()
+
+
+def test_the_night_leaves_what_a_build_from_nothing_leaves(night: Night) -> None:
+    assert night.after == night.anew
+    assert night.after != night.before
+
+
+def test_a_late_event_joins_two_sessions_and_the_second_is_gone(night: Night) -> None:
+    assert [row["event_count"] for row in night.sessions("joins")] == [5, 2]
+
+
+def test_an_event_from_before_a_session_gives_it_another_key(night: Night) -> None:
+    (session,) = night.sessions("renamed")
+    assert (session["started_at"], session["event_count"]) == (TEN, 3)
+
+
+def test_a_late_purchase_takes_the_examples_away(night: Night) -> None:
+    assert any(row["session_key"] == "shop:given" for row in night.before["intent_examples"])
+    assert not any(row["session_key"] == "shop:given" for row in night.after["intent_examples"])
+
+
+def test_the_same_thing_fired_again_later_under_a_smaller_id_replaces_the_first(night: Night) -> None:
+    events = [row["event_id"] for row in night.after["fct_session_events"] if row["client_id"] == "twice"]
+    assert events == ["twice-1", "twice-3"]
+
+
+def test_the_tail_that_is_not_built_yet_is_seen_live(night: Night) -> None:
+    assert {row["session_key"] for row in night.live} == night.made_again
+    columns = night.live[0].keys()
+    built = [{name: row.get(name, row[name]) for name in columns} for row in night.after["fct_sessions"]]
+    assert all(row in built for row in night.live)
+    assert night.live_after == []
+
+
+def test_what_a_stopped_build_left_half_done_the_next_one_finishes(tmp_path: Path) -> None:
+    first = [event(f"e{minute}", minute, client_id="ann") for minute in (0, 10, 50, 60)]
+    shop = connect(tmp_path, first)
+    build(shop, tmp_path, *MODELS)
+    arrive(shop, tmp_path, [event("late", 30, client_id="ann")])
+    stopped = build(shop, tmp_path, *STOPPED)
+    assert stopped.code == 0, stopped.output
+    assert len(stopped.rows("from marts.fct_sessions")) == 2
+    arrive(shop, tmp_path, [event("more", 85, client_id="ann")])
+    result = build(shop, tmp_path, *MODELS)
+    assert [row["event_count"] for row in tables(result)["fct_sessions"]] == [6]
+    assert tables(result) == built_anew(result, tmp_path)
+
+
+def test_a_full_build_that_stopped_is_finished_by_the_next(tmp_path: Path) -> None:
+    events = shop_events(4)
+    shop = connect(tmp_path, events[:200])
+    build(shop, tmp_path, *MODELS)
+    arrive(shop, tmp_path, events[200:])
+    grown = build(shop, tmp_path, *MODELS)
+    expected, digest = tables(grown), dbt.manifest_digest(grown.target)
+    with shop.session() as session:
+        session.execute("delete from marts.fct_sessions")
+    build(shop, tmp_path, *STOPPED, "--full-refresh")
+    finished = build(shop, tmp_path, *MODELS)
+    assert tables(finished) == expected
+    assert dbt.manifest_digest(finished.target) == digest

@@ -1,0 +1,168 @@
+"""Great Expectations on a real DuckDB: what is found, how severe it is, and what is left behind."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from boat import quality, warehouse
+from boat.errors import CheckError, QualityError
+from boat.quality import Check, QualityReport
+from boat.warehouse import Warehouse
+from expectations import suites
+from tests.transform.conftest import Build, shop_events
+
+if TYPE_CHECKING:
+    from great_expectations import ExpectationSuite
+
+# The schema is an asset's own here: one source has tables in two.
+pytestmark = pytest.mark.filterwarnings("ignore:`schema_name` is deprecated:DeprecationWarning")
+
+
+@pytest.fixture
+def loaded(built: Build, tmp_path: Path) -> Warehouse:
+    """A copy of the healthy shop, to be spoilt."""
+    file = tmp_path / "warehouse.duckdb"
+    shutil.copy(built.target.parent / "warehouse.duckdb", file)
+    return warehouse.connect(f"duckdb:///{file}")
+
+
+def spoil(loaded: Warehouse, *statements: str) -> None:
+    with loaded.session() as session:
+        for statement in statements:
+            session.execute(statement)
+
+
+def suites_of(*tables: str) -> "list[ExpectationSuite]":
+    return [suite for suite in suites() if suite.name in tables]
+
+
+def failed(report: QualityReport, severity: str = "critical") -> set[tuple[str, str | None]]:
+    return {(check.table, check.column) for check in report.where("failed", severity)}
+
+
+def test_a_healthy_shop_passes_and_each_table_has_its_page(loaded: Warehouse, tmp_path: Path) -> None:
+    report = quality.check(loaded, suites(), tmp_path / "reports")
+    quality.raise_for(report)
+    assert report.count() == {"passed": len(report.checks)}
+    tables = {suite.name for suite in suites()}
+    assert set(report.pages) == {check.table for check in report.checks} == tables
+    for table, page in report.pages.items():
+        assert table in page.read_text()
+        assert page.name in (tmp_path / "reports" / "data_docs" / "index.html").read_text()
+
+
+def test_planted_faults_are_each_named_with_their_rows(loaded: Warehouse, tmp_path: Path) -> None:
+    spoil(
+        loaded,
+        "update raw.events set event_type = 'stare' where event_type = 'search'",
+        "insert into raw.events from raw.events where event_type = 'click' limit 2",
+        "update marts.fct_session_events set session_key = null where position = 3",
+        "update marts.next_item_examples set event_time = timestamp '2999-01-01' where position = 1",
+        """insert into marts.intent_examples by name
+        select * replace ('purchase' as event_type, position + 900 as position) from marts.intent_examples limit 1""",
+    )
+    report = quality.check(loaded, suites(), tmp_path / "reports")
+    assert failed(report) == {
+        ("raw.events", "event_type"),
+        ("raw.events", "shop, event_id"),
+        ("marts.fct_session_events", "session_key"),
+        ("marts.next_item_examples", "event_time"),
+        ("marts.intent_examples", "event_type"),
+    }
+    found = {(check.table, check.column): check for check in report.where("failed")}
+    searches = sum(event["event_type"] == "search" for event in shop_events())
+    unknown = found["raw.events", "event_type"]
+    assert unknown.failing_rows == searches
+    assert "'stare'" in unknown.observed
+    assert found["raw.events", "shop, event_id"].failing_rows == 4  # both of each pair
+    with pytest.raises(QualityError) as error:
+        quality.raise_for(report)
+    for part in (
+        "raw.events.event_type",
+        "expect_column_values_to_be_in_set",
+        "stare",
+        str(report.pages["raw.events"]),
+    ):
+        assert part in str(error.value)
+
+
+def test_a_missing_product_or_shopper_is_critical_only_where_one_is_needed(loaded: Warehouse, tmp_path: Path) -> None:
+    spoil(
+        loaded,
+        "update raw.events set product_id = null where event_type = 'add'",
+        "update raw.events set client_id = null, session_id = null where event_type = 'remove'",
+    )
+    report = quality.check(loaded, suites_of("raw.events"), tmp_path / "reports")
+    assert failed(report) == {("raw.events", "product_id"), ("raw.events", "client_id")}
+
+
+def test_a_warning_is_shown_and_does_not_stop(loaded: Warehouse, tmp_path: Path) -> None:
+    spoil(loaded, "update raw.events set price = -price", "update marts.fct_sessions set is_purchase = true")
+    report = quality.check(loaded, suites_of("raw.events", "marts.fct_sessions"), tmp_path / "reports")
+    assert failed(report, "warning") == {("raw.events", "price"), ("marts.fct_sessions", "is_purchase")}
+    quality.raise_for(report)
+    first = quality.rows_table(report)[0]
+    assert (first["status"], first["severity"]) == ("failed", "warning")
+
+
+def test_a_lost_line_of_a_file_is_critical(loaded: Warehouse, tmp_path: Path) -> None:
+    spoil(loaded, "update raw.loads set accepted = accepted - 1")
+    report = quality.check(loaded, suites_of("raw.loads"), tmp_path / "reports")
+    with pytest.raises(QualityError, match=r"raw\.loads: received = accepted \+ duplicate \+ failed"):
+        quality.raise_for(report)
+
+
+def test_an_empty_table_is_critical_where_nothing_could_be_trained(loaded: Warehouse, tmp_path: Path) -> None:
+    spoil(loaded, "delete from marts.next_item_examples", "delete from marts.intent_examples")
+    report = quality.check(loaded, suites_of("marts.next_item_examples", "marts.intent_examples"), tmp_path / "reports")
+    assert failed(report) == {("marts.next_item_examples", None)}
+    assert ("marts.intent_examples", None) in failed(report, "warning")
+
+
+def test_what_could_not_be_checked_is_not_called_bad_data(loaded: Warehouse, tmp_path: Path) -> None:
+    spoil(loaded, "drop table marts.intent_examples", "alter table raw.loads drop column failed")
+    report = quality.check(loaded, suites_of("raw.loads", "marts.intent_examples"), tmp_path / "reports")
+    assert failed(report) == set()
+    unknown = report.where("could not check")
+    assert {check.table for check in unknown} == {"marts.intent_examples", "raw.loads"}
+    (ledger,) = [check for check in unknown if check.table == "raw.loads"]
+    assert "failed" in ledger.observed
+    assert "marts.intent_examples" not in report.pages
+    with pytest.raises(CheckError, match=r"raw\.loads"):
+        quality.raise_for(report)
+
+
+def test_bad_data_comes_before_what_could_not_be_checked() -> None:
+    bad = Check("raw.events", "expect_x", "shop", "critical", "failed", "3 of 9 rows", 3)
+    unknown = Check("raw.loads", "expect_y", None, "critical", "could not check", "no table", None)
+    with pytest.raises(QualityError, match=r"raw\.events\.shop"):
+        quality.raise_for(QualityReport((unknown, bad), {}))
+
+
+def test_the_warehouse_is_free_again_afterwards(loaded: Warehouse, tmp_path: Path) -> None:
+    quality.check(loaded, suites_of("raw.loads"), tmp_path / "reports")
+    script = (
+        f"import duckdb; duckdb.connect({str(tmp_path / 'warehouse.duckdb')!r}).execute('create table mine (a int)')"
+    )
+    other = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=60)
+    assert other.returncode == 0, other.stderr
+
+
+def test_old_pages_make_room_for_new_ones(loaded: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality, "KEPT_RUNS", 2)
+    ledger = suites_of("raw.loads")
+    pages = [quality.check(loaded, ledger, tmp_path / "reports").pages["raw.loads"] for _ in range(4)]
+    assert [page.exists() for page in pages] == [False, False, True, True]
+    index = (tmp_path / "reports" / "data_docs" / "index.html").read_text()
+    assert [page.parent.name in index for page in pages] == [False, False, True, True]
+
+
+def test_no_connection_string_is_left_in_the_reports(loaded: Warehouse, tmp_path: Path) -> None:
+    quality.check(loaded, suites_of("raw.loads"), tmp_path / "reports")
+    files = [file for file in (tmp_path / "reports").rglob("*") if file.suffix in (".json", ".html", ".yml")]
+    assert files
+    assert not [file for file in files if "duckdb_buffered:" in file.read_text()]

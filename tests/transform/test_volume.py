@@ -1,0 +1,158 @@
+"""Days beside the days before them: which are seen to be odd, and which shops are left in peace."""
+
+import shutil
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from boat import landing, quality, warehouse
+from boat.errors import QualityError
+from expectations import raw_events, suites
+from tests.transform.conftest import Build, Event, build, connect
+
+pytestmark = pytest.mark.filterwarnings("ignore:`schema_name` is deprecated:DeprecationWarning")
+
+FIRST, DAYS = datetime(2024, 3, 1), 36
+NEWEST_COMPLETE = DAYS - 2
+
+
+def a_day(
+    shop: str, number: int, pageviews: int = 60, details: int = 40, adds: int = 25, ids: str = "p"
+) -> list[Event]:
+    kinds = ["pageview"] * pageviews + ["detail"] * details + ["add"] * adds
+    start = FIRST + timedelta(days=number, hours=8)
+    return [
+        {
+            "shop": shop,
+            "event_id": f"{number}-{index}",
+            "session_id": f"{number}-{index // 5}",
+            "event_time": (start + timedelta(seconds=index)).isoformat(),
+            "event_type": kind,
+            "url": "/",
+            **({} if kind == "pageview" else {"product_id": f"{ids}{index % 30}"}),
+        }
+        for index, kind in enumerate(kinds)
+    ]
+
+
+def a_shop(name: str, odd: list[Event], days: int = DAYS, closed: Collection[int] = ()) -> list[Event]:
+    """Even days, an odd one as the newest complete one, and the first events of the day after."""
+    newest = days - 2
+    even = [event for number in range(newest) if number not in closed for event in a_day(name, number)]
+    return [*even, *odd, *a_day(name, days - 1, 5, 0, 0)]
+
+
+def events() -> list[Event]:
+    closing = {day for day in range(DAYS) if day % 7 == NEWEST_COMPLETE % 7}
+    return [
+        *a_shop("healthy", a_day("healthy", NEWEST_COMPLETE)),
+        *a_shop("empty", []),
+        *a_shop("collapsed", a_day("collapsed", NEWEST_COMPLETE, 10, 5, 3)),
+        *a_shop("halved", a_day("halved", NEWEST_COMPLETE, 24, 16, 10)),
+        *a_shop("without products", a_day("without products", NEWEST_COMPLETE, 125, 0, 0)),
+        *a_shop("without adds", a_day("without adds", NEWEST_COMPLETE, 75, 50, 0)),
+        *a_shop("new ids", a_day("new ids", NEWEST_COMPLETE, ids="sku-")),
+        *a_shop("closed once a week", [], closed=closing),
+        *a_shop("young", [], days=6),
+        *a_day("one day", 0),
+    ]
+
+
+@pytest.fixture(scope="module")
+def shops(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    folder = tmp_path_factory.mktemp("volume")
+    result = build(connect(folder, events()), folder, "--select", "resource_type:model")
+    assert result.code == 0, result.output
+    return result
+
+
+@pytest.mark.parametrize(
+    ("rule", "severity", "odd"),
+    [
+        ("fifth or more of the events", "critical", {"empty", "collapsed"}),
+        ("fifth or more of the product events", "critical", {"empty", "collapsed", "without products"}),
+        ("between half and three times", "warning", {"empty", "collapsed", "halved"}),
+        ("about the shares", "warning", {"without products"}),
+        ("No event type is missing", "warning", {"without products", "without adds"}),
+        ("Most products", "warning", {"new ids"}),
+    ],
+)
+def test_each_rule_finds_its_shops_and_no_other(shops: Build, rule: str, severity: str, odd: set[str]) -> None:
+    (suite,) = [suite for suite in suites() if suite.name == "marts.daily_volume"]
+    (expectation,) = [each for each in suite.expectations if rule in each.description]
+    query = expectation.unexpected_rows_query.format(batch="marts.daily_volume")
+    assert {row["shop"] for row in shops.rows(query)} == odd
+    assert expectation.severity == severity
+
+
+def test_a_collapsed_day_does_not_train(shops: Build, tmp_path: Path) -> None:
+    volume = [suite for suite in suites() if suite.name == "marts.daily_volume"]
+    report = quality.check(shops.warehouse, volume, tmp_path)
+    with pytest.raises(QualityError, match="newest complete day has a fifth or more of the events"):
+        quality.raise_for(report)
+    (outcome,) = quality.history(tmp_path)
+    assert (outcome.critical, outcome.warning, outcome.passed) == (2, 4, 0)
+
+
+def test_a_shop_that_went_silent_is_found_by_the_clock_and_old_files_are_not(tmp_path: Path) -> None:
+    now = datetime.now(UTC).replace(tzinfo=None)
+    received = {"silent": now - timedelta(days=3), "alive": now, "replayed": now - timedelta(days=90), "file": None}
+    lines = [
+        {
+            "shop": shop,
+            "event_id": str(number),
+            "session_id": "s",
+            "event_time": (moment or FIRST).isoformat(),
+            "event_type": "pageview",
+            **({"received_at": moment.isoformat()} if moment else {}),
+        }
+        for shop, moment in received.items()
+        for number in range(500)
+    ]
+    skewed = [
+        line | {"shop": "skewed", "event_time": (now + timedelta(hours=5)).isoformat()}
+        for line in lines
+        if line["shop"] == "alive"
+    ]
+    loaded = connect(tmp_path, lines + skewed)
+    found = {}
+    for each in raw_events.suite().expectations:
+        if "unexpected_rows_query" in each.configuration.kwargs:
+            with loaded.session() as session:
+                rows = session.query(each.unexpected_rows_query.format(batch="raw.events")).to_pylist()
+            found[each.severity] = {row["shop"] for row in rows}
+    assert found == {"critical": {"silent"}, "warning": {"skewed"}}
+
+
+def test_sessions_that_are_cut_too_short_are_seen_in_the_mean_of_their_shop(shops: Build, tmp_path: Path) -> None:
+    file = tmp_path / "spoilt.duckdb"
+    shutil.copy(shops.target.parent / "warehouse.duckdb", file)
+    spoilt = warehouse.connect(f"duckdb:///{file}")
+    with spoilt.session() as session:
+        session.execute("update marts.fct_sessions set event_count = 1 where shop = 'healthy'")
+    (suite,) = [suite for suite in suites() if suite.name == "marts.fct_sessions"]
+    report = quality.check(spoilt, [suite], tmp_path / "reports")
+    (check,) = report.where("failed", "warning")
+    assert check.expectation == "The mean session of each shop has 1.5 to 50 events"
+    assert check.failing_rows == 1
+    with spoilt.session() as session:
+        session.execute("update marts.fct_sessions set add_count = -1 where shop = 'young'")
+    report = quality.check(spoilt, [suite], tmp_path / "reports")
+    assert [check.column for check in report.where("failed")] == ["add_count"]
+
+
+@pytest.mark.parametrize("name", ["serenade_bol", pytest.param("eshop2008", marks=pytest.mark.slow)])
+def test_real_shops_are_left_in_peace(shared_data: Path, tmp_path: Path, name: str) -> None:
+    loaded = warehouse.connect(f"duckdb:///{tmp_path / 'warehouse.duckdb'}")
+    landing.load(loaded, shared_data / name / "events.parquet")
+    built = build(loaded, tmp_path, "--select", "resource_type:model")
+    report = quality.check(loaded, [each for each in suites() if each.name == "marts.daily_volume"], tmp_path)
+    assert report.count() == {"passed": 6}
+    # Not only today: of all the days that it had, none but the last, which was cut off.
+    flagged = built.rows(
+        """select day from marts.daily_volume where expected_events >= 50 and events < 0.2 * expected_events
+        and day < (select max(day) from marts.daily_volume)"""
+    )
+    assert flagged == []

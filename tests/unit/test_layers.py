@@ -1,0 +1,71 @@
+"""Imports go one way: flows, then tasks, then the core, which knows no orchestrator."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+OWN = ("boat", "tasks", "flows", "deployments", "expectations", "benchmarks", "tests")
+MAY_IMPORT = {
+    "src/boat": {"boat"},
+    "expectations": {"expectations", "boat"},
+    "tasks": {"tasks", "expectations", "boat"},
+    "flows": {"flows", "tasks", "boat"},
+    "deployments": {"deployments", "tasks", "boat"},
+}
+MAY_IMPORT_FROM_TASKS = {"deployments": {"tasks.blocks", "tasks.alerts"}}
+MODULES = sorted(path for room in MAY_IMPORT for path in (ROOT / room).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
+    room = next(room for room in MAY_IMPORT if path.is_relative_to(ROOT / room))
+    own = {name for name in imports(path) if name.split(".")[0] in OWN}
+    assert {name for name in own if name.split(".")[0] not in MAY_IMPORT[room]} == set()
+    allowed = MAY_IMPORT_FROM_TASKS.get(room)
+    if allowed:
+        assert {name for name in own if name.startswith("tasks")} <= allowed
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "src/boat").rglob("*.py")), ids=lambda path: path.stem)
+def test_the_core_never_imports_prefect(path: Path) -> None:
+    assert not [name for name in imports(path) if name.split(".")[0].startswith("prefect")]
+
+
+@pytest.mark.parametrize("module", ["flows.ingestion", "flows.retrain", "flows.promote"])
+def test_importing_a_flow_loads_no_tensorflow_and_makes_no_folder(module: str, tmp_path: Path) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {module}; "
+        "print(sorted({'tensorflow', 'mlflow', 'great_expectations'} & set(sys.modules)))"
+    )
+    environment = {
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "HOME": str(tmp_path),
+        "BOAT_HOME": str(tmp_path / "boat"),
+    }
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path, check=True
+    )
+    assert result.stdout.strip() == "[]"
+    assert not (tmp_path / "boat").exists()
+
+
+def test_only_settings_reads_boat_variables() -> None:
+    reads = re.compile(r"""environ(\.get\(|\[)\s*["']BOAT_|getenv\(\s*["']BOAT_""")
+    assert [path for path in MODULES if reads.search(path.read_text())] == []

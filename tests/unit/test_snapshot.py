@@ -1,0 +1,152 @@
+"""A snapshot is complete, immutable, named by its content, and cut by time."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from boat import snapshot, warehouse
+from boat.errors import ArtifactError, DataError
+from boat.snapshot import INTENT, NEXT_ITEM, PRODUCTS
+from boat.warehouse import Warehouse
+
+FIRST = datetime(2024, 5, 1)
+
+# One session of three items and a purchase's three events before it every 6 hours; every fifth session buys.
+MARTS = """
+create schema marts;
+create table marts.fct_session_events as
+    select 's' || session as session_key, 'shop' as shop, position,
+        timestamp '{first}' + session * interval 6 hours + position * interval 1 minute as event_time,
+        'detail' as event_type, 'p' || ((session + position) % 7) as product_id, null::varchar as url,
+        timestamp '{first}' + session * interval 6 hours + interval 1 minute as started_at,
+        session % 5 = 0 as is_purchase
+    from range({sessions}) as sessions(session), range(1, 4) as positions(position);
+create table marts.next_item_examples as
+    select session_key, shop, started_at, position, event_time, event_type, product_id from marts.fct_session_events;
+create table marts.intent_examples as select * from marts.fct_session_events;
+create table marts.dim_products as
+    select 'shop' as shop, 'p' || product as product_id, 'Product ' || product as product_name,
+        null::varchar as category, 1.5 as price, timestamp '{first}' as first_seen_at, 10 as event_count
+    from range(7) as products(product);
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Callable[[int], Warehouse]:
+    def build(sessions: int) -> Warehouse:
+        built = warehouse.connect(f"duckdb:///{tmp_path}/shop-{sessions}.duckdb")
+        with built.session() as session:
+            for statement in MARTS.format(first=FIRST, sessions=sessions).split(";")[:-1]:
+                session.execute(statement)
+        return built
+
+    return build
+
+
+def test_a_snapshot_holds_everything_up_to_the_newest_event(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+    taken = snapshot.take(shop(120), tmp_path, dbt_manifest="abc")
+    manifest = snapshot.read(taken.uri)
+    assert manifest.as_of == taken.as_of == FIRST + timedelta(hours=6 * 119, minutes=3)
+    assert {name: file.rows for name, file in manifest.files.items()} == {NEXT_ITEM: 360, INTENT: 360, PRODUCTS: 7}
+    assert (taken.rows, taken.sessions, taken.purchases) == (720, 120, 24)
+    assert manifest.intent == {"train": (104, 21), "validation": (8, 2), "test": (8, 1)}
+    assert manifest.dbt_manifest == "abc"
+    assert "marts.next_item_examples" in manifest.queries[NEXT_ITEM]
+
+
+def test_rows_are_in_the_order_of_time(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+    taken = snapshot.take(shop(120), tmp_path)
+    rows = pq.read_table(Path(taken.uri) / NEXT_ITEM).to_pylist()
+    assert rows == sorted(rows, key=lambda row: (row["started_at"], row["session_key"], row["position"]))
+
+
+def test_a_window_holds_its_sessions_and_nothing_later(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+    end = FIRST + timedelta(days=20, minutes=2)  # between the second and the third event of a session
+    taken = snapshot.take(shop(120), tmp_path, days=10, as_of=end.replace(tzinfo=UTC))
+    rows = pq.read_table(Path(taken.uri) / NEXT_ITEM)
+    assert pc.max(rows["event_time"]).as_py() == end
+    assert pc.min(rows["started_at"]).as_py() > end - timedelta(days=10)
+    assert taken.sessions == 40
+
+
+def test_the_same_content_is_the_same_snapshot_and_no_copy(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+    shop_of_today = shop(120)
+    first = snapshot.take(shop_of_today, tmp_path)
+    made_at = (Path(first.uri) / NEXT_ITEM).stat().st_mtime_ns
+    again = snapshot.take(shop_of_today, tmp_path)
+    assert again == first
+    assert (Path(first.uri) / NEXT_ITEM).stat().st_mtime_ns == made_at
+    assert [path.name for path in (tmp_path / "snapshots").iterdir()] == [Path(first.uri).name]
+    assert snapshot.take(shop_of_today, tmp_path, dbt_manifest="another").digest != first.digest
+
+
+@pytest.mark.parametrize("name", [NEXT_ITEM, INTENT, PRODUCTS])
+def test_a_changed_byte_is_found(shop: Callable[[int], Warehouse], tmp_path: Path, name: str) -> None:
+    taken = snapshot.take(shop(120), tmp_path)
+    content = bytearray((Path(taken.uri) / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (Path(taken.uri) / name).write_bytes(content)
+    with pytest.raises(ArtifactError, match=name):
+        snapshot.read(taken.uri)
+
+
+def test_a_changed_manifest_is_found(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+    taken = snapshot.take(shop(120), tmp_path)
+    path = Path(taken.uri) / snapshot.MANIFEST
+    path.write_text(path.read_text().replace('"sessions": 120', '"sessions": 121'))
+    with pytest.raises(ArtifactError, match="digest"):
+        snapshot.read(taken.uri, verify=False)
+
+
+def test_a_damaged_snapshot_is_taken_again(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+    shop_of_today = shop(120)
+    taken = snapshot.take(shop_of_today, tmp_path)
+    (Path(taken.uri) / INTENT).unlink()
+    assert snapshot.take(shop_of_today, tmp_path) == taken
+    assert snapshot.read(taken.uri).digest == taken.digest
+
+
+def test_a_folder_that_is_no_snapshot_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="nothing-here"):
+        snapshot.read(tmp_path / "nothing-here")
+
+
+def test_an_empty_window_says_what_to_do(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="more days"):
+        snapshot.take(shop(120), tmp_path, days=10, as_of=FIRST - timedelta(days=1))
+    with pytest.raises(DataError, match="Load events"):
+        snapshot.take(shop(0), tmp_path)
+
+
+def test_a_month_is_cut_by_days(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+    split = snapshot.read(snapshot.take(shop(120), tmp_path).uri).split
+    end = FIRST + timedelta(hours=6 * 119, minutes=3)
+    assert (split.validation_from, split.test_from) == (end - timedelta(days=4), end - timedelta(days=2))
+
+
+def test_the_days_can_be_chosen(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+    split = snapshot.read(snapshot.take(shop(120), tmp_path, test_days=1, validation_days=5).uri).split
+    assert split.test_from - split.validation_from == timedelta(days=5)
+
+
+def test_a_day_is_cut_by_shares_and_says_so(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+    split = snapshot.read(snapshot.take(shop(10), tmp_path).uri).split
+    assert "2.3 days cannot be cut by days" in split.rule
+    start = FIRST + timedelta(minutes=1)
+    assert split.validation_from == start + timedelta(hours=6 * 8)
+    assert split.test_from == start + timedelta(hours=6 * 9)
+
+
+def test_days_without_a_session_are_cut_by_shares(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+    split = snapshot.read(snapshot.take(shop(120), tmp_path, as_of=FIRST + timedelta(days=90)).uri).split
+    assert "by shares" in split.rule
+    assert split.test_from == FIRST + timedelta(hours=6 * 108, minutes=1)
+
+
+def test_sessions_that_cannot_be_cut_in_three_are_refused(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="1/0/1"):
+        snapshot.take(shop(2), tmp_path)
