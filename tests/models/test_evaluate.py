@@ -12,7 +12,7 @@ from boat import snapshot
 from boat.compute import JobSpec
 from boat.compute.local import LocalCompute
 from boat.errors import ArtifactError, JobError
-from boat.evaluation import baselines, evaluate
+from boat.evaluation import baselines, evaluate, next_items
 from boat.models import examples, sessions
 from boat.models.examples import Windows
 from boat.models.export import export
@@ -92,7 +92,7 @@ def test_many_targets_are_a_fixed_sample_and_say_so(
     shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = _told(tmp_path / "m", "recommend", product_id=tf.constant(["p3"]), score=tf.constant([1.0]))
-    monkeypatch.setattr(evaluate, "MAX_TARGETS", 50)
+    monkeypatch.setattr(next_items, "MAX_TARGETS", 50)
     first, again = (evaluate.evaluate("recommend", one, shop) for _ in range(2))
     assert first == again
     assert first["challenger"]["targets"] == 50

@@ -1,9 +1,8 @@
 """The evaluation job: `python -m boat.evaluation.evaluate --kind recommend --model TAR --snapshot DIR --output FILE`.
 
 Scores exported archives, strings in, on the test days of a snapshot, next to simple models that learned from all days
-before. Next items: every item of a session after its first is a target, given those before; a target that no model
-knows is a miss, and ties count against a model. Intent: each session is judged after 1, 2, 4 and 8 events and at its
-end.
+before. Next items: see `boat.evaluation.next_items`. Intent: each session is judged after 1, 2, 4 and 8 events and at
+its end.
 """
 
 import argparse
@@ -19,16 +18,14 @@ import numpy as np
 
 from boat import snapshot
 from boat.errors import ArtifactError, BoatError, DataError
-from boat.evaluation import baselines, metrics
+from boat.evaluation import asking, baselines, metrics
+from boat.evaluation.next_items import NextItems
 from boat.models import archive, examples
 from boat.models.examples import Sessions
 from boat.models.served import SavedModel
 from boat.snapshot import Manifest
 
 MAX_TARGETS = 20_000
-
-_WINDOW = 50
-_BATCH = 500
 
 Figures = dict[str, Any]
 
@@ -78,6 +75,8 @@ def _plain(figures: Any) -> Any:
     """JSON has no NaN: a figure that cannot be had is null."""
     if isinstance(figures, dict):
         return {name: _plain(value) for name, value in figures.items()}
+    if isinstance(figures, list | tuple):
+        return [_plain(value) for value in figures]
     return None if isinstance(figures, float) and not math.isfinite(figures) else figures
 
 
@@ -92,83 +91,9 @@ def _load(path: Path, kind: archive.Kind) -> SavedModel:
 
 
 def _next_items(folder: Path, manifest: Manifest) -> tuple[Callable[[SavedModel], Figures], Figures]:
-    path = folder / snapshot.NEXT_ITEM
-    fit = examples.read(path, manifest.split, "fit")
-    test = examples.read(path, manifest.split, "test")
-    names, counts = examples.vocabulary(fit.strings("product_id"))
-    session, shown, all_targets = _targets(test)
-    codes = examples.encode(test.strings("product_id"), names)
-    target = codes[test.offsets[session] + shown]
-
-    def figures(products: np.ndarray, scores: np.ndarray) -> Figures:
-        return {"all_targets": all_targets, **_recommend_figures(products, scores, target, counts)}
-
-    def judge(model: SavedModel) -> Figures:
-        outputs = _score(model, test, session, shown)
-        listed = examples.encode(outputs["product_id"].astype(str).ravel(), names).astype(np.int64)
-        # A champion may know products that the window no longer holds: listed, but never right.
-        listed = np.where(listed == 0, -1, listed).reshape(outputs["product_id"].shape)
-        return figures(listed, outputs["score"])
-
-    learned = examples.windows(examples.encode(fit.strings("product_id"), names), fit.offsets, _WINDOW)
-    recent = _recent(codes, test, session, shown)
-    simple: Figures = {}
-    for name, kind in (("popular", baselines.Popular), ("co_occurrence", baselines.CoOccurrence)):
-        ranked = kind(learned, len(names)).recommend(recent)
-        simple[name] = figures(ranked.products, ranked.scores)
-    return judge, simple
-
-
-def _targets(test: Sessions) -> tuple[np.ndarray, np.ndarray, int]:
-    """Session and number of items before each target, at most `MAX_TARGETS` by a fixed draw; and how many there are."""
-    lengths = test.lengths
-    session = np.repeat(np.arange(len(test)), np.maximum(lengths - 1, 0))
-    if not len(session):
-        raise DataError("There is no item to predict on the test days.", "Take a snapshot of more days.")
-    shown = np.arange(len(session)) - np.searchsorted(session, session) + 1
-    every = len(session)
-    if every > MAX_TARGETS:
-        chosen = np.sort(np.random.default_rng(0).choice(every, MAX_TARGETS, replace=False))
-        session, shown = session[chosen], shown[chosen]
-    return session, shown, every
-
-
-def _recent(codes: np.ndarray, test: Sessions, session: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """Windows of known products before the chosen targets, newest first [targets, window]."""
-    windows = examples.windows(codes, test.offsets, _WINDOW).recent
-    first = np.append(0, np.cumsum(np.maximum(test.lengths - 1, 0)))
-    chosen: np.ndarray = windows[first[session] + shown - 1]
-    return chosen
-
-
-def _score(model: SavedModel, part: Sessions, session: np.ndarray, shown: np.ndarray) -> dict[str, np.ndarray]:
-    batches = [
-        model.score(examples.columns(part, session[at : at + _BATCH], shown[at : at + _BATCH], _WINDOW))
-        for at in range(0, len(session), _BATCH)
-    ]
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-
-
-def _recommend_figures(products: np.ndarray, scores: np.ndarray, target: np.ndarray, counts: np.ndarray) -> Figures:
-    """Figures of lists [targets, listed] of product codes; -1 is no known product, and target 0 is an unknown one."""
-    rank = metrics.ranks(scores, products, target)
-    hits, reciprocal = (rank <= 20).astype(float), metrics.reciprocal_ranks(rank, 20)
-    hr_low, hr_high = metrics.interval(hits)
-    mrr_low, mrr_high = metrics.interval(reciprocal)
-    percentile = np.append(0.0, 1 - np.arange(len(counts)) / len(counts))  # of popularity, by code
-    recommended, seen = products[products > 0], target[target > 0]
-    return {
-        "targets": len(target),
-        "unknown_targets": int(np.sum(target == 0)),
-        **{f"hr_at_{k}": metrics.hit_rate(rank, k) for k in (5, 10, 20)},
-        "mrr_at_20": float(np.mean(reciprocal)),
-        "hr_at_20_low": hr_low,
-        "hr_at_20_high": hr_high,
-        "mrr_at_20_low": mrr_low,
-        "mrr_at_20_high": mrr_high,
-        "coverage_at_20": metrics.coverage(recommended, len(counts)),
-        "popularity_bias": float(np.mean(percentile[recommended]) - np.mean(percentile[seen])) if len(seen) else 0.0,
-    }
+    asked = NextItems(folder, manifest)
+    simple = {name: asked.figures(ranked) for name, ranked in asked.baselines().items()}
+    return lambda model: asked.figures(asked.ask(model)), simple
 
 
 def _purchases(folder: Path, manifest: Manifest) -> tuple[Callable[[SavedModel], Figures], Figures]:
@@ -181,7 +106,7 @@ def _purchases(folder: Path, manifest: Manifest) -> tuple[Callable[[SavedModel],
     label = _buys(test)[session]
 
     def judge(model: SavedModel) -> Figures:
-        probability = _score(model, test, session, shown)["purchase"].astype(np.float64)
+        probability = asking.answers(model, test, session, shown)["purchase"].astype(np.float64)
         return _intent_figures(label, probability, shown)
 
     base_rate = float(np.mean(_buys(fit)[_cuts(fit)[0]]))

@@ -15,10 +15,10 @@ def ranks(scores: np.ndarray, candidates: np.ndarray, targets: np.ndarray) -> np
         targets: [targets], what came next.
 
     Returns:
-        float64 [targets]: 1 for the best; infinite where the target is not listed. A target that shares its score with
-        others has the last of their places.
+        float64 [targets]: 1 for the best; infinite where the target is not listed, or its score is no number. A target
+        that shares its score with others has the last of their places.
     """
-    hit = candidates == targets[:, None]
+    hit = (candidates == targets[:, None]) & ~np.isnan(scores)
     score = np.where(hit, scores, -np.inf).max(axis=1, initial=-np.inf)
     place = (scores >= score[:, None]).sum(axis=1)
     return np.where(hit.any(axis=1), place, np.inf)
@@ -34,6 +34,11 @@ def reciprocal_ranks(rank: np.ndarray, k: int) -> np.ndarray:
     return np.where(rank <= k, 1 / rank, 0.0)
 
 
+def gains(rank: np.ndarray, k: int) -> np.ndarray:
+    """1 / log2(rank + 1), float64 [targets]; 0 beyond place `k`. Their mean is the NDCG@k: one target is wanted."""
+    return np.where(rank <= k, 1 / np.log2(rank + 1), 0.0)
+
+
 def coverage(recommended: np.ndarray, products: int) -> float:
     """Share of the `products` that are recommended to anyone."""
     return float(len(np.unique(recommended)) / products) if products else 0.0
@@ -45,6 +50,34 @@ def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
     means = [float(np.mean(generator.choice(values, len(values)))) for _ in range(_RESAMPLES)]
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
+
+
+class Draws:
+    """Bootstrap of means over values that come in groups, such as the targets of a session: groups are drawn whole.
+
+    The same seed draws the same groups, so that two models are compared on the same draws.
+
+    Args:
+        group: [values], the group of each.
+        seed: Of the draws.
+    """
+
+    def __init__(self, group: np.ndarray, seed: int = 0) -> None:
+        self._group = np.unique(group, return_inverse=True)[1]
+        self._sizes = np.bincount(self._group).astype(np.float64)
+        self._seed = seed
+
+    def intervals(self, values: np.ndarray) -> list[tuple[float, float]]:
+        """95 % interval of the mean of each column of `values`, [values, figures]."""
+        groups = len(self._sizes)
+        sums = np.column_stack([np.bincount(self._group, column, groups) for column in values.T])
+        generator = np.random.default_rng(self._seed)
+        means = []
+        for _ in range(_RESAMPLES):
+            drawn = np.bincount(generator.integers(groups, size=groups), minlength=groups)
+            means.append((drawn @ sums) / (drawn @ self._sizes))
+        low, high = np.quantile(means, [0.025, 0.975], axis=0)
+        return [(float(each), float(other)) for each, other in zip(low, high, strict=True)]
 
 
 def pr_auc(label: np.ndarray, probability: np.ndarray) -> float:
