@@ -42,6 +42,10 @@ class JobError(BoatError):
     """A job ended badly: bug in it, time-out or lost host."""
 
 
+class JobStoppedError(JobError):
+    """A job was ended because its caller wants it no more."""
+
+
 class ComputeError(BoatError):
     """The place where jobs run does not answer. May be retried: a job that it took is found again."""
 

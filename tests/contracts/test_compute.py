@@ -17,7 +17,7 @@ import pytest
 from boat import compute
 from boat.compute import Compute, JobSpec
 from boat.compute.progress import parse, report
-from boat.errors import JobError, SettingError
+from boat.errors import JobError, JobStoppedError, SettingError
 from boat.store import fetch, publish
 from tests.cloud.batch.running import Cloud
 
@@ -144,6 +144,17 @@ class ComputeContract(ABC):
             place.run(job(_STUBBORN, pids=str(tmp_path / "pids")), on_line)
         assert _ended(tmp_path / "pids")
 
+    def test_another_thread_stops_a_silent_job(
+        self, place: Compute, job: Callable[..., JobSpec], tmp_path: Path
+    ) -> None:
+        stop = threading.Event()
+        with pytest.raises(JobStoppedError, match="'some job'"):
+            place.run(job(_STUBBORN, pids=str(tmp_path / "pids")), lambda line: stop.set(), stop)
+        assert _ended(tmp_path / "pids")
+
+    def test_there_is_room_for_a_job(self, place: Compute) -> None:
+        assert place.room >= 1
+
     def test_a_process_left_behind_does_not_hold_up_the_end(
         self, place: Compute, job: Callable[..., JobSpec], tmp_path: Path
     ) -> None:
@@ -229,6 +240,16 @@ class TestEcs(TestBatch):
 def test_an_unknown_place_is_named_with_the_known_ones() -> None:
     with pytest.raises(SettingError, match=r"'moon'.*local"):
         compute.connect("moon:base")
+
+
+def test_a_local_url_says_how_many_jobs_run_at_once() -> None:
+    assert compute.connect("local:?room=3").room == 3
+
+
+@pytest.mark.parametrize("url", ["local:?room=0", "local:?room=many", "local:?rooms=2"])
+def test_a_local_url_that_makes_no_sense_is_refused(url: str) -> None:
+    with pytest.raises(SettingError, match=r"local:\?room"):
+        compute.connect(url)
 
 
 def test_only_marked_lines_are_progress(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Protocol
 
 from boat.backends import Backend, construct
-from boat.errors import JobError
+from boat.errors import JobError, JobStoppedError
 
 LAST_LINES = 20
 """How many of a job's lines an error shows."""
@@ -53,6 +54,15 @@ class JobSpec:
         said = f" Its last lines:\n{chr(10).join(lines[-LAST_LINES:])}\n" if lines else ""
         return JobError(f"Job {self.name!r} {what}.{said}", hint)
 
+    def check(self, stop: Event | None) -> None:
+        """Give up once `stop` is set.
+
+        Raises:
+            JobStoppedError: It is.
+        """
+        if stop is not None and stop.is_set():
+            raise JobStoppedError(f"Job {self.name!r} was stopped.", "Its caller wants it no more.")
+
 
 @dataclass(frozen=True)
 class JobResult:
@@ -74,12 +84,18 @@ class JobResult:
 class Compute(Protocol):
     """A place where jobs run."""
 
-    def run(self, spec: JobSpec, on_line: Callable[[str], None]) -> JobResult:
+    @property
+    def room(self) -> int:
+        """How many jobs can run at once without taking from each other."""
+
+    def run(self, spec: JobSpec, on_line: Callable[[str], None], stop: Event | None = None) -> JobResult:
         """Run a job to its end. `on_line` gets each line it prints, as it comes.
 
-        Ends the job, with all its processes, if the caller is interrupted.
+        Ends the job, with all its processes, if the caller is interrupted, `on_line` raises, or `stop` is set: by
+        another thread, which an interruption does not reach.
 
         Raises:
+            JobStoppedError: `stop` was set.
             JobError: It exited with an error, ran past its time, or left an output unwritten; holds the last lines.
             ComputeError: The place does not answer. A second call finds the job that it may have taken.
             SettingError: The place cannot run jobs of this kind.
@@ -97,8 +113,9 @@ _BACKENDS = {
 def connect(url: str) -> Compute:
     """The place behind a URL.
 
-    `local:` is a subprocess on this machine, `batch://QUEUE/DEFINITION` AWS Batch, `ecs://CLUSTER/TASK_DEFINITION` a
-    task on ECS; what else those take is said in `boat.compute.batch.Settings` and `boat.compute.ecs.Settings`.
+    `local:` is a subprocess on this machine (`local:?room=2` runs two at once), `batch://QUEUE/DEFINITION` AWS Batch,
+    `ecs://CLUSTER/TASK_DEFINITION` a task on ECS; what else those take is said in `boat.compute.batch.Settings` and
+    `boat.compute.ecs.Settings`.
 
     Raises:
         SettingError: Unknown protocol or setting, or its package is not installed.

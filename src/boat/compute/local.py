@@ -12,26 +12,37 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from boat.compute.base import LAST_LINES, JobResult, JobSpec
 from boat.compute.staging import fetch_inputs, publish_outputs
+from boat.errors import SettingError
 
 _GUARD = Path(__file__).with_name("guard.py")
 _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
 _POLL_SECONDS = 0.5  # an interruption reaches a thread only between two waits
+_CORES = 2  # that a training makes good use of
 
 
 class LocalCompute:
     """Runs a job with this interpreter, in a process group of its own and a clean environment.
 
     Args:
-        url: `local:`
+        url: `local:`, or `local:?room=2` to run two jobs at once; else it is one for each two cores.
+
+    Raises:
+        SettingError: The URL says something else.
     """
 
     def __init__(self, url: str = "local:") -> None:
         self.url = url
+        given = parse_qs(urlsplit(url).query, keep_blank_values=True)
+        room = given.pop("room", [str(max(1, (os.cpu_count() or 1) // _CORES))])[-1]
+        if given or not room.isdecimal() or room == "0":
+            raise SettingError(f"The compute URL {url!r} makes no sense.", "Write it like local:?room=2.")
+        self.room = int(room)
 
-    def run(self, spec: JobSpec, on_line: Callable[[str], None]) -> JobResult:
+    def run(self, spec: JobSpec, on_line: Callable[[str], None], stop: threading.Event | None = None) -> JobResult:
         """Run a job to its end; see `boat.compute.base.Compute.run`.
 
         What lies on S3 is fetched for it and what it writes is put there: the job itself needs no rights.
@@ -39,17 +50,17 @@ class LocalCompute:
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="boat-job-") as folder:
             local = fetch_inputs(spec, Path(folder))
-            _run(local, on_line)
+            _run(local, on_line, stop)
             publish_outputs(spec, local)
         return JobResult(spec.name, round(time.monotonic() - began, 2))
 
 
-def _run(spec: JobSpec, on_line: Callable[[str], None]) -> None:
+def _run(spec: JobSpec, on_line: Callable[[str], None], stop: threading.Event | None) -> None:
     last: deque[str] = deque(maxlen=LAST_LINES)
     deadline = time.monotonic() + spec.timeout_seconds
     with _start(spec) as process:
         try:
-            finished = _follow(process, deadline, on_line, last)
+            finished = _follow(process, deadline, on_line, last, lambda: spec.check(stop))
         finally:
             _end_group(process)
     if not finished:
@@ -79,13 +90,18 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def _follow(
-    process: "subprocess.Popen[str]", deadline: float, on_line: Callable[[str], None], last: deque[str]
+    process: "subprocess.Popen[str]",
+    deadline: float,
+    on_line: Callable[[str], None],
+    last: deque[str],
+    check: Callable[[], None],
 ) -> bool:
     """Hand on the job's lines until it ends; whether it did so before the deadline."""
     assert process.stdout is not None
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
     while time.monotonic() < deadline:
+        check()
         try:
             line = lines.get(timeout=min(_POLL_SECONDS, max(deadline - time.monotonic(), 0.01)))
         except queue.Empty:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -51,6 +52,7 @@ class Request(NamedTuple):
         command: Its container's command.
         environment: Its container's variables.
         token: Of this one start.
+        stop: Once it is set, nobody wants the job.
     """
 
     spec: JobSpec
@@ -58,6 +60,7 @@ class Request(NamedTuple):
     command: Sequence[str]
     environment: Mapping[str, str]
     token: str
+    stop: Event | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class RemoteSettings:
         attempts: Starts at most: lost hosts are replaced, from the last checkpoint; a bug is never tried again.
         wait: Seconds that a job may wait for a host.
         poll: Seconds between two looks at a job and its log.
+        room: Jobs that are run at once where there are many, as the trials of a search.
         price: US dollars an hour of what runs a job, to tell what it cost; 0 where it is not known.
         endpoint_url: Where the service's and the log's API are, if not at their usual addresses.
     """
@@ -126,6 +130,7 @@ class RemoteSettings:
     attempts: int = 3
     wait: int = 3600
     poll: float = 5.0
+    room: int = 4
     price: float = 0.0
     endpoint_url: str = ""
 
@@ -151,8 +156,10 @@ def parse(url: str, kind: type[Settings], example: str) -> tuple[str, str, Setti
         settings = kind(**{name: known[name].type(text) for name, text in given.items()})
     except ValueError as error:
         raise SettingError(f"A number in the compute URL {url!r} is none ({error}).", "Correct it.") from error
-    if settings.attempts < 1 or settings.poll <= 0:
-        raise SettingError(f"The compute URL {url!r} needs an attempt and a pause.", "Correct attempts and poll.")
+    if settings.attempts < 1 or settings.poll <= 0 or settings.room < 1:
+        raise SettingError(
+            f"The compute URL {url!r} needs an attempt, a pause and room for a job.", "Correct attempts, poll or room."
+        )
     return parts.netloc, parts.path.strip("/"), settings
 
 
@@ -174,11 +181,12 @@ class RemoteCompute:
     def __init__(self, service: Service, settings: RemoteSettings) -> None:
         self._service, self._settings = service, settings
         self._logs = client("logs", settings)
+        self.room = settings.room
 
-    def run(self, spec: JobSpec, on_line: Callable[[str], None]) -> JobResult:
+    def run(self, spec: JobSpec, on_line: Callable[[str], None], stop: Event | None = None) -> JobResult:
         """Run a job to its end, or go on with the one that has its key; see `boat.compute.base.Compute.run`."""
         with _explained(spec):
-            request = self._prepared(spec)
+            request = self._prepared(spec, stop)
             submitted: list[str] = []
             try:
                 result = self._followed(request, on_line, submitted.append)
@@ -190,7 +198,7 @@ class RemoteCompute:
                 raise spec.failure(f"({result.job}) succeeded but left no {uri}", hint=f"Does it write --{name}?")
         return result
 
-    def _prepared(self, spec: JobSpec) -> Request:
+    def _prepared(self, spec: JobSpec, stop: Event | None) -> Request:
         """Publish the code and write the command that fetches it."""
         uris = [spec.store, *spec.inputs.values(), *spec.outputs.values(), *filter(None, [spec.checkpoint])]
         local = [uri for uri in uris if not uri.startswith("s3://")]
@@ -213,7 +221,7 @@ class RemoteCompute:
         if len(json.dumps(command)) > _LONGEST_COMMAND:
             raise SettingError(f"Job {spec.name!r} has too long arguments to be submitted.", "Write them to a file.")
         environment = {"AWS_DEFAULT_REGION": self._settings.region, **spec.environment}
-        return Request(spec, _name(spec), command, environment, uuid.uuid4().hex)
+        return Request(spec, _name(spec), command, environment, uuid.uuid4().hex, stop)
 
     def _followed(self, request: Request, on_line: Callable[[str], None], on_job: Callable[[str], None]) -> JobResult:
         """Submit, and start anew what a lost host took away."""
@@ -262,6 +270,7 @@ class RemoteCompute:
     def _once_there_is_room(self, request: Request) -> str:
         deadline = time.monotonic() + self._settings.wait
         while True:
+            request.spec.check(request.stop)
             try:
                 return self._service.submit(request)
             except NoHostError as error:
@@ -280,6 +289,7 @@ class RemoteCompute:
         """Hand on lines until the job ends; ends it where it takes too long."""
         spec, waiting_since = request.spec, time.monotonic()
         while True:
+            spec.check(request.stop)
             state = self._service.describe(job)
             lines.read(state.streams)
             if state.phase not in ("waiting", "running"):
