@@ -124,10 +124,12 @@ class Stack:
                 "See its events in the CloudFormation console; delete it, or continue its rollback.",
             )
         self.ensure_code_bucket()
-        code = package.predict()
-        self.upload(code)
+        functions = package.functions()
+        for code in functions.values():
+            self.upload(code)
         address = self.upload(Package.of("template", ".json", json.dumps(body).encode()))
-        values = {**given, "CodeBucket": self.code_bucket, "PredictKey": code.key}
+        keys = {parameter: code.key for parameter, code in functions.items()}
+        values = {**given, "CodeBucket": self.code_bucket, **keys}
         made = self._cloudformation.create_change_set(
             StackName=self.name,
             ChangeSetName=f"boat-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}",

@@ -53,6 +53,8 @@ FREE = {
 """Types that cost nothing by themselves."""
 RUNS = {"LoadTask": "ingestion_hours", "RetrainTask": "retrain_hours", "PromoteTask": "promote_hours"}
 """Task definitions of flow runs, and how long they run."""
+CALLED = {"Collect": ("collect_millions", "collect_seconds"), "Predict": ("requests_millions", "predict_seconds")}
+"""How often the Lambda functions are called, and how long a call takes."""
 STORED = {"Landing": "landing_gb", "Artifacts": "artifacts_gb", "Results": "results_gb"}
 
 
@@ -143,19 +145,23 @@ class Plan:
         yield Charge(f"{name} addresses", "public_ipv4_hour", 2 * self._hours)
 
     def _function(self, name: str, properties: Mapping[str, Any]) -> Iterator[Charge]:
-        millions = self._usage("requests_millions")
-        seconds = millions * 1e6 * self._usage("predict_seconds")
+        calls, duration = CALLED[name]
+        millions = self._usage(calls)
+        seconds = millions * 1e6 * self._usage(duration)
         yield Charge(f"{name} requests", "lambda_million_requests", millions)
         yield Charge(f"{name} time", "lambda_arm_gb_second", seconds * properties["MemorySize"] / 1024)
 
     def _api(self, name: str, _properties: Mapping[str, Any]) -> Iterator[Charge]:
-        yield Charge(name, "http_api_million_requests", self._usage("requests_millions"))
+        millions = sum(self._usage(calls) for calls, _duration in CALLED.values())
+        yield Charge(name, "http_api_million_requests", millions)
 
     def _alarm(self, name: str, _properties: Mapping[str, Any]) -> Iterator[Charge]:
         yield Charge(name, "alarm_month", 1)
 
     def _bucket(self, name: str, _properties: Mapping[str, Any]) -> Iterator[Charge]:
         yield Charge(name, "s3_standard_gb_month", self._usage(STORED[name]))
+        if name == "Landing":
+            yield Charge(f"{name} files, one a request", "s3_thousand_puts", self._usage("collect_millions") * 1000)
 
     def _images(self, name: str, _properties: Mapping[str, Any]) -> Iterator[Charge]:
         yield Charge(name, "ecr_gb_month", self._usage("images_gb"))

@@ -2,15 +2,22 @@
 
 import base64
 import gzip
+import importlib.util
 import json
+import os
+import subprocess
+import sys
+import zipfile
 from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
 from boat.collect.pixel import GIF
-from deployments.aws import lambda_collect
+from deployments.aws import lambda_collect, package
 from tests.cloud.infra.conftest import aws, moto_url  # noqa: F401 - fixtures
 from tests.collect.events import GOOD
 
@@ -88,3 +95,35 @@ def test_what_cannot_be_kept_is_not_acknowledged(s3: Any) -> None:
     answer = ask(body=json.dumps(GOOD))
     assert answer["statusCode"] == 503
     assert json.loads(content(answer))["error"] == "storage_unavailable"
+
+
+@pytest.fixture
+def lambda_python(tmp_path: Path) -> dict[str, str]:
+    """Environment of a Python that has the unpacked function and, as Lambda's own has, boto3: nothing else."""
+    function, runtime = tmp_path / "function", tmp_path / "runtime"
+    zipfile.ZipFile(BytesIO(package.functions()["CollectKey"].content)).extractall(function)
+    runtime.mkdir()
+    for name in ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six"):
+        origin = Path(importlib.util.find_spec(name).origin)
+        (runtime / (origin.name if name == "six" else name)).symlink_to(origin if name == "six" else origin.parent)
+    return {"PYTHONPATH": f"{function}{os.pathsep}{runtime}"}
+
+
+def test_the_package_is_whole(s3: Any, lambda_python: dict[str, str]) -> None:
+    phone = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1 Version/17.4 Mobile Safari/604.1"
+    event = {
+        "version": "2.0",
+        "rawQueryString": "",
+        "headers": {"User-Agent": phone, "Content-Type": "text/plain"},
+        "requestContext": {"http": {"method": "POST", "sourceIp": "203.0.113.77"}},
+        "body": json.dumps(GOOD),
+        "isBase64Encoded": False,
+    }
+    code = f"import lambda_collect; print(lambda_collect.handler({event!r}, None)['statusCode'])"
+    given = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "BOAT_"))}
+    command = [sys.executable, "-S", "-c", code]  # -S: without the packages of this environment
+    done = subprocess.run(command, env={**given, **lambda_python}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "200\n"), done.stderr
+    ((row,),) = kept(s3).values()
+    assert row["extra"]["os"] == "iOS"
+    assert row["extra"]["device"] == "iPhone"

@@ -185,6 +185,21 @@ def test_only_the_registering_task_and_the_agent_read_secrets() -> None:
     }
 
 
+def test_the_collector_adds_landing_files_and_reads_nothing() -> None:
+    allowed = {
+        action: body["Resource"]
+        for policy in RESOURCES["CollectRole"]["Properties"]["Policies"]
+        for body in policy["PolicyDocument"]["Statement"]
+        for action in listed(body["Action"])
+    }
+    logs = {"Fn::GetAtt": ["CollectLogs", "Arn"]}
+    assert allowed == {
+        "s3:PutObject": {"Fn::Sub": "${Landing.Arn}/events/*"},
+        "logs:CreateLogStream": logs,
+        "logs:PutLogEvents": logs,
+    }
+
+
 def test_only_the_duty_of_deploying_changes_an_endpoint() -> None:
     changers = {
         statement.place.split(":")[0]

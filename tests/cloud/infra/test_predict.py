@@ -30,7 +30,7 @@ EVENTS = [
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Lambda package as AWS unpacks it."""
     folder = tmp_path_factory.mktemp("function")
-    zipfile.ZipFile(BytesIO(package.predict().content)).extractall(folder)
+    zipfile.ZipFile(BytesIO(package.functions()["PredictKey"].content)).extractall(folder)
     return folder
 
 

@@ -50,10 +50,12 @@ def deployed(stack: Stack, body: dict[str, Any], given: dict[str, str]) -> set[s
 def made_directly(stack: Stack, body: dict[str, Any], given: dict[str, str]) -> set[str]:
     """The same without a change set: after one, moto tells no outputs."""
     stack.ensure_code_bucket()
-    code = package.predict()
-    stack.upload(code)
+    functions = package.functions()
+    for code in functions.values():
+        stack.upload(code)
     address = stack.upload(Package.of("template", ".json", json.dumps(body).encode()))
-    values = template.parameters(body, {**given, "CodeBucket": stack.code_bucket, "PredictKey": code.key})
+    keys = {parameter: code.key for parameter, code in functions.items()}
+    values = template.parameters(body, {**given, "CodeBucket": stack.code_bucket, **keys})
     boto3.client("cloudformation").create_stack(
         StackName=stack.name,
         TemplateURL=address,
@@ -151,6 +153,9 @@ def test_the_stack_behaves_as_the_template_says(stack: Stack, body: dict[str, An
     assert counts == {"boat-prefect": 1, "boat-worker": 0}, "no worker before there is an image"
     role = boto3.client("iam").get_role_policy(RoleName="boat-serve", PolicyName="serve")["PolicyDocument"]
     assert "sagemaker:InvokeEndpoint" in str(role)
+    collect = boto3.client("lambda").get_function_configuration(FunctionName="boat-collect")
+    assert collect["Environment"]["Variables"]["BOAT_COLLECT_LANDING"] == f"s3://{landing}"
+    assert collect["Role"].endswith(":role/boat-collect")
 
 
 def test_a_second_deployment_without_a_change_does_nothing(
@@ -194,9 +199,9 @@ def test_a_missing_or_unknown_parameter_is_named(stack: Stack, body: dict[str, A
 def test_code_lies_under_its_own_digest_in_a_private_bucket(stack: Stack, body: dict[str, Any]) -> None:
     stack.propose(body, GIVEN)
     s3 = boto3.client("s3")
-    code = package.predict()
-    stored = s3.get_object(Bucket=stack.code_bucket, Key=code.key)["Body"].read()
-    assert stored == code.content == package.predict().content
+    for parameter, code in package.functions().items():
+        stored = s3.get_object(Bucket=stack.code_bucket, Key=code.key)["Body"].read()
+        assert stored == code.content == package.functions()[parameter].content
     closed = s3.get_public_access_block(Bucket=stack.code_bucket)["PublicAccessBlockConfiguration"]
     assert set(closed.values()) == {True}
 
