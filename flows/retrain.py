@@ -1,26 +1,30 @@
 """Models for tomorrow from the sessions up to today, every night."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from prefect import flow
 from prefect.deployments import run_deployment
 from prefect.states import Completed, State
 from pydantic import Field
 
+from boat.models.archive import Kind
+from boat.models.parameters import RecommendModel, RecommendParameters
 from tasks.alerts import alert_failure
 from tasks.blocks import Platform, RetryPolicy
 from tasks.evaluation import evaluate_model
 from tasks.naming import dated
 from tasks.quality import check_quality
 from tasks.registry import publish_card, register_model
-from tasks.training import kinds_in, take_snapshot, train_model
+from tasks.training import kinds_in, take_snapshot, train_model, what_to_tell
 
 
 @flow(name="retrain", flow_run_name=dated("retrain"), on_failure=[alert_failure], timeout_seconds=6 * 3600)
 def retrain(
     days: Annotated[int, Field(ge=2, le=730)] = 90,
     as_of: datetime | None = None,
+    model: RecommendModel = RecommendParameters.model,
+    parameters: dict[Kind, dict[str, Any]] | None = None,
     seed: int = 0,
     max_minutes: Annotated[float, Field(gt=0, le=240)] = 10,
     promote: bool = True,
@@ -31,11 +35,14 @@ def retrain(
     Args:
         days: How many days of sessions to learn from; the last ones are kept for validation and test.
         as_of: Look at the data as it was then (UTC). Empty: up to the newest event.
+        model: Which of the family learns to recommend.
+        parameters: More that a training is told, such as {"recommend": {"dropout": 0.3}, "intent": {"units": 64}}.
         seed: The same seed on the same data gives the same model, up to rounding.
         max_minutes: Training time of each model at most.
         promote: Start `promote/latest` at the end.
         platform: Name of the block that says where warehouse, jobs and registry are.
     """
+    told = what_to_tell(model, seed, 60 * max_minutes, parameters or {})
     place = Platform.load(platform)
     retried = RetryPolicy.load("default").apply
 
@@ -43,7 +50,7 @@ def retrain(
     taken = retried(take_snapshot)(place, days, as_of)
     challengers = []
     for kind in kinds_in(taken):
-        trained = retried(train_model)(place, taken, kind, {"seed": seed, "max_seconds": 60 * max_minutes})
+        trained = retried(train_model)(place, taken, kind, told[kind])
         evaluation = retried(evaluate_model)(place, kind, trained.uri, taken.uri)
         version = retried(register_model)(place, taken, trained, evaluation)
         retried(publish_card)(place, version, trained, evaluation)

@@ -4,16 +4,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 from prefect import get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact
 
 from boat import cards, snapshot, store
-from boat.compute import JobSpec
-from boat.compute.progress import parse
+from boat.compute import JobSpec, progress
 from boat.models import archive
 from boat.models.archive import Kind
+from boat.models.parameters import IntentParameters, RecommendModel, RecommendParameters, parse
 from boat.snapshot import Snapshot
 from tasks.blocks import Platform
 from tasks.jobs import run_job, summary
@@ -59,6 +59,28 @@ def take_snapshot(platform: Platform, days: int, as_of: datetime | None) -> Snap
     return taken
 
 
+def what_to_tell(
+    model: RecommendModel, seed: int, max_seconds: float, more: Mapping[Kind, Mapping[str, Any]]
+) -> Mapping[Kind, Mapping[str, Any]]:
+    """The parameters of each kind's training, looked at before anything is done.
+
+    Args:
+        model: Which of the recommending family.
+        seed: Of all that is random.
+        max_seconds: Training time, at most.
+        more: Further parameters by kind; they go before the others.
+
+    Raises:
+        SettingError: One is unknown or cannot work.
+    """
+    common = {"seed": seed, "max_seconds": max_seconds}
+    told = {kind: {**common, **more.get(kind, {})} for kind in get_args(Kind)}
+    told["recommend"] = {"model": model, **told["recommend"]}
+    parse(json.dumps(told["recommend"]), RecommendParameters)
+    parse(json.dumps(told["intent"]), IntentParameters)
+    return told
+
+
 def kinds_in(taken: Snapshot) -> tuple[Kind, ...]:
     """The kinds of model that a snapshot has examples for."""
     return ("recommend",) if taken.intent_obstacle else ("recommend", "intent")
@@ -82,7 +104,7 @@ def train_model(platform: Platform, taken: Snapshot, kind: Kind, parameters: Map
     curve: list[Mapping[str, Any]] = []
 
     def show(line: str) -> None:
-        epoch = parse(line)
+        epoch = progress.parse(line)
         if epoch is None:
             logger.debug(line)
             return
