@@ -36,12 +36,14 @@ def _synth_command(commands: "_Commands") -> None:
     parser.add_argument("--products", type=int, default=2_000, metavar="N", help="size of the catalogue (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="same seed, same bytes (%(default)s)")
     parser.add_argument("--end", type=date.fromisoformat, metavar="DATE", help="last day (yesterday)")
+    kinds = "collapse, lost-pageviews or new-product-ids"
+    parser.add_argument("--drift", metavar="KIND", help=f"what is wrong with the last day: {kinds} (nothing)")
 
     def run(options: argparse.Namespace) -> None:
         from boat import synthetic
 
         shop = synthetic.generate(
-            options.out, options.sessions, options.days, options.seed, options.products, options.end
+            options.out, options.sessions, options.days, options.seed, options.products, options.end, options.drift
         )
         print(f"{shop.events} events in {shop.sessions} sessions, {shop.products} products: {options.out}")
 

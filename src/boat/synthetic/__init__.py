@@ -5,6 +5,6 @@ somewhere else. What they put in the cart and buy depends on how long and how of
 no column shows. The figures come from the challenge's own data set, of which nothing is in here.
 """
 
-from boat.synthetic.shop import Shop, generate
+from boat.synthetic.shop import DRIFTS, Drift, Shop, generate
 
-__all__ = ["Shop", "generate"]
+__all__ = ["DRIFTS", "Drift", "Shop", "generate"]

@@ -14,7 +14,7 @@ VECTOR = 50
 LINKS = 6
 STYLE_SIZE = 16
 _CATEGORIES = 173
-_TOP_SHARE = 0.0173
+_TOP_SHARE = 0.0125  # of the wishes; those who follow links bring it to 0.0173 of the views
 _LINK_SHARES = np.array([0.38, 0.22, 0.15, 0.11, 0.08, 0.06])
 
 # Nine departments, as many as the real shop has top categories.
@@ -39,7 +39,7 @@ class Catalogue:
     """Products 0 … P-1, those of a style side by side.
 
     Attributes:
-        skus: Hash of each product. Shape [P].
+        skus: Hash of each product, by generation: what it is called, and what once it has another id. Shape [G, P].
         pages: Hash of each product's page, then of each category's, then of the other pages. Shape [P + C + others].
         names: Readable name of each.
         category: Index of its category, 0 … C-1. Shape [P].
@@ -69,7 +69,7 @@ class Catalogue:
     vectors: Floats
 
     def __len__(self) -> int:
-        return len(self.skus)
+        return len(self.category)
 
     def popular(self, rng: np.random.Generator, week: Integers) -> Integers:
         """Draw a product for each week, as wanted as it is then."""
@@ -84,7 +84,7 @@ class Catalogue:
         return np.asarray(np.clip(drawn, start, end - 1))
 
 
-def make(rng: np.random.Generator, seed: int, products: int, weeks: int) -> Catalogue:
+def make(rng: np.random.Generator, seed: int, products: int, weeks: int, generations: int = 1) -> Catalogue:
     """Make up a catalogue. The more products, the more the few favourites stand out, as in shops of those sizes."""
     styles = max(1, round(products / STYLE_SIZE))
     style = np.sort(rng.integers(0, styles, products))
@@ -99,10 +99,13 @@ def make(rng: np.random.Generator, seed: int, products: int, weeks: int) -> Cata
     pair = np.stack([style, partner[style]], axis=1)
     empty = bounds[pair] == bounds[pair + 1]
     pair = np.where(empty, style[:, None], pair)
-    launch_week = np.where(rng.random(products) < 0.7, 0, rng.integers(0, weeks, products))
+    later = np.minimum(rng.integers(0, weeks + 1, products), weeks - 1)  # twice as many in the last week
+    launch_week = np.where(rng.random(products) < 0.55, 0, later)
     launch_week[bounds[:-1][bounds[:-1] < products]] = 0  # each style sells something from the start
     draft = Catalogue(
-        skus=np.array([_hash(f"{seed} product {index}") for index in range(products)]),
+        skus=np.array([_hash(f"{seed} product {index}") for index in range(generations * products)]).reshape(
+            -1, products
+        ),
         pages=np.array([_hash(f"{seed} page {index}") for index in range(products + leaves + max(20, products // 8))]),
         names=_names(rng, category, style),
         category=category,
@@ -129,8 +132,11 @@ def _by_size(products: int, small: float, large: float) -> float:
 
 
 def _weights(rng: np.random.Generator, products: int) -> Floats:
-    spread = _by_size(products, 1.5, 2.4)
-    weights = np.exp(rng.normal(0, spread, products))
+    wanted = rng.normal(0, 1, products)
+    # Few are looked at often, yet none of these is far ahead of the others.
+    spread, among_favourites = _by_size(products, 1.5, 2.8), _by_size(products, 1.5, 2.1)
+    favourite = 1.5
+    weights = np.exp(spread * np.minimum(wanted, favourite) + among_favourites * np.maximum(wanted - favourite, 0))
     cap = _by_size(products, 0.006, _TOP_SHARE) * weights.sum()
     return np.asarray(np.minimum(weights, cap) / weights.sum())
 
@@ -167,7 +173,9 @@ def _category_hashes(seed: int, leaves: int) -> list[str]:
     """One to three levels, below nine top ones."""
     paths = []
     for leaf in range(leaves):
-        levels = [f"top {leaf * len(_NOUNS) // leaves}", f"middle {leaf // 2}", f"leaf {leaf}"][: 1 + leaf % 3]
+        top = leaf * len(_NOUNS) // leaves
+        is_top = not leaf or top > (leaf - 1) * len(_NOUNS) // leaves
+        levels = [f"top {top}", f"middle {leaf // 2}", f"leaf {leaf}"][: 1 if is_top else 2 + leaf % 2]
         paths.append("/".join(_hash(f"{seed} category {level}") for level in levels))
     return paths
 

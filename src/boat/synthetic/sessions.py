@@ -11,10 +11,11 @@ PAGEVIEW, DETAIL, ADD, REMOVE, PURCHASE = range(5)
 
 # Events of a session: the real shop's quantiles.
 _LENGTH_AT = np.array([0.0, 0.1879, 0.188, 0.36, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0])
-_LENGTHS = np.array([1.0, 1.0, 1.51, 2.5, 3.0, 7.7, 16.7, 27.0, 60.0, 120.0, 206.0])
+_LENGTHS = np.array([1.0, 1.0, 1.51, 2.5, 3.0, 7.5, 16.0, 25.5, 58.0, 105.0, 200.0])
 _WITH_PRODUCT = 0.815  # of the sessions that have two events or more
 _FURTHER_PRODUCTS = 0.62  # of the pairs of events after the first product
 _AGAIN, _LINKED, _ALIKE = 0.125, 0.58, 0.15  # next step of a walk; else something popular
+_WANTING = np.array([-4.0, -2.7, -1.4])  # to buy what is in the cart, by the pages opened after it: none, one, more
 _HALF_HOUR_MS = 30 * 60 * 1000
 _DAY_MS = 24 * 60 * 60 * 1000
 
@@ -26,12 +27,14 @@ class Views:
     Attributes:
         session: Which session of the chunk.
         position: 0 for a session's first.
+        left: Pages that the session opens after it.
         product: Index in the catalogue.
         time: Milliseconds since 1970.
     """
 
     session: Integers
     position: Integers
+    left: Integers
     product: Integers
     time: Integers
 
@@ -66,7 +69,8 @@ def simulate(rng: np.random.Generator, shop: Catalogue, day: Integers, first_day
     time = first_day_ms + day[owner] * _DAY_MS + _clock(rng, owner, steps)
     is_view = _choose(rng, owner, steps, viewed)
     product = _walk(rng, shop, viewed, day // 7)
-    views = Views(owner[is_view], _positions(viewed), product, time[is_view])
+    left = steps[owner] - 1 - _positions(steps)
+    views = Views(owner[is_view], _positions(viewed), left[is_view], product, time[is_view])
     pages = np.where(is_view, 0, _other_pages(rng, shop, is_view, viewed, owner, product))
     pages[is_view] = product
     browsing = Events(owner, np.full(len(owner), PAGEVIEW), np.full(len(owner), -1), pages, time)
@@ -77,8 +81,8 @@ def simulate(rng: np.random.Generator, shop: Catalogue, day: Integers, first_day
 def _clock(rng: np.random.Generator, owner: Integers, steps: Integers) -> Integers:
     """Milliseconds from midnight UTC of each step: busiest in the American evening, half a minute between steps."""
     opens = np.mod(rng.normal(20, 5, len(steps)), 24) / 24 * _DAY_MS
-    gaps = np.exp(rng.normal(np.log(18_500), 1.3, len(owner)))
-    breaks = rng.random(len(owner)) < 0.0008
+    gaps = np.exp(rng.normal(np.log(13_500), 1.58, len(owner)))
+    breaks = rng.random(len(owner)) < 0.0002
     gaps[breaks] += _HALF_HOUR_MS * rng.uniform(1, 4, int(breaks.sum()))
     elapsed = np.cumsum(gaps)
     starts = np.cumsum(steps) - steps
@@ -154,12 +158,11 @@ def _carts(rng: np.random.Generator, views: Views, viewed: Integers) -> list[Eve
     added = np.where(adding, np.minimum(1 + rng.poisson(0.5, len(viewed)), viewed), 0)
     chosen = _choose(rng, views.session, viewed, added)
     adds = _after(rng, views, chosen, ADD, 4_000)
-    # Who looks on after the add buys oftener.
-    latest = np.zeros(len(viewed), np.int64)
-    np.maximum.at(latest, views.session[chosen], views.position[chosen])
-    looks_on = latest < viewed - 1
+    # Who goes on after the add buys oftener.
+    left = np.zeros(len(viewed), np.int64)
+    np.maximum.at(left, views.session[chosen], views.left[chosen])
     removing = adding & _chance(rng, -0.85 - 0.3 * interest)
-    wanting = -3.0 + 0.9 * looks_on + 0.7 * (added - 1) + 0.3 * np.minimum(repeats, 4) + 0.8 * interest
+    wanting = _WANTING[np.minimum(left, 2)] + 0.2 * (added - 1) + 0.1 * np.minimum(repeats, 4) + 0.8 * interest
     buying = adding & _chance(rng, wanting - 0.8 * removing)
     bought = chosen & buying[views.session]
     end = np.zeros(len(viewed), np.int64)

@@ -6,19 +6,29 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from boat.errors import SettingError
 from boat.synthetic import catalogue
-from boat.synthetic.catalogue import VECTOR, Catalogue, Floats
+from boat.synthetic.catalogue import VECTOR, Catalogue, Floats, Integers
 from boat.synthetic.sessions import PAGEVIEW, Events, Views, simulate
+
+Drift = Literal["collapse", "lost-pageviews", "new-product-ids"]
+DRIFTS: dict[Drift, str] = {
+    "collapse": "a tenth of the sessions come",
+    "lost-pageviews": "page views are no longer sent",
+    "new-product-ids": "every product has another id",
+}
+"""What can be wrong with a shop's last day."""
 
 CHUNK = 10_000
 _ACTIONS = np.array(["", "detail", "add", "remove", "purchase"])
+_NEIGHBOURS = 40
 _DUPLICATES = 5e-5  # of the rows, exact copies as in the real files
 _HEADERS = {
     "browsing_train.csv": (
@@ -41,7 +51,15 @@ class Shop:
     products: int
 
 
-def generate(folder: Path, sessions: int, days: int, seed: int, products: int = 2_000, end: date | None = None) -> Shop:
+def generate(
+    folder: Path,
+    sessions: int,
+    days: int,
+    seed: int,
+    products: int = 2_000,
+    end: date | None = None,
+    drift: Drift | None = None,
+) -> Shop:
     """Write a shop's files: `browsing_train.csv`, `search_train.csv`, `sku_to_content.csv`, `product_names.csv`.
 
     The same arguments give the same bytes. Memory does not grow with the sessions. Each file gets its name once it is
@@ -54,10 +72,13 @@ def generate(folder: Path, sessions: int, days: int, seed: int, products: int = 
         seed: Any whole number from 0.
         products: Size of the catalogue, 50 at least.
         end: The last day; yesterday (UTC) by default.
+        drift: What is wrong with the last day, of `DRIFTS`; None: nothing.
 
     Raises:
-        SettingError: A number is too small.
+        SettingError: A number is too small, or no such drift.
     """
+    if drift and drift not in DRIFTS:
+        raise SettingError(f"There is no drift {drift!r}.", f"Use {', '.join(DRIFTS)}.")
     for name, value, least in (
         ("sessions", sessions, 1),
         ("days", days, 1),
@@ -70,8 +91,9 @@ def generate(folder: Path, sessions: int, days: int, seed: int, products: int = 
     first = datetime.combine(last - timedelta(days=days - 1), datetime.min.time(), UTC)
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    shop = catalogue.make(rng, seed, products, weeks=math.ceil(days / 7))
-    traffic = _traffic(rng, days)
+    generations = 2 if drift == "new-product-ids" else 1
+    shop = catalogue.make(rng, seed, products, math.ceil(days / 7), generations)
+    traffic = _traffic(rng, days, drift)
     events = searches = 0
     with ExitStack() as stack:
         browsing, searching, content, names = (stack.enter_context(_file(folder, name)) for name in _HEADERS)
@@ -81,9 +103,13 @@ def generate(folder: Path, sessions: int, days: int, seed: int, products: int = 
             chunk_rng = np.random.default_rng([seed, chunk])
             day = chunk_rng.choice(days, size, p=traffic)
             played, views = simulate(chunk_rng, shop, day, int(first.timestamp() * 1000))
-            ids = _session_ids(chunk_rng, size)
-            events += _write_browsing(chunk_rng, shop, played, ids, browsing)
-            searches += _write_searches(chunk_rng, shop, views, ids, searching)
+            ids, last_day = _session_ids(chunk_rng, size), day == days - 1
+            if drift == "lost-pageviews":
+                played = _without_pageviews(played, last_day)
+            # Of which generation the products are that a session sees.
+            generation = last_day.astype(np.int64) * (generations - 1)
+            events += _write_browsing(chunk_rng, shop, played, ids, generation, browsing)
+            searches += _write_searches(chunk_rng, shop, views, ids, generation, searching)
     return Shop(folder, sessions, events, searches, products)
 
 
@@ -100,11 +126,13 @@ def _file(folder: Path, name: str) -> Iterator[IO[bytes]]:
         unfinished.unlink(missing_ok=True)
 
 
-def _traffic(rng: np.random.Generator, days: int) -> Floats:
+def _traffic(rng: np.random.Generator, days: int, drift: Drift | None) -> Floats:
     """Share of the sessions on each day: falling to a third in three months, and two days of outage in a long time."""
     share = np.exp(-np.arange(days) * 1.09 / 90) * rng.uniform(0.9, 1.1, days)
     if days >= 60:
         share[days // 2 : days // 2 + 2] = 0
+    if drift == "collapse":
+        share[-1] *= 0.1
     return np.asarray(share / share.sum())
 
 
@@ -113,7 +141,15 @@ def _session_ids(rng: np.random.Generator, size: int) -> pa.Array:
     return pa.array([digits[start : start + 64] for start in range(0, len(digits), 64)])
 
 
-def _write_browsing(rng: np.random.Generator, shop: Catalogue, events: Events, ids: pa.Array, stream: IO[bytes]) -> int:
+def _without_pageviews(events: Events, sessions: npt.NDArray[np.bool_]) -> Events:
+    """The events without the page views of some sessions, given as a mask."""
+    kept = (events.action != PAGEVIEW) | ~sessions[events.session]
+    return Events(*(getattr(events, name)[kept] for name in Events.__dataclass_fields__))
+
+
+def _write_browsing(
+    rng: np.random.Generator, shop: Catalogue, events: Events, ids: pa.Array, generation: Integers, stream: IO[bytes]
+) -> int:
     rows = len(events.session)
     # By session, but neither session nor file in order of time.
     order = np.argsort(events.session * 8 + rng.uniform(0, 12, rows), kind="stable")
@@ -121,7 +157,8 @@ def _write_browsing(rng: np.random.Generator, shop: Catalogue, events: Events, i
     session, action, product, page = (
         field[order] for field in (events.session, events.action, events.product, events.page)
     )
-    skus = pa.array(shop.skus).take(pa.array(product, mask=product < 0))
+    sku = generation[session] * len(shop) + product
+    skus = pa.array(shop.skus.ravel()).take(pa.array(sku, mask=product < 0))
     table = pa.table(
         {
             "session": ids.take(pa.array(session)),
@@ -136,31 +173,36 @@ def _write_browsing(rng: np.random.Generator, shop: Catalogue, events: Events, i
     return len(order)
 
 
-def _write_searches(rng: np.random.Generator, shop: Catalogue, views: Views, ids: pa.Array, stream: IO[bytes]) -> int:
+def _write_searches(
+    rng: np.random.Generator, shop: Catalogue, views: Views, ids: pa.Array, generation: Integers, stream: IO[bytes]
+) -> int:
     """Searches just before a product view: what was looked for is like that product, and often it is clicked."""
-    weight = rng.random(len(ids)) < 0.12 / 0.66  # of the sessions with a product view
-    times = np.where(weight, rng.geometric(0.45, len(ids)), 0)
+    searches = rng.random(len(ids)) < 0.11 / 0.66  # of the sessions with a product view
+    times = np.where(searches, rng.geometric(0.41, len(ids)), 0)
     picked = np.flatnonzero(views.position < times[views.session])
     lines = []
     for view in picked.tolist():
         product, time = int(views.product[view]), int(views.time[view]) - int(rng.integers(2_000, 15_000))
         query = shop.vectors[product] * rng.uniform(0.5, 1.25) + rng.normal(0, 0.02, VECTOR)
-        results, clicked = _results(rng, shop, product)
-        session = ids[int(views.session[view])].as_py()
-        lines.append(f'{session},"{_vector(query)}",{clicked},{results},{time}\n')
+        session = int(views.session[view])
+        results, clicked = _results(rng, shop, product, int(generation[session]))
+        lines.append(f'{ids[session].as_py()},"{_vector(query)}",{clicked},{results},{time}\n')
     stream.write("".join(lines).encode())
     return len(lines)
 
 
-def _results(rng: np.random.Generator, shop: Catalogue, product: int) -> tuple[str, str]:
+def _results(rng: np.random.Generator, shop: Catalogue, product: int, generation: int) -> tuple[str, str]:
     """Cells of the products found and of those clicked: nothing found for a quarter, a click on a third of the rest."""
     if rng.random() > 0.735:
         return "", ""
-    found = shop.alike(rng, np.full(int(rng.integers(2, 25)), product), 0)
-    shown = list(dict.fromkeys([product, *found.tolist()]))
+    # Its neighbours are of its style and of those beside it.
+    first = min(max(product - _NEIGHBOURS // 2, 0), len(shop) - _NEIGHBOURS)
+    others = first + rng.permutation(_NEIGHBOURS)
+    shown = [product, *others[others != product][: rng.integers(2, 25)].tolist()]
     rng.shuffle(shown)
-    cell = ", ".join(f"'{shop.skus[index]}'" for index in shown)
-    clicked = f"\"['{shop.skus[product]}']\"" if rng.random() < 0.298 else ""
+    skus = shop.skus[generation]
+    cell = ", ".join(f"'{skus[index]}'" for index in shown)
+    clicked = f"\"['{skus[product]}']\"" if rng.random() < 0.298 else ""
     return f'"[{cell}]"', clicked
 
 
@@ -169,7 +211,8 @@ def _write_catalogue(rng: np.random.Generator, shop: Catalogue, content: IO[byte
     known = rng.random(len(shop)) < 0.48
     pictured = known & (rng.random(len(shop)) < 0.9)
     buckets = rng.integers(1, 11, len(shop))
-    for index, sku in enumerate(shop.skus.tolist()):
+    for row, sku in enumerate(shop.skus.ravel().tolist()):
+        index = row % len(shop)
         names.write(f'{sku},"{shop.names[index]}"\n'.encode())
         if not known[index]:
             content.write(f"{sku},,,,\n".encode())
@@ -181,4 +224,4 @@ def _write_catalogue(rng: np.random.Generator, shop: Catalogue, content: IO[byte
 
 
 def _vector(values: Floats) -> str:
-    return str([round(value, 4) for value in values.tolist()])
+    return str(np.round(values, 4).tolist())
