@@ -225,6 +225,7 @@ async def run(config: Settings, events: Path | None) -> None:
     shop = shop_of(events)
     await use_shop(config, shop)
     place = await Platform.load("default")
+    services.collect_into(config, place.landing)
     print(f"events: {events or f'a synthetic shop, {SESSIONS:,} sessions over {DAYS} days'}", flush=True)
     bring_events(Path(place.landing), events)
     async with get_client() as client:
@@ -252,6 +253,7 @@ def main() -> int:
     print(
         f"\nDone in {time.monotonic() - started:.0f} s. Everything stays up; try:\n"
         "  source .venv/bin/activate && prefect deployment run retrain/nightly\n"
+        f"  a few clicks in the small shop at {config.collect_url}, then prefect deployment run ingestion/hourly\n"
         "  make status | make down"
     )
     return 0

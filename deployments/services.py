@@ -1,7 +1,7 @@
 """The services of a laptop under supervisord: `python -m deployments.services up|status|down`.
 
-Prefect server, worker, endpoint host and reports, all on 127.0.0.1 (Prefect's open-source server has no login). Ports
-that another program holds are left to it: the next free one is taken and remembered in `services.json`.
+Prefect server, worker, endpoint host, reports and collector, all on 127.0.0.1 (Prefect's open-source server has no
+login). Ports that another program holds are left to it: the next free one is taken and remembered in `services.json`.
 """
 
 import argparse
@@ -32,13 +32,17 @@ from prefect.settings import (
 
 from boat import settings
 from boat.errors import BoatError
+from boat.landing import is_bucket
 from boat.settings import Settings
 from deployments.register import DEFAULT_SHOP, PREFECT, QUIET, ROOT, WORK_POOL, deploy, register
+from tasks.blocks import Platform
 
-PORTS = ("prefect_port", "endpoint_port", "reports_port")
+PORTS = ("prefect_port", "endpoint_port", "reports_port", "collect_port")
 PROFILE = "boat"
 START_SECONDS = 120
 """A first start makes Prefect's database, on a busy machine beside other starts."""
+ROTATE_SECONDS = 10
+"""How old the collector's files grow: who tries it out does not wait long until `ingestion/hourly` finds them."""
 
 _CONFIG = """\
 [unix_http_server]
@@ -81,6 +85,7 @@ def environment(config: Settings) -> dict[str, str]:
         "BOAT_PREFECT_PORT": str(config.prefect_port),
         "BOAT_ENDPOINT_PORT": str(config.endpoint_port),
         "BOAT_REPORTS_PORT": str(config.reports_port),
+        "BOAT_COLLECT_PORT": str(config.collect_port),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PREFECT_HOME": str(config.home / "prefect"),
         "PREFECT_PROFILES_PATH": str(config.home / "prefect" / "profiles.toml"),
@@ -93,8 +98,8 @@ def environment(config: Settings) -> dict[str, str]:
     }
 
 
-def programs(config: Settings) -> Mapping[str, str]:
-    """Command line of each service."""
+def programs(config: Settings, landing: str = "") -> Mapping[str, str]:
+    """Command line of each service. The collector is one of them where the landing place is a folder."""
     python = sys.executable
     prefect = str(PREFECT)
     port = {name: str(getattr(config, name)) for name in PORTS}
@@ -105,6 +110,9 @@ def programs(config: Settings) -> Mapping[str, str]:
         "endpoints": [*host, "--port", port["endpoint_port"], "--state", str(config.serving)],
         "reports": [python, "-m", "boat.reports", "--port", port["reports_port"], "--folder", str(config.reports)],
     }
+    if landing and not is_bucket(landing):
+        collector = [python, "-m", "boat.collect", "--landing", landing, "--port", port["collect_port"]]
+        commands["collector"] = [*collector, "--rotate-seconds", str(ROTATE_SECONDS)]
     return {name: shlex.join(words).replace("%", "%%") for name, words in commands.items()}
 
 
@@ -112,7 +120,7 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("%", "%%") + '"'  # supervisord expands %
 
 
-def write_config(config: Settings) -> Path:
+def write_config(config: Settings, landing: str = "") -> Path:
     """Write supervisord's configuration; returns its path."""
     logs = config.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -125,7 +133,7 @@ def write_config(config: Settings) -> Path:
     )
     text += "".join(
         _PROGRAM.format(name=name, command=command, logs=logs, autostart=str(name != "worker").lower())
-        for name, command in programs(config).items()
+        for name, command in programs(config, landing).items()
     )
     path = config.home / "supervisord.conf"
     path.write_text(text)
@@ -240,8 +248,21 @@ def up(config: Settings, shop: str = DEFAULT_SHOP) -> Settings:
     with temporary_settings({PREFECT_API_URL: config.prefect_api_url, PREFECT_UI_URL: config.prefect_ui_url}):
         asyncio.run(register(config, shop))
         deploy(config)
+        landing = Platform.load("default").landing
     control(config, "start", "worker")  # only now is there a pool to work for
+    collect_into(config, landing)
     return config
+
+
+def collect_into(config: Settings, landing: str) -> None:
+    """Let the collector write where `ingestion/hourly` reads; it goes on where it does already."""
+    path = write_config(config, landing)
+    control(config, "update", "collector")
+    if "[program:collector]" in path.read_text():
+        control(config, "start", "collector")
+        wait_until_answers(f"{config.collect_url}/ping", "collector", config)
+    else:
+        print(f"the collector is not started: it writes to a folder, and events arrive at {landing}")
 
 
 def _is_alive(pid: int) -> bool:
@@ -284,6 +305,7 @@ def addresses(config: Settings) -> list[str]:
         f"Prefect UI   {config.prefect_ui_url}",
         f"Reports      {config.reports_url}",
         f"Endpoint     {config.endpoint_url}",
+        f"Collector    {config.collect_url}  (a small shop whose events it takes)",
     ]
 
 

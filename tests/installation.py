@@ -83,8 +83,10 @@ def free_ports(count: int) -> Sequence[int]:
 @contextmanager
 def running_installation(folder: Path, extra: Mapping[str, str] | None = None) -> Iterator[Installation]:
     """Start all services below `folder`, with `extra` in their environment; stop them at the end."""
-    prefect, endpoint, reports = free_ports(3)
-    settings = Settings(folder / "boat", prefect_port=prefect, endpoint_port=endpoint, reports_port=reports)
+    prefect, endpoint, reports, collect = free_ports(4)
+    settings = Settings(
+        folder / "boat", prefect_port=prefect, endpoint_port=endpoint, reports_port=reports, collect_port=collect
+    )
     environment = {
         "HOME": str(folder / "user"),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -93,6 +95,7 @@ def running_installation(folder: Path, extra: Mapping[str, str] | None = None) -
         "BOAT_PREFECT_PORT": str(prefect),
         "BOAT_ENDPOINT_PORT": str(endpoint),
         "BOAT_REPORTS_PORT": str(reports),
+        "BOAT_COLLECT_PORT": str(collect),
         **(extra or {}),
     }
     (folder / "user").mkdir()

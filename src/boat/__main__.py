@@ -83,21 +83,19 @@ def _collect_command(commands: "_Commands") -> None:
     parser.add_argument("--signed-only", action="store_true", help="refuse what no key of BOAT_COLLECT_KEYS signed")
     parser.add_argument("--events-per-second", type=float, default=200, metavar="N", help="of a sender (%(default)s)")
     parser.add_argument("--burst", type=int, default=2000, metavar="N", help="of a sender at once (%(default)s)")
-    parser.add_argument(
-        "--proxy", default="", metavar="IP,IP", help="proxies in front, whose X-Forwarded-For is believed"
-    )
+    parser.add_argument("--proxy", metavar="IP,IP", help="in front, whose X-Forwarded-For is believed")
     parser.add_argument("--rotate-seconds", type=float, default=60, metavar="S", help="age of a file (%(default)s)")
 
     def run(options: argparse.Namespace) -> None:
         from boat import settings
         from boat.collect import Policy, server
 
-        found = settings.load_collector()
+        found, config = settings.load_collector(), settings.load()
         place = server.Place(
-            options.landing or Path(found.landing or settings.load().shop("demo") / "landing"),
+            options.landing or Path(found.landing or config.shop("demo") / "landing"),
             options.host,
-            options.port or found.port,
-            options.proxy,
+            options.port or config.collect_port,
+            options.proxy or found.proxies,
             options.rotate_seconds,
         )
         origins = found.origins | set(options.origin) | place.own_origins

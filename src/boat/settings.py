@@ -24,6 +24,7 @@ class Settings:
         prefect_port: Port of the Prefect server (`BOAT_PREFECT_PORT`).
         endpoint_port: Port of the endpoint host (`BOAT_ENDPOINT_PORT`).
         reports_port: Port of the reports and the alert inbox (`BOAT_REPORTS_PORT`).
+        collect_port: Port of the collector (`BOAT_COLLECT_PORT`).
         slack_webhook_url: Where alerts go; empty means the local inbox (`BOAT_SLACK_WEBHOOK_URL`).
     """
 
@@ -31,6 +32,7 @@ class Settings:
     prefect_port: int = 4200
     endpoint_port: int = 8080
     reports_port: int = 8090
+    collect_port: int = 8070
     slack_webhook_url: str = ""
 
     def shop(self, name: str) -> Path:
@@ -71,6 +73,10 @@ class Settings:
     def reports_url(self) -> str:
         return f"http://127.0.0.1:{self.reports_port}"
 
+    @property
+    def collect_url(self) -> str:
+        return f"http://127.0.0.1:{self.collect_port}"
+
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from `environment` (default: the process's own). Makes no folder."""
@@ -81,6 +87,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         prefect_port=int(env.get("BOAT_PREFECT_PORT") or defaults.prefect_port),
         endpoint_port=int(env.get("BOAT_ENDPOINT_PORT") or defaults.endpoint_port),
         reports_port=int(env.get("BOAT_REPORTS_PORT") or defaults.reports_port),
+        collect_port=int(env.get("BOAT_COLLECT_PORT") or defaults.collect_port),
         slack_webhook_url=env.get("BOAT_SLACK_WEBHOOK_URL", ""),
     )
 
@@ -90,16 +97,17 @@ class CollectorSettings:
     """What a collector finds in its environment.
 
     Attributes:
-        port: Port of the local server (`BOAT_COLLECT_PORT`).
         landing: Landing folder, or `s3://bucket/prefix` for the Lambda function (`BOAT_COLLECT_LANDING`).
         origins: Origins of the pages that may send (`BOAT_COLLECT_ORIGINS`, with commas between them).
         secrets: Of each signing key (`BOAT_COLLECT_KEYS`, as `key:secret,key:secret`).
+        proxies: Addresses of the proxies in front of the local server (`BOAT_COLLECT_PROXIES`, with commas between
+            them).
     """
 
-    port: int = 8070
     landing: str = ""
     origins: frozenset[str] = frozenset()
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    proxies: str = ""
 
 
 def load_collector(environment: Mapping[str, str] | None = None) -> CollectorSettings:
@@ -115,8 +123,8 @@ def load_collector(environment: Mapping[str, str] | None = None) -> CollectorSet
             "BOAT_COLLECT_KEYS is not key:secret,key:secret.", f"A secret has at least {MIN_SECRET} characters."
         )
     return CollectorSettings(
-        port=int(env.get("BOAT_COLLECT_PORT") or CollectorSettings.port),
         landing=env.get("BOAT_COLLECT_LANDING", ""),
         origins=frozenset(filter(None, map(str.strip, env.get("BOAT_COLLECT_ORIGINS", "").split(",")))),
         secrets={key: secret for key, _, secret in pairs},
+        proxies=env.get("BOAT_COLLECT_PROXIES", ""),
     )

@@ -15,12 +15,12 @@ def test_lists_are_separated_by_commas() -> None:
         {
             "BOAT_COLLECT_ORIGINS": "https://a.example, https://b.example,",
             "BOAT_COLLECT_KEYS": "a:secret-with:a-colon,b:sixteen-characters",
-            "BOAT_COLLECT_PORT": "9000",
+            "BOAT_COLLECT_PROXIES": "10.0.0.1,10.0.0.2",
         }
     )
     assert found.origins == {"https://a.example", "https://b.example"}
     assert found.secrets == {"a": "secret-with:a-colon", "b": "sixteen-characters"}
-    assert found.port == 9000
+    assert found.proxies == "10.0.0.1,10.0.0.2"
 
 
 @pytest.mark.parametrize("keys", ["secret-without-a-key", "a:short", ":sixteen-characters"])

@@ -33,6 +33,7 @@ def test_the_demo_ends_with_ten_named_products_an_intent_and_the_addresses(
     assert re.search(r"^Purchase intent: \d+\.\d%$", demo, re.MULTILINE)
     assert installation.settings.prefect_ui_url in demo
     assert installation.settings.endpoint_url in demo
+    assert installation.settings.collect_url in demo
 
 
 def test_the_endpoint_answers_the_stock_sagemaker_client(demo: str, installation: Installation) -> None:
@@ -74,7 +75,7 @@ def test_every_step_left_its_artifact_and_every_run_its_name(demo: str, installa
 def test_status_names_every_service(demo: str, installation: Installation) -> None:
     status = installation.command("python", "-m", "deployments.services", "status")
     assert status.returncode == 0
-    assert status.stdout.count("RUNNING") == 4
+    assert status.stdout.count("RUNNING") == 5
 
 
 @pytest.mark.ui

@@ -19,8 +19,20 @@ The collector's files are known by their names (`20240101T100000-0a1b2c3d.ndjson
 `.dead-letter`. Those, and bad rows of other files where they are to be kept apart, go to `raw.dead_letters`.
 """
 
+from boat.landing.bucket import is_bucket
 from boat.landing.dead_letters import BadRows, OnBadRows, Reason
 from boat.landing.files import Kind, LandingFile, discover
 from boat.landing.loading import FileLoad, LoadReport, load
 
-__all__ = ["BadRows", "FileLoad", "Kind", "LandingFile", "LoadReport", "OnBadRows", "Reason", "discover", "load"]
+__all__ = [
+    "BadRows",
+    "FileLoad",
+    "Kind",
+    "LandingFile",
+    "LoadReport",
+    "OnBadRows",
+    "Reason",
+    "discover",
+    "is_bucket",
+    "load",
+]
