@@ -32,22 +32,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--snapshot", type=Path, required=True, help="folder of the snapshot")
     parser.add_argument("--output", type=Path, required=True, help="folder for the model and its figures")
     parser.add_argument("--parameters", default="{}", help='such as {"seed": 1}')
+    parser.add_argument("--export", choices=("yes", "no"), default="yes", help="no: only the figures, as for a trial")
     parser.add_argument("--checkpoint", type=Path, help="file that keeps its state, and that it goes on from")
     options = parser.parse_args(arguments)
     try:
         train = train_recommend if options.kind == "recommend" else train_intent
-        train(options.snapshot, options.output, options.parameters, options.checkpoint)
+        train(options.snapshot, options.output, options.parameters, options.checkpoint, options.export == "yes")
     except BoatError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def train_recommend(folder: Path, output: Path, parameters_json: str = "{}", checkpoint: Path | None = None) -> str:
+def train_recommend(
+    folder: Path, output: Path, parameters_json: str = "{}", checkpoint: Path | None = None, to_export: bool = True
+) -> str:
     """Train and export the next-item model that the parameters name.
 
     Returns:
-        The archive's digest.
+        The archive's digest; empty where it is not to be exported.
 
     Raises:
         ArtifactError: The snapshot is damaged.
@@ -66,6 +69,8 @@ def train_recommend(folder: Path, output: Path, parameters_json: str = "{}", che
     both = examples.read(path, manifest.split, "fit")
     fitted = family.fit(train, validation, both, parameters, _report, _kept(checkpoint, parameters, manifest))
     _write(fitted, output)
+    if not to_export:
+        return ""
     return export(
         fitted.graph,
         output / "model.tar.gz",
@@ -79,11 +84,13 @@ def train_recommend(folder: Path, output: Path, parameters_json: str = "{}", che
     )
 
 
-def train_intent(folder: Path, output: Path, parameters_json: str = "{}", checkpoint: Path | None = None) -> str:
+def train_intent(
+    folder: Path, output: Path, parameters_json: str = "{}", checkpoint: Path | None = None, to_export: bool = True
+) -> str:
     """Train and export the purchase-intent model.
 
     Returns:
-        The archive's digest.
+        The archive's digest; empty where it is not to be exported.
 
     Raises:
         ArtifactError: The snapshot is damaged.
@@ -103,6 +110,8 @@ def train_intent(folder: Path, output: Path, parameters_json: str = "{}", checkp
     kept = _kept(checkpoint, parameters, manifest)
     trained = intent.train(intent.histories(train), intent.histories(validation), parameters, _report, kept)
     _write(trained, output)
+    if not to_export:
+        return ""
     return export(
         IntentGraph(trained.network, parameters.window),
         output / "model.tar.gz",
