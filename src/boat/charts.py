@@ -125,6 +125,44 @@ def funnel_svg(steps: Mapping[str, int]) -> str:
     return _svg(draw, width=_WIDE, height=0.55 * len(steps) + 0.2, grid=None)
 
 
+def trials_svg(tried: Mapping[int, float], given_up: Mapping[int, float], label: str, *, falls: bool) -> str:
+    """The figures of a search's trials, and the best so far, as SVG.
+
+    Args:
+        tried: Figure by trial number, ascending.
+        given_up: Last figure of those that were ended early.
+        label: What the figure is.
+        falls: Whether a smaller one is better.
+    """
+
+    def draw(axes: "Axes") -> None:
+        best = (np.minimum if falls else np.maximum).accumulate(np.array(list(tried.values())))
+        axes.step(list(tried), best, where="post", color=_VALIDATION, linewidth=1.8, label="best so far")
+        axes.plot(list(tried), list(tried.values()), "o", color=_VALIDATION, alpha=0.55, markersize=5, label="a trial")
+        if given_up:
+            numbers, figures = list(given_up), list(given_up.values())
+            axes.plot(numbers, figures, "x", color=_LOSS, markersize=5, label="ended early")
+        axes.set_xlabel("trial", color=_DIM)
+        axes.set_ylabel(label, color=_DIM)
+        axes.locator_params(axis="x", integer=True)
+        axes.legend(frameon=False, labelcolor=_DIM, ncols=3, loc="lower left", bbox_to_anchor=(-0.01, 1))
+
+    return _svg(draw, width=7.2, height=3.2)
+
+
+def shares_svg(shares: Mapping[str, float]) -> str:
+    """Parts of a whole as bars, as SVG."""
+
+    def draw(axes: "Axes") -> None:
+        bars = axes.barh(list(shares), list(shares.values()), color=_SERIES[0], height=0.62)
+        axes.bar_label(bars, [f"{value:.0%}" for value in shares.values()], padding=6, color=_DIM)
+        axes.invert_yaxis()
+        axes.set_xlim(0, max(shares.values()) * 1.15)
+        axes.xaxis.set_visible(False)
+
+    return _svg(draw, width=7.2, height=0.4 * len(shares) + 0.3, grid=None)
+
+
 def values(curve: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     """One figure by epoch; NaN where an epoch has none."""
     return [float(row.get(name, math.nan)) for row in curve]

@@ -1,0 +1,53 @@
+"""What a search tries: of each model, the parameters that matter most, in ranges around what has worked."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+
+from boat.models.archive import Kind
+from boat.models.parameters import IntentParameters, RecommendParameters
+
+Space = Mapping[str, BaseDistribution]
+
+_RATE = FloatDistribution(5e-4, 2e-2, log=True)
+
+_RECOMMEND: Mapping[str, Space] = {
+    "attention": {
+        "dimensions": IntDistribution(32, 256, step=32),
+        "window": IntDistribution(4, 40),
+        "scale": FloatDistribution(6.0, 24.0),
+        "dropout": FloatDistribution(0.0, 0.8),
+        "learning_rate": _RATE,
+        "epochs": IntDistribution(2, 12),
+    },
+    "vmis_knn": {
+        "sample": IntDistribution(100, 5000, log=True),
+        "neighbours": IntDistribution(20, 1500, log=True),
+        "window": IntDistribution(2, 40),
+    },
+}
+_INTENT: Space = {
+    "window": IntDistribution(10, 60),
+    "units": IntDistribution(8, 128, log=True),
+    "dropout": FloatDistribution(0.0, 0.6),
+    "learning_rate": _RATE,
+    "batch_size": IntDistribution(64, 1024, log=True),
+}
+
+
+def space(kind: Kind, told: Mapping[str, Any]) -> Space:
+    """What may be varied; empty for a model that has nothing to vary.
+
+    Args:
+        kind: Of the model.
+        told: What a training is told in any case: which model, and parameters that are not to be varied.
+    """
+    whole = _INTENT if kind == "intent" else _RECOMMEND.get(told.get("model", RecommendParameters.model), {})
+    return {name: distribution for name, distribution in whole.items() if name not in told}
+
+
+def defaults(kind: Kind, varied: Space) -> dict[str, Any]:
+    """The values that those parameters have without a search."""
+    usual = IntentParameters() if kind == "intent" else RecommendParameters()
+    return {name: getattr(usual, name) for name in varied}
