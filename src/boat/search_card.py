@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from optuna import Study
-from optuna.importance import get_param_importances
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -36,7 +36,7 @@ def search_card(study: Study, subject: Subject) -> Card:
         sections = [Section("Best", text, rows), Section("History", picture=_history(study, figure))]
         matters = _importances(study)
         if matters:
-            text = "Share of what the parameters have to do with the figure (PED-ANOVA over the trials)."
+            text = "Share of what the parameters have to do with the figure (fANOVA over the trials)."
             sections.append(Section("What matters", text, picture=shares_svg(matters)))
     sections.append(Section("Trials", _counted(study), _table(study, subject)))
     return Card(f"Search for {subject.kind}", f"{subject.study}: snapshot {subject.digest[:12]}.", tuple(sections))
@@ -64,7 +64,8 @@ def _importances(study: Study) -> Mapping[str, float]:
     values = {trial.value for trial in study.trials if _complete(trial)}
     if len(values) < _LEAST:
         return {}
-    shares = get_param_importances(study)
+    # Of few trials the default evaluator tells little: it gives shares to parameters that were never varied.
+    shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     return shares if any(shares.values()) else {}
 
 
