@@ -191,23 +191,28 @@ class _Loader:
             rows.judge("landing_events", judge.events)
             received = unread + number(self._local, "select count(*) from landing_events")
             self._stop_at_too_many(file, received)
-            self._local.execute(
-                """create temp table landing_repeats as
-                select shop, event_id, min(rowid) as first from landing_events
-                where flaw is null group by all having count(*) > 1"""
-            )
+            self._find_repeats()
             accepted, duplicate = self._insert_events(rows, load_id)
             self._local.execute("drop table landing_events; drop table landing_repeats")
         return _Counts(received, accepted, duplicate)
 
+    def _find_repeats(self) -> None:
+        """Make a table of the events whose id an earlier one of the file has."""
+        # Few events share a hash, which is narrow to group by; only those are compared.
+        self._local.execute(
+            """create temp table landing_repeats as
+            select rowid as event from landing_events
+            where flaw is null and hash(shop, event_id) in (
+                select hash(shop, event_id) from landing_events where flaw is null group by all having count(*) > 1)
+            qualify row_number() over (partition by shop, event_id order by rowid) > 1"""
+        )
+
     def _insert_events(self, rows: Reading, load_id: str) -> tuple[int, int]:
         """Insert the events that are new; returns how many they are, and how many were there already."""
-        good, firsts = self._good_events()
-        names = ", ".join(f"event.{name}" for name in (*EVENT_FIELDS, "extra", "line", "has_id"))
-        every = f"""select {names}, coalesce(repeat.first = event.rowid, true) as is_first
-            from landing_events as event
-            left join landing_repeats as repeat on repeat.shop = event.shop and repeat.event_id = event.event_id
-            where event.flaw is null"""
+        good = number(self._local, "select count(*) from landing_events where flaw is null")
+        names = ", ".join((*EVENT_FIELDS, "extra", "line", "has_id"))
+        every = f"""select {names}, rowid not in (select event from landing_repeats) as is_first
+            from landing_events where flaw is null"""
         with self._session.received(self._local, every) as events:
             self._session.execute(
                 f"""insert into {self._schema}.events ({_NAMES}, load_id, source_file, source_line)
@@ -218,26 +223,22 @@ class _Loader:
             accepted = number(self._session, f"select count(*) from {self._schema}.events where load_id = ?", load_id)
             if accepted == good:
                 return accepted, 0
-            known = number(
-                self._session,
-                f"""select count(*) from {events} as event where is_first and exists (
-                    select 1 from {self._schema}.events as known where {_SAME_ID} and known.load_id <> ?)""",
-                load_id,
-            )
-            conflicts = self._conflicts(events)
+            repeats = number(self._local, "select count(*) from landing_repeats")
+            known = 0 if accepted + repeats == good else self._known_before(events, load_id)
+            has_ids = number(self._local, "select count(*) from landing_events where flaw is null and has_id")
+            conflicts = self._conflicts(events) if has_ids else []
         message = "Another event has this id. The first one counts."
         rows.fail_lines(conflicts, Reason.ID_CONFLICT, "event_id", message)
-        return accepted, good - firsts + known - len(conflicts)
+        return accepted, repeats + known - len(conflicts)
 
-    def _good_events(self) -> tuple[int, int]:
-        """How many events can be taken, and how many different ids they have."""
-        good = number(self._local, "select count(*) from landing_events where flaw is null")
-        again = number(
-            self._local,
-            """select count(*) from landing_events as event join landing_repeats as repeat using (shop, event_id)
-            where event.flaw is null and repeat.first <> event.rowid""",
+    def _known_before(self, events: str, load_id: str) -> int:
+        """How many of the events the raw log had before this load."""
+        return number(
+            self._session,
+            f"""select count(*) from {events} as event where is_first and exists (
+                select 1 from {self._schema}.events as known where {_SAME_ID} and known.load_id <> ?)""",
+            load_id,
         )
-        return good, good - again
 
     def _conflicts(self, events: str) -> list[int]:
         """Lines of events that say something else than the one that has their id. Ids made of content cannot."""

@@ -72,6 +72,8 @@ class Reading:
 
     def fail_lines(self, lines: list[int], reason: Reason, field: str, message: str) -> None:
         """Add dead letters for these lines, all for one reason."""
+        if not lines:
+            return
         self.local.execute("create temp table landing_lines (line bigint)")
         for start in range(0, len(lines), _BATCH):
             self.local.execute("insert into landing_lines select unnest(?)", [lines[start : start + _BATCH]])
