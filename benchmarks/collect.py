@@ -2,11 +2,16 @@
 
 A real server process, held to one core, takes events over HTTP from senders in a process of its own on another core.
 Each sender waits for its acknowledgement before it sends again; an event counts once it is acknowledged, and the lines
-in the landing files are counted in the end. Two runs: single events, and batches of 20.
+in the landing files are counted in the end. Single events, and batches of 20.
+
+The peer is the same HTTP server with nothing behind it: it reads a request and answers, and judges and keeps nothing.
+Rounds of both take turns, so that `share_of_peer` holds on a machine that does other work too; so does the time that
+the server spends on an event (`server_us_per_event`), and what it would do with a core to itself
+(`events_per_core_second`).
 
 Events of all senders that wait share a sync, so that on a slow disk their number bounds the rate: `sync_ms` tells.
 
-    python benchmarks/collect.py [--seconds 10] [--connections 64]
+    python benchmarks/collect.py [--seconds 5] [--rounds 3] [--connections 64]
 """
 
 import argparse
@@ -20,14 +25,19 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bars import at_least, at_most, conclude
 from boat import settings
 
 EVENTS_PER_SECOND = 5000
 ACK_P99_MS = 50
+SHARE_OF_PEER = 0.3
+BATCH = 20
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE = CORES[0]
 WARM_UP_SECONDS = 1.0
@@ -35,20 +45,32 @@ WARM_UP_SECONDS = 1.0
 
 @dataclass
 class Run:
-    """What the senders saw."""
+    """What the senders saw, and what it cost the server, warm-up included."""
 
     seconds: float
     events: int = 0
-    server_us_per_event: float = 0
+    cpu_seconds: float = 0
+    handled: int = 0
     acks: list[float] = field(default_factory=list)
 
     @property
     def events_per_second(self) -> float:
         return self.events / self.seconds
 
+    @property
+    def server_us_per_event(self) -> float:
+        return self.cpu_seconds / self.handled * 1e6
+
     def milliseconds(self, share: float) -> float:
         """The time within which this share of the acknowledgements came."""
         return sorted(self.acks)[int(share * (len(self.acks) - 1))] * 1000
+
+
+def together(runs: Sequence[Run]) -> Run:
+    """Several rounds as one run."""
+    acks = [ack for run in runs for ack in run.acks]
+    sums = [sum(getattr(run, name) for run in runs) for name in ("seconds", "events", "cpu_seconds", "handled")]
+    return Run(*sums, acks)
 
 
 def request(port: int, sender: int, number: int, size: int) -> bytes:
@@ -89,6 +111,7 @@ async def sender(port: int, number: int, size: int, run: Run, start: float) -> N
         if answer.get("accepted") != size:
             raise RuntimeError(f"The collector answers {answer}.")
         sent += 1
+        run.handled += size
         if now >= start:  # what was sent before is the warm-up
             run.acks.append(time.perf_counter() - now)
             run.events += size
@@ -103,28 +126,66 @@ async def load(port: int, connections: int, size: int, seconds: float) -> Run:
     return run
 
 
-def served(size: int, connections: int, seconds: float) -> Run:
-    """A run on a server of its own, with the lines in its files counted."""
+def collected(size: int, connections: int, seconds: float) -> Run:
+    """A run on a collector of its own, with the lines in its files counted."""
     with tempfile.TemporaryDirectory(prefix="boat-benchmark-", dir=disk()) as folder:
-        port = free_port()
-        command = [sys.executable, "-m", "boat.collect", "--landing", folder, "--port", str(port)]
-        command += ["--events-per-second", "1e9", "--burst", "1000000000"]
-        server = subprocess.Popen(command, stdout=sys.stderr)
-        os.sched_setaffinity(server.pid, {SERVER_CORE})
-        try:
-            wait(port, server)
-            before = cpu_seconds(server.pid)
-            run = asyncio.run(load(port, connections, size, seconds))
-            used = cpu_seconds(server.pid) - before
-        finally:
-            server.terminate()
-            server.wait(30)
+        no_limit = ["--events-per-second", "1e9", "--burst", "1000000000"]
+        with serving("-m", "boat.collect", "--landing", folder, *no_limit) as server:
+            run = measured(server, size, connections, seconds)
         kept = sum(path.read_bytes().count(b"\n") for path in Path(folder).rglob("*.ndjson"))
-        run.server_us_per_event = used / kept * 1e6
-        if kept < run.events:
-            raise RuntimeError(f"{run.events} events were acknowledged, and {kept} kept.")
+    if kept < run.handled:
+        raise RuntimeError(f"{run.handled} events were acknowledged, and {kept} kept.")
     print(f"{size} a request: {run.events_per_second:.0f} events/s, {kept} kept", file=sys.stderr)
     return run
+
+
+def answered(size: int, connections: int, seconds: float) -> Run:
+    """A run on the peer."""
+    with serving(__file__, "--peer", str(size)) as server:
+        run = measured(server, size, connections, seconds)
+    print(f"{size} a request: {run.events_per_second:.0f} events/s by the peer", file=sys.stderr)
+    return run
+
+
+@contextmanager
+def serving(*command: str) -> Iterator[tuple[int, int]]:
+    """A server on the server's core: its port and its process id."""
+    port = free_port()
+    server = subprocess.Popen([sys.executable, *command, "--port", str(port)], stdout=sys.stderr)
+    os.sched_setaffinity(server.pid, {SERVER_CORE})
+    try:
+        wait(port, server)
+        yield port, server.pid
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def measured(server: tuple[int, int], size: int, connections: int, seconds: float) -> Run:
+    """Load a server, and count what it took it."""
+    port, process = server
+    before = cpu_seconds(process)
+    run = asyncio.run(load(port, connections, size, seconds))
+    run.cpu_seconds = cpu_seconds(process) - before
+    return run
+
+
+def serve_peer(size: int, port: int) -> None:
+    """Answer every request as if its events had been kept."""
+    import uvicorn
+
+    from boat.collect.server import Protocol
+
+    content = json.dumps({"received": size, "accepted": size, "failed": 0, "errors": []}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    uvicorn.run(answer, port=port, http=Protocol, ws="none", lifespan="off", log_level="error", access_log=False)
 
 
 def disk() -> Path:
@@ -173,12 +234,24 @@ def wait(port: int, server: "subprocess.Popen[bytes]") -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=10, help="of each run")
+    parser.add_argument("--seconds", type=float, default=5, help="of each round")
+    parser.add_argument("--rounds", type=int, default=3, help="of collector and peer in turn")
     parser.add_argument("--connections", type=int, default=64, help="senders of single events")
+    parser.add_argument("--peer", type=int, metavar="SIZE", help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.peer:
+        serve_peer(options.peer, options.port)
+        return 0
     os.sched_setaffinity(0, CORES[1:] or CORES)
-    single = served(1, options.connections, options.seconds)
-    batched = served(20, max(1, options.connections // 4), options.seconds)  # shops' servers: fewer, with more to tell
+    few = max(1, options.connections // 4)  # shops' servers are fewer, and have more to tell
+    kinds: list[tuple[Callable[[int, int, float], Run], int, int]] = [
+        (answered, 1, options.connections),
+        (collected, 1, options.connections),
+        (collected, BATCH, few),
+    ]
+    rounds = [[run(size, senders, options.seconds) for run, size, senders in kinds] for _ in range(options.rounds)]
+    peer, single, batched = (together(runs) for runs in zip(*rounds, strict=True))
     figures = {
         "durable_events_per_s": round(single.events_per_second),
         "ack_p50_ms": round(single.milliseconds(0.5), 2),
@@ -186,8 +259,13 @@ def main() -> int:
         "durable_events_per_s_batched": round(batched.events_per_second),
         "ack_p50_ms_batched": round(batched.milliseconds(0.5), 2),
         "ack_p99_ms_batched": round(batched.milliseconds(0.99), 2),
+        "peer_events_per_s": round(peer.events_per_second),
+        "peer_p99_ms": round(peer.milliseconds(0.99), 2),
+        "share_of_peer": round(single.events_per_second / peer.events_per_second, 3),
         "server_us_per_event": round(single.server_us_per_event, 1),
         "server_us_per_event_batched": round(batched.server_us_per_event, 1),
+        "peer_us_per_event": round(peer.server_us_per_event, 1),
+        "events_per_core_second": round(1e6 / single.server_us_per_event),
         "load_average": round(os.getloadavg()[0], 1),
         "sync_ms": round(sync_ms(), 3),
     }
@@ -198,6 +276,7 @@ def main() -> int:
         at_most("ack_p99_ms", figures["ack_p99_ms"], ACK_P99_MS),
         at_least("durable_events_per_s_batched", figures["durable_events_per_s_batched"], EVENTS_PER_SECOND),
         at_most("ack_p99_ms_batched", figures["ack_p99_ms_batched"], ACK_P99_MS),
+        at_least("share_of_peer", figures["share_of_peer"], SHARE_OF_PEER),
     )
 
 

@@ -135,9 +135,8 @@ def _event_time(given: Mapping[str, Any], received_at: datetime) -> datetime:
 
 
 def _moment(value: Any) -> datetime:
-    bad = BadEvent(Reason.NOT_A_TIME, "event_time", "event_time is ISO 8601, or seconds or milliseconds since 1970.")
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise bad
+        raise _not_a_time()
     try:
         if isinstance(value, str):
             moment = datetime.fromisoformat(value.strip())
@@ -146,24 +145,27 @@ def _moment(value: Any) -> datetime:
             raise BadEvent(Reason.TIME_OUT_OF_RANGE, "event_time", "event_time is no time between 1973 and 5138.")
         return datetime.fromtimestamp(value if value < _MILLISECONDS else value / 1000, UTC)
     except (ValueError, OverflowError, OSError) as error:
-        raise bad from error
+        raise _not_a_time() from error
+
+
+def _not_a_time() -> BadEvent:
+    message = "event_time is ISO 8601, or seconds or milliseconds since 1970."
+    return BadEvent(Reason.NOT_A_TIME, "event_time", message)
 
 
 def _iso(moment: datetime) -> str:
-    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return moment.isoformat(timespec="microseconds")[:-6] + "Z"  # in place of +00:00
 
 
 def _number(value: Any, name: str) -> float:
-    bad = BadEvent(Reason.NOT_A_NUMBER, name, f"{name} is not a finite number.")
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise bad
     try:
-        number = float(value)
-    except (ValueError, OverflowError) as error:
-        raise bad from error
-    if not math.isfinite(number):
-        raise bad
-    return number
+        if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+            number = float(value)
+            if math.isfinite(number):
+                return number
+    except (ValueError, OverflowError):
+        pass
+    raise BadEvent(Reason.NOT_A_NUMBER, name, f"{name} is not a finite number.")
 
 
 def _schema_version(given: Mapping[str, Any]) -> int:
@@ -177,9 +179,9 @@ def _extra(given: Mapping[str, Any]) -> dict[str, Any]:
     extra = given.get("extra", {})
     if not isinstance(extra, dict):
         raise BadEvent(Reason.WRONG_TYPE, "extra", "extra is not a JSON object.")
-    others = {name: value for name, value in given.items() if name not in _KNOWN}
-    if not extra and not others:
+    if not extra and given.keys() <= _KNOWN:
         return {}
+    others = {name: value for name, value in given.items() if name not in _KNOWN}
     # One level is the event's own; fields of `extra` lie one level deeper than those beside it.
     _walk(extra, MAX_DEPTH - 1)
     _walk(others, MAX_DEPTH)
