@@ -12,7 +12,7 @@ from boat import snapshot
 from boat.compute import JobSpec
 from boat.compute.local import LocalCompute
 from boat.errors import ArtifactError, JobError
-from boat.evaluation import baselines, evaluate, next_items
+from boat.evaluation import baselines, evaluate, gate
 from boat.models import examples, sessions
 from boat.models.examples import Windows
 from boat.models.export import export
@@ -63,6 +63,8 @@ def test_a_job_writes_the_figures_of_challenger_champion_and_baselines(
     arguments = {"kind": "recommend", **{name: str(path) for name, path in arguments.items()}}
     LocalCompute().run(JobSpec("evaluate", "boat.evaluation.evaluate", arguments, 120), lambda line: None)
     figures = json.loads((tmp_path / "metrics.json").read_text())
+    data = figures.pop("data")
+    assert (data["sessions"], data["rows"]["products.parquet"]) == (snapshot.read(shop).sessions, 40)
     assert set(figures) == {"challenger", "champion", "popular", "co_occurrence"}
     assert len({figures[model]["targets"] for model in figures}) == 1
     # The shop's rule leaves no doubt; popularity knows nothing of it.
@@ -71,6 +73,10 @@ def test_a_job_writes_the_figures_of_challenger_champion_and_baselines(
     assert figures["popular"]["mrr_at_20"] < 0.3
     assert figures["champion"]["hr_at_20"] == pytest.approx(0.5, abs=0.1)
     assert figures["champion"]["coverage_at_20"] == 0.5
+    difference, low, high = figures["challenger"]["above_champion"]["mrr_at_20"]
+    assert low <= difference <= high
+    assert difference == pytest.approx(figures["challenger"]["mrr_at_20"] - figures["champion"]["mrr_at_20"])
+    assert gate.decide("recommend", figures).misbehaves == ()
     for each in figures.values():
         assert each["hr_at_5"] <= each["hr_at_10"] <= each["hr_at_20"]
         assert each["mrr_at_20_low"] <= each["mrr_at_20"] <= each["mrr_at_20_high"]
@@ -88,17 +94,6 @@ def test_every_item_after_the_first_of_a_session_is_a_target(shop: Path, tmp_pat
     assert figures["mrr_at_20"] == pytest.approx(np.mean(targets == "p3"))
 
 
-def test_many_targets_are_a_fixed_sample_and_say_so(
-    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one = _told(tmp_path / "m", "recommend", product_id=tf.constant(["p3"]), score=tf.constant([1.0]))
-    monkeypatch.setattr(next_items, "MAX_TARGETS", 50)
-    first, again = (evaluate.evaluate("recommend", one, shop) for _ in range(2))
-    assert first == again
-    assert first["challenger"]["targets"] == 50
-    assert first["challenger"]["all_targets"] > 50
-
-
 def test_products_that_nobody_knows_are_misses(shop: Path, tmp_path: Path) -> None:
     unknown = _told(tmp_path / "m", "recommend", product_id=tf.constant(["x", "y"]), score=tf.constant([1.0, 0.5]))
     figures = evaluate.evaluate("recommend", unknown, shop)["challenger"]
@@ -109,7 +104,8 @@ def test_intent_is_held_against_the_base_rate_and_event_counts(shop: Path, tmp_p
     train_intent(shop, tmp_path, '{"max_seconds": 20, "epochs": 30}')
     constant = _told(tmp_path / "constant.tar.gz", "intent", purchase=tf.constant(0.4))
     figures = evaluate.evaluate("intent", tmp_path / "model.tar.gz", shop, constant)
-    assert set(figures) == {"challenger", "champion", "base_rate", "logistic"}
+    assert set(figures) == {"challenger", "champion", "base_rate", "logistic", "data"}
+    assert [test["name"] for test in figures["challenger"]["behaviour"] if not test["passed"]] == []
     challenger, champion = figures["challenger"], figures["champion"]
     assert challenger["pr_auc"] > challenger["base_rate"] + 0.15
     assert challenger["ece"] < 0.1

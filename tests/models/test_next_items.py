@@ -1,13 +1,16 @@
 """Next items are asked for as said, and the figures agree with scikit-learn's."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn import metrics as known
 
 from boat import snapshot
-from boat.evaluation import metrics
+from boat.evaluation import metrics, slices
 from boat.evaluation.baselines import Ranked
 from boat.evaluation.next_items import KS, NextItems
 
@@ -64,7 +67,7 @@ def test_recall_of_the_rest_of_the_session_is_scikit_learns(asked: NextItems, k:
     scores = np.tile(np.linspace(1, 0, 20), (len(lists), 1))
     rest, listed = (np.zeros((len(lists), len(asked.names) + 1), bool) for _ in range(2))
     for row, (session, shown) in enumerate(zip(asked.targets.session, asked.targets.shown, strict=True)):
-        begin, end = asked.test.offsets[session : session + 2]
+        begin, end = asked.sessions.offsets[session : session + 2]
         rest[row, asked.codes[begin + shown : end]] = True
         listed[row, lists[row, :k]] = True
     expected = known.recall_score(rest, listed, average="samples")
@@ -99,3 +102,47 @@ def test_a_model_is_no_better_than_itself_and_better_than_one_that_is_wrong(aske
     right, wrong = (Ranked(products[:, None], scores) for products in (asked.target, np.full_like(asked.target, -1)))
     assert asked.difference(right, right)["mrr_at_20"] == (0, 0, 0)
     assert asked.difference(right, wrong)["hr_at_5"] == (1, 1, 1)
+
+
+def test_many_targets_are_a_fixed_sample_and_say_so(shop: Path, asked: NextItems) -> None:
+    few, again = (NextItems(shop, snapshot.read(shop), most=50) for _ in range(2))
+    assert (len(few.targets), few.targets.every) == (50, asked.targets.every)
+    assert few.target.tolist() == again.target.tolist()
+
+
+def test_products_of_the_catalogue_that_nobody_looked_at_are_of_the_shop(shop: Path, asked: NextItems) -> None:
+    assert len(asked.names) == asked.known  # here somebody looked at every one
+    earlier = NextItems(shop, snapshot.read(shop), part="validation")
+    assert earlier.sessions.events["event_time"].to_pylist()[-1] < snapshot.read(shop).split.test_from
+
+
+def test_slices_share_out_all_targets_and_agree_with_the_whole(asked: NextItems) -> None:
+    ranked = Ranked(asked.target[:, None], np.where(asked.targets.shown < 3, 1.0, np.nan)[:, None])
+    rows = slices.figures(asked, ranked)
+    whole = asked.figures(ranked)
+    assert {row["by"] for row in rows} == {"session length", "popularity", "day"}  # one shop, one price, no categories
+    lengths = [row for row in rows if row["by"] == "session length"]
+    assert sum(row["targets"] for row in lengths) == whole["targets"]
+    assert sum(row["targets"] * row["hr_at_20"] for row in lengths) == pytest.approx(
+        whole["targets"] * whole["hr_at_20"]
+    )
+    assert [row["hr_at_20"] for row in lengths if row["slice"] == "after 1 item"] == [1]
+    for row in rows:
+        assert row["hr_at_20_low"] <= row["hr_at_20"] <= row["hr_at_20_high"]
+
+
+def test_slices_know_prices_categories_and_what_is_new(shop: Path, asked: NextItems, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(shop, tmp_path / "copy"))
+    listed = pq.read_table(shop / snapshot.PRODUCTS)
+    number = np.array([int(name.as_py()[1:]) for name in listed["product_id"]])
+    listed = listed.set_column(listed.column_names.index("price"), "price", pa.array(number.astype(float)))
+    halves = pa.array([f"c{each // 20}/leaf" for each in number])
+    pq.write_table(
+        listed.set_column(listed.column_names.index("category"), "category", halves), copy / snapshot.PRODUCTS
+    )
+    priced = NextItems(copy, asked.manifest)
+    names = {
+        (row["by"], row["slice"])
+        for row in slices.figures(priced, Ranked(priced.target[:, None], np.ones((len(priced.target), 1))))
+    }
+    assert {("category", "c0"), ("category", "c1"), ("price", "0 to 9.75"), ("price", "29.25 to 39")} <= names

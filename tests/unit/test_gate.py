@@ -7,10 +7,20 @@ import pytest
 
 from boat.evaluation.gate import Decision, GatePolicy, decide
 
+BEHAVED = {
+    "name": "no_product_twice",
+    "severity": "critical",
+    "value": 0.0,
+    "threshold": 0.0,
+    "side": "at most",
+    "passed": True,
+    "text": "Twice is once too often.",
+}
+
 
 def recommend(challenger: float, champion: float | None = None, targets: float = 500) -> dict[str, Any]:
     return {
-        "challenger": {"mrr_at_20": challenger, "targets": targets},
+        "challenger": {"mrr_at_20": challenger, "targets": targets, "behaviour": [BEHAVED]},
         "champion": None if champion is None else {"mrr_at_20": champion},
         "popular": {"mrr_at_20": 0.02},
         "co_occurrence": {"mrr_at_20": 0.25},
@@ -19,7 +29,7 @@ def recommend(challenger: float, champion: float | None = None, targets: float =
 
 def intent(challenger: float, champion: float | None = None, ece: float = 0.02) -> dict[str, Any]:
     return {
-        "challenger": {"pr_auc": challenger, "ece": ece, "targets": 500},
+        "challenger": {"pr_auc": challenger, "ece": ece, "targets": 500, "behaviour": [BEHAVED]},
         "champion": None if champion is None else {"pr_auc": champion},
         "base_rate": {"pr_auc": 0.05},
     }
@@ -32,8 +42,8 @@ def refusing(decision: Decision) -> list[str]:
 def test_a_first_model_better_than_the_baselines_is_accepted() -> None:
     decision = decide("recommend", recommend(0.30))
     assert decision.accepted
-    assert [gate.name for gate in decision.gates] == ["targets", "champion", "popular", "co_occurrence"]
-    assert decision.text == "Accepted: all 4 gates passed."
+    assert [gate.name for gate in decision.gates] == ["targets", "champion", "popular", "co_occurrence", "behaviour"]
+    assert decision.text == "Accepted: all 5 gates passed."
 
 
 def test_a_challenger_within_the_tolerance_of_the_champion_is_accepted() -> None:
@@ -91,7 +101,7 @@ def test_the_policy_names_the_figure_that_decides() -> None:
 def test_an_intent_model_better_than_the_base_rate_and_calibrated_is_accepted() -> None:
     decision = decide("intent", intent(0.30, champion=0.30))
     assert decision.accepted
-    assert [gate.name for gate in decision.gates] == ["targets", "champion", "base_rate", "calibration"]
+    assert [gate.name for gate in decision.gates] == ["targets", "champion", "base_rate", "calibration", "behaviour"]
 
 
 @pytest.mark.parametrize(
@@ -105,3 +115,24 @@ def test_an_intent_model_better_than_the_base_rate_and_calibrated_is_accepted() 
 )
 def test_an_intent_model_is_refused_by_the_gate_it_fails(metrics: dict[str, Any], gate: str) -> None:
     assert refusing(decide("intent", metrics)) == [gate]
+
+
+def test_a_critical_test_of_behaviour_refuses_by_its_name() -> None:
+    metrics = recommend(0.30)
+    metrics["challenger"]["behaviour"] = [BEHAVED, BEHAVED | {"value": 0.25, "passed": False}]
+    decision = decide("recommend", metrics)
+    assert refusing(decision) == ["behaviour no_product_twice"]
+    assert decision.misbehaves == decision.gates[-1:]
+    assert decision.text == "Refused. behaviour no_product_twice: 0.25, at most 0 wanted. Twice is once too often."
+
+
+def test_a_warning_of_behaviour_refuses_nothing() -> None:
+    metrics = intent(0.30)
+    metrics["challenger"]["behaviour"] = [BEHAVED, BEHAVED | {"severity": "warning", "value": None, "passed": False}]
+    assert decide("intent", metrics).accepted
+
+
+def test_a_model_whose_behaviour_nobody_tested_is_refused() -> None:
+    metrics = recommend(0.30)
+    del metrics["challenger"]["behaviour"]
+    assert refusing(decide("recommend", metrics)) == ["behaviour"]

@@ -10,15 +10,19 @@ import json
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from boat import snapshot
+from boat.behaviour import intent, recommend
+from boat.behaviour.suite import Result
 from boat.errors import ArtifactError, BoatError, DataError
-from boat.evaluation import asking, baselines, metrics
+from boat.evaluation import asking, baselines, metrics, slices
+from boat.evaluation.baselines import Ranked
 from boat.evaluation.next_items import NextItems
 from boat.models import archive, examples
 from boat.models.examples import Sessions
@@ -52,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def evaluate(kind: archive.Kind, model: Path, folder: Path, champion: Path | None = None) -> Figures:
     """Figures of a challenger, the champion (None without one) and the baselines on a snapshot's test days.
 
+    Beside the figures of each there are how the challenger behaves, and `data`: what it was measured on.
+
     Args:
         kind: What the models predict.
         model: The challenger's archive.
@@ -63,12 +69,9 @@ def evaluate(kind: archive.Kind, model: Path, folder: Path, champion: Path | Non
         DataError: Nothing to predict on the test days.
     """
     manifest = snapshot.read(folder)
-    judge, figures = (_next_items if kind == "recommend" else _purchases)(folder, manifest)
-    return {
-        "challenger": judge(_load(model, kind)),
-        "champion": judge(_load(champion, kind)) if champion else None,
-        **figures,
-    }
+    report = _next_items if kind == "recommend" else _purchases
+    figures = report(folder, manifest, _load(model, kind), _load(champion, kind) if champion else None)
+    return {**figures, "data": _data(manifest)}
 
 
 def _plain(figures: Any) -> Any:
@@ -90,13 +93,43 @@ def _load(path: Path, kind: archive.Kind) -> SavedModel:
     return model
 
 
-def _next_items(folder: Path, manifest: Manifest) -> tuple[Callable[[SavedModel], Figures], Figures]:
+def _data(manifest: Manifest) -> Figures:
+    split = manifest.split
+    return {
+        "window_from": manifest.window_from and manifest.window_from.isoformat(),
+        "validation_from": split.validation_from.isoformat(),
+        "test_from": split.test_from.isoformat(),
+        "as_of": manifest.as_of.isoformat(),
+        "split_rule": split.rule,
+        "sessions": manifest.sessions,
+        "rows": {name: file.rows for name, file in manifest.files.items()},
+    }
+
+
+def _next_items(folder: Path, manifest: Manifest, challenger: SavedModel, champion: SavedModel | None) -> Figures:
     asked = NextItems(folder, manifest)
-    simple = {name: asked.figures(ranked) for name, ranked in asked.baselines().items()}
-    return lambda model: asked.figures(asked.ask(model)), simple
+    ranked = asked.ask(challenger)
+    theirs = asked.ask(champion) if champion else None
+    return {
+        "challenger": {
+            **_next_item_figures(asked, ranked),
+            "above_champion": asked.difference(ranked, theirs) if theirs else None,
+            "behaviour": _said(recommend.suite.run(recommend.Bed(challenger, asked, ranked))),
+        },
+        "champion": _next_item_figures(asked, theirs) if theirs else None,
+        **{name: asked.figures(simple) for name, simple in asked.baselines().items()},
+    }
 
 
-def _purchases(folder: Path, manifest: Manifest) -> tuple[Callable[[SavedModel], Figures], Figures]:
+def _next_item_figures(asked: NextItems, ranked: Ranked) -> Figures:
+    return {**asked.figures(ranked), "slices": slices.figures(asked, ranked)}
+
+
+def _said(results: Sequence[Result]) -> list[Figures]:
+    return [asdict(result) for result in results]
+
+
+def _purchases(folder: Path, manifest: Manifest, challenger: SavedModel, champion: SavedModel | None) -> Figures:
     path = folder / snapshot.INTENT
     fit = examples.read(path, manifest.split, "fit")
     test = examples.read(path, manifest.split, "test")
@@ -105,16 +138,19 @@ def _purchases(folder: Path, manifest: Manifest) -> tuple[Callable[[SavedModel],
     session, shown = _cuts(test)
     label = _buys(test)[session]
 
-    def judge(model: SavedModel) -> Figures:
-        probability = asking.answers(model, test, session, shown)["purchase"].astype(np.float64)
-        return _intent_figures(label, probability, shown)
+    def chances(model: SavedModel) -> np.ndarray:
+        probability: np.ndarray = asking.answers(model, test, session, shown)["purchase"].astype(np.float64)
+        return probability
 
+    probability = chances(challenger)
+    behaviour = intent.suite.run(intent.Bed(challenger, fit, test, session, shown, probability))
     base_rate = float(np.mean(_buys(fit)[_cuts(fit)[0]]))
-    simple = {
+    return {
+        "challenger": {**_intent_figures(label, probability, shown), "behaviour": _said(behaviour)},
+        "champion": _intent_figures(label, chances(champion), shown) if champion else None,
         "base_rate": _intent_figures(label, np.full(len(label), base_rate), shown),
         "logistic": _intent_figures(label, baselines.event_count_odds(fit, _cuts(fit), test, (session, shown)), shown),
     }
-    return judge, simple
 
 
 def _cuts(part: Sessions) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from boat.behaviour.suite import Result
 from boat.models.archive import Kind
+
+BEHAVIOUR = "behaviour"
+"""How the names of the gates begin that are tests of behaviour."""
 
 Metrics = Mapping[str, Any]
 """What the evaluation writes: figures by model, `challenger`, `champion` (None before the first), and the baselines."""
@@ -35,10 +39,10 @@ class Gate:
     """One condition.
 
     Attributes:
-        name: What it asks, such as `champion`.
+        name: What it asks, such as `champion`, or `behaviour no_product_twice`.
         challenger: The challenger's figure.
         reference: Who it is held against; None where there is nobody.
-        limit: What the challenger's figure must reach, or for `calibration` stay within.
+        limit: What the challenger's figure must reach, or for `calibration` and some behaviour stay within.
         passed: Whether it does.
         text: The same as a sentence, with by how much.
     """
@@ -61,6 +65,11 @@ class Decision:
     def accepted(self) -> bool:
         """All gates passed."""
         return all(gate.passed for gate in self.gates)
+
+    @property
+    def misbehaves(self) -> tuple[Gate, ...]:
+        """The tests of behaviour that refuse."""
+        return tuple(gate for gate in self.gates if gate.name.startswith(BEHAVIOUR) and not gate.passed)
 
     @property
     def text(self) -> str:
@@ -91,6 +100,7 @@ def _recommend(metrics: Metrics, policy: GatePolicy) -> tuple[Gate, ...]:
         _champion(metrics, name, policy),
         _above("popular", name, figure, _figure(metrics, "popular", name)),
         _above("co_occurrence", name, figure, _figure(metrics, "co_occurrence", name)),
+        *_behaviour(metrics),
     )
 
 
@@ -101,6 +111,7 @@ def _intent(metrics: Metrics, policy: GatePolicy) -> tuple[Gate, ...]:
         _champion(metrics, name, policy),
         _above("base_rate", name, _figure(metrics, "challenger", name), _figure(metrics, "base_rate", name)),
         _calibrated(metrics, policy),
+        *_behaviour(metrics),
     )
 
 
@@ -141,6 +152,29 @@ def _calibrated(metrics: Metrics, policy: GatePolicy) -> Gate:
     passed = math.isfinite(ece) and ece <= limit
     text = f"{_distance('ece', ece, limit)}: at most {limit:.4f} is allowed."
     return Gate("calibration", ece, None, limit, passed, text)
+
+
+def _behaviour(metrics: Metrics) -> tuple[Gate, ...]:
+    """A gate for each critical behaviour test that the challenger fails; one that is open if it fails none."""
+    results = [Result(**each) for each in (metrics.get("challenger") or {}).get("behaviour", ())]
+    critical = [result for result in results if result.severity == "critical"]
+    if not critical:
+        text = "No behaviour was tested. Evaluate it again."
+        return (Gate(BEHAVIOUR, math.nan, None, 1.0, False, text),)
+    failed = tuple(
+        Gate(
+            f"{BEHAVIOUR} {result.name}",
+            math.nan if result.value is None else result.value,
+            None,
+            result.threshold,
+            False,
+            f"{result.said}. {result.text}",
+        )
+        for result in critical
+        if not result.passed
+    )
+    text = f"All {len(critical)} critical behaviour tests hold."
+    return failed or (Gate(BEHAVIOUR, 1.0, None, 1.0, True, text),)
 
 
 def _distance(metric: str, figure: float, limit: float) -> str:

@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from boat import snapshot
 from boat.errors import DataError
-from boat.evaluation import asking, baselines, metrics
+from boat.evaluation import asking, baselines, metrics, products
 from boat.evaluation.baselines import Ranked
 from boat.models import examples
-from boat.models.examples import Sessions
+from boat.models.examples import Part, Sessions, Windows
 from boat.models.served import SavedModel
 from boat.snapshot import Manifest
 
 MAX_TARGETS = 200_000
-"""Beyond it, a fixed draw of them is asked for: more would take longer and tell the same."""
+"""More would take longer and tell the same."""
 KS = (5, 10, 20)
 
 Figures = dict[str, Any]
@@ -47,41 +48,52 @@ class Targets:
 
 
 class NextItems:
-    """The test days of a snapshot, as questions for next items.
+    """Days of a snapshot, the test days if not others, as questions for next items.
 
-    Products have codes: those of the days before run from 1, most frequent first; those that first came on the test
-    days follow.
+    Products have codes: those of the days before run from 1, most frequent first; those follow that first came on the
+    days asked for, or are in the catalogue alone.
 
     Args:
         folder: The snapshot.
         manifest: Its manifest.
+        part: Which days.
+        most: Beyond so many targets, a fixed draw of them is asked for.
 
     Raises:
-        DataError: Nothing to predict on the test days.
+        DataError: Nothing to predict on those days.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, part: Part = "test", most: int = MAX_TARGETS) -> None:
         path = folder / snapshot.NEXT_ITEM
         self.folder, self.manifest = folder, manifest
         self.fit = examples.read(path, manifest.split, "fit")
-        self.test = examples.read(path, manifest.split, "test")
+        self.sessions = examples.read(path, manifest.split, part)
         known, self.counts = examples.vocabulary(self.fit.strings("product_id"))
-        test_products = self.test.strings("product_id")
+        asked_products = self.sessions.strings("product_id")
         self.known = len(known)
-        self.names = np.append(known, np.setdiff1d(test_products.astype(str), known.astype(str)).astype(object))
-        self.codes = examples.encode(test_products, self.names)
-        self.targets = _targets(self.test)
-        self.target = self.codes[self.test.offsets[self.targets.session] + self.targets.shown]
+        catalogue = products.read(folder)
+        others = pd.Index([*asked_products, *catalogue.index]).unique().difference(pd.Index(known), sort=True)
+        self.names = np.append(known, others.to_numpy().astype(object))
+        self.products = catalogue.reindex(self.names).fillna({"category": ""})
+        self.codes = examples.encode(asked_products, self.names)
+        self.targets = _targets(self.sessions, most)
+        self.target = self.codes[self.sessions.offsets[self.targets.session] + self.targets.shown]
 
     @cached_property
     def draws(self) -> metrics.Draws:
         """Of the sessions behind the targets."""
         return metrics.Draws(self.targets.session)
 
+    @cached_property
+    def learned(self) -> Windows:
+        """The examples of the days before."""
+        codes = examples.encode(self.fit.strings("product_id"), self.names[: self.known])
+        return examples.windows(codes, self.fit.offsets, asking.LOOKED_AT)
+
     def ask(self, model: SavedModel) -> Ranked:
-        """The lists of an exported model; a product that is in none of the sessions is -1: listed, but never right."""
+        """The lists of an exported model; a product that the shop does not have is -1: listed, but never right."""
         lists, scores = [], []
-        for batch in asking.batches(model, self.test, self.targets.session, self.targets.shown):
+        for batch in asking.batches(model, self.sessions, self.targets.session, self.targets.shown):
             codes = examples.encode(batch["product_id"].ravel(), self.names).astype(np.int64)
             lists.append(np.where(codes == 0, -1, codes).reshape(batch["product_id"].shape))
             scores.append(batch["score"])
@@ -89,9 +101,7 @@ class NextItems:
 
     def baselines(self) -> dict[str, Ranked]:
         """The lists of simple models that learned from all days before."""
-        codes = examples.encode(self.fit.strings("product_id"), self.names[: self.known])
-        learned = examples.windows(codes, self.fit.offsets, asking.LOOKED_AT)
-        recent = self._recent()
+        learned, recent = self.learned, self._recent()
         return {
             "popular": baselines.Popular(learned, self.known).recommend(recent),
             "co_occurrence": baselines.CoOccurrence(learned, self.known).recommend(recent),
@@ -147,8 +157,8 @@ class NextItems:
     def _recent(self) -> np.ndarray:
         """Windows of known products before the targets, newest first [targets, window]."""
         known = np.where(self.codes <= self.known, self.codes, 0)
-        windows = examples.windows(known, self.test.offsets, asking.LOOKED_AT).recent
-        first = np.append(0, np.cumsum(np.maximum(self.test.lengths - 1, 0)))
+        windows = examples.windows(known, self.sessions.offsets, asking.LOOKED_AT).recent
+        first = np.append(0, np.cumsum(np.maximum(self.sessions.lengths - 1, 0)))
         chosen: np.ndarray = windows[first[self.targets.session] + self.targets.shown - 1]
         return chosen
 
@@ -157,9 +167,9 @@ class NextItems:
 
         A product that is listed twice is found once.
         """
-        size, longest = len(self.names) + 1, int(self.test.lengths.max()) + 1
-        session = np.repeat(np.arange(len(self.test)), self.test.lengths)
-        place = np.arange(len(self.codes)) - self.test.offsets[session]
+        size, longest = len(self.names) + 1, int(self.sessions.lengths.max()) + 1
+        session = np.repeat(np.arange(len(self.sessions)), self.sessions.lengths)
+        place = np.arange(len(self.codes)) - self.sessions.offsets[session]
         keys, last = _last(session * size + self.codes, place)
         lasts = np.sort(keys // size * longest + last)
         asked, shown = self.targets.session, self.targets.shown
@@ -171,15 +181,15 @@ class NextItems:
         return comes & _first_time(products), wanted
 
 
-def _targets(test: Sessions) -> Targets:
-    lengths = test.lengths
-    session = np.repeat(np.arange(len(test)), np.maximum(lengths - 1, 0))
+def _targets(part: Sessions, most: int) -> Targets:
+    lengths = part.lengths
+    session = np.repeat(np.arange(len(part)), np.maximum(lengths - 1, 0))
     if not len(session):
-        raise DataError("There is no item to predict on the test days.", "Take a snapshot of more days.")
+        raise DataError("There is no item to predict on the days asked for.", "Take a snapshot of more days.")
     shown = np.arange(len(session)) - np.searchsorted(session, session) + 1
     every = len(session)
-    if every > MAX_TARGETS:
-        chosen = np.sort(np.random.default_rng(0).choice(every, MAX_TARGETS, replace=False))
+    if every > most:
+        chosen = np.sort(np.random.default_rng(0).choice(every, most, replace=False))
         session, shown = session[chosen], shown[chosen]
     return Targets(session, shown, every)
 

@@ -28,6 +28,7 @@ class SavedModel:
         import tensorflow as tf
 
         self.manifest = ModelManifest.read(folder)
+        self.bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         try:
             # Kept on self: a signature only holds its variables weakly.
             self._loaded = tf.saved_model.load(str(folder / MODEL_FOLDER))
@@ -55,11 +56,15 @@ class SavedModel:
         Raises:
             DataError: An input is missing, unknown, of a wrong type, or not as long as the others.
         """
-        outputs = self.score(_columns(instances))
+        outputs = self.answer(instances)
         rows = {name: _plain(values) for name, values in outputs.items()}
         if len(rows) == 1:
             return next(iter(rows.values()))
         return [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)]
+
+    def answer(self, instances: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """The same as arrays, see `score`."""
+        return self.score(_columns(instances))
 
     def score(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Call the signature.
