@@ -1,39 +1,95 @@
 """From landing files to the raw log. Without Prefect: `boat load SOURCE --warehouse URL`."""
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
-from prefect import task
+from prefect import Task, task, unmapped
 from prefect.artifacts import create_table_artifact
 
-from boat import landing
+from boat import landing, replay
 from boat.landing import BadRows, LoadReport
-from boat.replay import Replay, replay
+from boat.replay import Day, FileRows, Rebuilt
 from tasks.blocks import Platform
 
 
-@task(task_run_name="replay {first} to {last}", tags=["warehouse"])
-def replay_days(platform: Platform, source: str, first: date, last: date, swap: bool) -> Replay:
-    """Rebuild days of the raw log from the landing files, and show where the two differ."""
-    found = replay(platform.warehouse, source, first, last, swap=swap)
-    lost = f"; {len(found.lost)} loaded files are no longer there" if found.lost else ""
+@task(task_run_name="rebuild the raw log", tags=["warehouse"])
+def rebuild_raw_log(platform: Platform, source: str, first: date, last: date) -> Rebuilt:
+    """Load the landing files that were loaded before once more, beside the raw log."""
+    return replay.rebuild(platform.warehouse, source, first, last)
+
+
+@task(task_run_name="compare {day}", tags=["warehouse"])
+def compare_day(platform: Platform, day: date) -> Day:
+    """Hold the live events of a day against the rebuilt ones."""
+    return replay.compare_day(platform.warehouse, day)
+
+
+@task(task_run_name="compare products and dead letters", tags=["warehouse"])
+def compare_files(platform: Platform) -> tuple[FileRows, ...]:
+    """Hold what files gave beside events against what they give now."""
+    return replay.compare_files(platform.warehouse)
+
+
+@task(task_run_name="see that nothing is lost", tags=["warehouse"])
+def refuse_to_lose(platform: Platform, days: Sequence[Day]) -> None:
+    """Stop before anything is swapped that the files cannot give back."""
+    replay.refuse_to_lose(platform.warehouse, days)
+
+
+@task(task_run_name="swap {day.day}", tags=["warehouse"])
+def swap_day(platform: Platform, day: Day) -> Day:
+    """Put the rebuilt events of a day in the place of the live ones, if they differ."""
+    return replay.swap_day(platform.warehouse, day)
+
+
+@task(task_run_name="swap products and dead letters", tags=["warehouse"])
+def swap_files(platform: Platform, files: Sequence[FileRows]) -> tuple[FileRows, ...]:
+    """Put the rebuilt rows of the files that differ in the place of the live ones."""
+    return replay.swap_files(platform.warehouse, files)
+
+
+@task(task_run_name="drop what was rebuilt", tags=["warehouse"])
+def clear_replay(platform: Platform) -> None:
+    """Leave the warehouse with one raw log."""
+    replay.clear(platform.warehouse)
+
+
+def in_turns(task: Task[..., Any], platform: Platform, items: Sequence[Any], at_once: int) -> list[Any]:
+    """Run a task on each item, so many at once; all of a turn have ended when one of them fails."""
+    done = []
+    for start in range(0, len(items), at_once):
+        futures = task.map(unmapped(platform), items[start : start + at_once])
+        for future in futures:
+            future.wait()
+        done += [future.result() for future in futures]
+    return done
+
+
+def show_replay(rebuilt: Rebuilt, days: Sequence[Day], files: Sequence[FileRows], source: str) -> None:
+    """Publish what was compared: every day, and the files that differ."""
+    lost = f"; {len(rebuilt.lost)} loaded files are no longer there" if rebuilt.lost else ""
+    rows = [("events", str(day.day), ", ".join(day.examples), day) for day in days]
+    rows += [(file.table, file.file or "(of no file)", "", file) for file in files if file.differs]
     create_table_artifact(
         key="replay",
-        description=f"Days of the raw log beside what {found.files} files of `{source}` give{lost}",
+        description=f"The raw log beside what {rebuilt.files} files of `{source}` give{lost}",
         table=[
             {
-                "day": str(day.day),
-                "live": day.live,
-                "rebuilt": day.rebuilt,
-                "only live": day.only_live,
-                "only rebuilt": day.only_rebuilt,
-                "state": "swapped" if day.swapped else "differs" if day.differs else "same",
+                "table": table,
+                "day or file": place,
+                "live": rows.live,
+                "rebuilt": rows.rebuilt,
+                "only live": rows.only_live,
+                "only rebuilt": rows.only_rebuilt,
+                "state": "swapped" if rows.swapped else "differs" if rows.differs else "same",
+                "such as": examples,
             }
-            for day in found.days
+            for table, place, examples, rows in rows
         ],
     )
-    return found
 
 
 @task(task_run_name="load {source}", tags=["warehouse"])

@@ -18,12 +18,21 @@ def test_a_dry_run_changes_nothing_and_the_real_one_makes_every_table_right(
     files = tmp_path / "files"
     shutil.copytree(shop_files, files)
     ingestion(source=str(files), platform=shop.name)
-    events, sessions = shop.count("raw.events"), shop.count("marts.fct_sessions")
+    whole = counts(shop)
     with shop.platform.warehouse.session() as session:
-        (day,) = session.query("select max(cast(event_time as date)) as day from raw.events").to_pylist()
-    shop.plant(f"delete from raw.events where cast(event_time as date) = date '{day['day']}'")
-    left = shop.count("raw.events")
-    backfill(day["day"], day["day"], source=str(files), platform=shop.name)
-    assert shop.count("raw.events") == left < events
-    backfill(day["day"], day["day"], dry_run=False, source=str(files), platform=shop.name)
-    assert (shop.count("raw.events"), shop.count("marts.fct_sessions")) == (events, sessions)
+        days = session.query("select distinct cast(event_time as date) as day from raw.events order by 1")["day"]
+    first, *_, last = days.to_pylist()
+    shop.plant(f"delete from raw.events where cast(event_time as date) in (date '{first}', date '{last}')")
+    shop.plant("delete from raw.products")
+    damaged = counts(shop)
+    backfill(first, last, source=str(files), days_at_once=3, platform=shop.name)
+    assert counts(shop) == damaged != whole
+    backfill(first, last, dry_run=False, source=str(files), days_at_once=3, platform=shop.name)
+    assert counts(shop) == whole
+    with shop.platform.warehouse.session() as session:
+        assert session.query("select 1 from information_schema.schemata where schema_name = 'raw_replay'").num_rows == 0
+
+
+def counts(shop: Shop) -> list[int]:
+    tables = ("raw.events", "raw.products", "marts.fct_sessions", "marts.dim_products where product_name is not null")
+    return [shop.count(table) for table in tables]
