@@ -110,8 +110,8 @@ def _erase_command(commands: "_Commands") -> None:
     parser.add_argument("--client", required=True, metavar="ID", help="the client's id; - reads it from stdin")
     parser.add_argument("--shop", default="shop", metavar="NAME", help="the shop that knows this id (%(default)s)")
     parser.add_argument("--warehouse", required=True, metavar="URL", help="such as duckdb:///relative/path.duckdb")
-    parser.add_argument("--landing", type=Path, required=True, metavar="DIR", help="landing folder")
-    parser.add_argument("--snapshots", type=Path, required=True, metavar="DIR", help="folder of the snapshots")
+    parser.add_argument("--landing", required=True, metavar="DIR", help="landing folder, or s3://BUCKET/PREFIX")
+    parser.add_argument("--snapshots", required=True, metavar="DIR", help="their folder, or s3://BUCKET/PREFIX")
     parser.add_argument("--delete-snapshots", action="store_true", help="delete snapshots with the client in them")
     parser.add_argument("--yes", action="store_true", help="really do it; else only count")
 

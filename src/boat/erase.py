@@ -12,12 +12,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from boat import raw_log
+from boat.landing import bucket
 from boat.landing.files import digest, discover
 from boat.landing.traces import Client, Trace, batches, can_hold_clients, erased_copy, sessions, trace
 from boat.warehouse import Session, Warehouse
@@ -30,12 +31,34 @@ _SHIFT_BATCH = 500
 
 @dataclass(frozen=True)
 class Place:
-    """Rows of a client in one place, before and after. `kind` is `file`, `table` or `snapshot`."""
+    """Rows of a client in one place, before and after.
+
+    `kind` is `file`, `old version` (what a bucket keeps of a file that was replaced), `table` or `snapshot`.
+    """
 
     kind: str
     name: str
     before: int
     after: int
+
+
+@dataclass(frozen=True)
+class Searched:
+    """Where the client was looked for, found or not.
+
+    Attributes:
+        landing: The landing folder.
+        files: Files of it that can hold clients, old versions among them.
+        tables: Tables that know clients or sessions.
+        snapshots: The folder of the snapshots.
+        snapshot_names: Those in it.
+    """
+
+    landing: str
+    files: int
+    tables: tuple[str, ...]
+    snapshots: str
+    snapshot_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -46,6 +69,7 @@ class Proof:
         client: SHA-256 of shop and client id: it tells no one who asks "who?", and answers who asks "was it this one?".
         at: When, UTC.
         dry_run: Whether nothing was changed.
+        searched: Where it was looked for.
         places: Where something was found.
         growing: Files with the client in them that the collector still writes to: erase again when it has ended them.
     """
@@ -53,6 +77,7 @@ class Proof:
     client: str
     at: datetime
     dry_run: bool
+    searched: Searched
     places: tuple[Place, ...]
     growing: tuple[str, ...]
 
@@ -61,15 +86,17 @@ class Proof:
         return not self.growing and all(place.after == 0 for place in self.places)
 
     def to_json(self) -> str:
-        return (
-            json.dumps({**asdict(self), "is_complete": self.is_complete}, indent=2, default=datetime.isoformat) + "\n"
-        )
+        """For keeping; `digest` is the SHA-256 of all else, as JSON with sorted keys and no blanks."""
+        content = {**asdict(self), "is_complete": self.is_complete, "at": self.at.isoformat()}
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(canonical.encode()).hexdigest()
+        return json.dumps(content | {"digest": digest}, indent=2) + "\n"
 
 
 def erase(
     warehouse: Warehouse,
-    landing: Path,
-    snapshots: Path,
+    landing: Path | str,
+    snapshots: Path | str,
     shop: str,
     client_id: str,
     *,
@@ -84,8 +111,8 @@ def erase(
 
     Args:
         warehouse: Where the raw log is.
-        landing: The landing folder.
-        snapshots: Folder of the snapshots.
+        landing: The landing folder, or `s3://BUCKET/PREFIX`.
+        snapshots: Folder of the snapshots, or `s3://BUCKET/PREFIX`.
         shop: The shop that knows the client by this id.
         client_id: The client.
         delete_snapshots: Delete snapshots that hold sessions of the client.
@@ -95,16 +122,23 @@ def erase(
         DataError: A file cannot be rewritten; nothing was changed.
     """
     with warehouse.exclusive():
-        client = _with_sessions(warehouse, landing, Client(shop, client_id))
-        before = dict(_found(warehouse, landing, snapshots, client))
+        with bucket.at_hand(landing) as folder:
+            client = _with_sessions(warehouse, folder, Client(shop, client_id))
+            before, searched = _look(warehouse, landing, folder, snapshots, client)
+            if not dry_run:
+                rewritten = _erase_rows_and_lines(warehouse, folder, client)
+                if bucket.is_bucket(landing):
+                    _put_back(str(landing), folder, rewritten)
         if not dry_run:
-            _erase_rows_and_lines(warehouse, landing, client)
+            _erase_old_versions(landing, client)
             _erase_snapshots(snapshots, before, delete_snapshots)
-        after = before if dry_run else dict(_found(warehouse, landing, snapshots, client))
+        with bucket.at_hand(landing) as folder:
+            after = before if dry_run else _look(warehouse, landing, folder, snapshots, client)[0]
+            growing = tuple(_growing(folder, client))
     places = tuple(
         Place(*place, before.get(place, 0), after.get(place, 0)) for place in sorted(before.keys() | after.keys())
     )
-    return Proof(_fingerprint(client), datetime.now(UTC), dry_run, places, tuple(_growing(landing, client)))
+    return Proof(_fingerprint(client), datetime.now(UTC), dry_run, searched, places, growing)
 
 
 def _with_sessions(warehouse: Warehouse, landing: Path, client: Client) -> Client:
@@ -122,21 +156,28 @@ def _with_sessions(warehouse: Warehouse, landing: Path, client: Client) -> Clien
     return replace(client, sessions=frozenset(found))
 
 
-def _found(
-    warehouse: Warehouse, landing: Path, snapshots: Path, client: Client
-) -> Iterator[tuple[tuple[str, str], int]]:
-    """Kind and name of each place that has rows of the client, with their number."""
-    for found in _traces(landing, client):
-        yield ("file", found.file.name), found.theirs
+def _look(
+    warehouse: Warehouse, landing: Path | str, folder: Path, snapshots: Path | str, client: Client
+) -> tuple[dict[tuple[str, str], int], Searched]:
+    """Kind and name of each place that has rows of the client, with their number, and where that was looked for."""
+    found: dict[tuple[str, str], int] = {("file", trace.file.name): trace.theirs for trace in _traces(folder, client)}
+    old = _old_traces(landing, client)
+    found |= {("old version", f"{each.name} {each.version}"): rows for each, rows in old.items()}
     with warehouse.session() as session:
-        if letters := len(_letters(session, client)):
-            yield ("table", f"{_RAW}.dead_letters"), letters
+        found["table", f"{_RAW}.dead_letters"] = len(_letters(session, client))
         for table, conditions in _tables(session, client):
-            if rows := sum(_count(session, table, *condition) for condition in conditions):
-                yield ("table", table), rows
-    for folder in sorted(snapshots.glob("*/manifest.json")) if snapshots.is_dir() else ():
-        if rows := _rows_in_snapshot(folder.parent, client):
-            yield ("snapshot", folder.parent.name), rows
+            found["table", table] = sum(_count(session, table, *condition) for condition in conditions)
+    for name in _snapshot_names(snapshots):
+        with _snapshot(snapshots, name) as taken:
+            found["snapshot", name] = _rows_in_snapshot(taken, client)
+    searched = Searched(
+        landing=str(landing),
+        files=sum(map(can_hold_clients, discover(folder)[0])) + len(old),
+        tables=tuple(name for kind, name in found if kind == "table"),
+        snapshots=str(snapshots),
+        snapshot_names=tuple(name for kind, name in found if kind == "snapshot"),
+    )
+    return {place: rows for place, rows in found.items() if rows}, searched
 
 
 def _traces(landing: Path, client: Client) -> Iterator[Trace]:
@@ -145,7 +186,29 @@ def _traces(landing: Path, client: Client) -> Iterator[Trace]:
             yield found
 
 
-def _erase_rows_and_lines(warehouse: Warehouse, landing: Path, client: Client) -> None:
+def _old_traces(landing: Path | str, client: Client) -> dict[bucket.OldVersion, int]:
+    """Rows of the client in each old version that a bucket keeps of a landing file."""
+    found = {}
+    for old in bucket.old_versions(str(landing)) if bucket.is_bucket(landing) else ():
+        with bucket.fetched_old(str(landing), old) as folder:
+            if any(map(can_hold_clients, discover(folder)[0])):
+                found[old] = sum(trace.theirs for trace in _traces(folder, client))
+    return found
+
+
+def _put_back(landing: str, folder: Path, rewritten: Sequence[str]) -> None:
+    for name in rewritten:
+        bucket.put(landing, name, folder / name)
+
+
+def _erase_old_versions(landing: Path | str, client: Client) -> None:
+    for old, rows in _old_traces(landing, client).items():
+        if rows:
+            bucket.remove_old(str(landing), old)
+
+
+def _erase_rows_and_lines(warehouse: Warehouse, landing: Path, client: Client) -> tuple[str, ...]:
+    """Returns the names of the files that were written anew."""
     found = tuple(_traces(landing, client))
     copies = [erased_copy(one, client) for one in found]
     with warehouse.session() as session:
@@ -170,6 +233,7 @@ def _erase_rows_and_lines(warehouse: Warehouse, landing: Path, client: Client) -
         with copy.open("rb") as stream:
             os.fsync(stream.fileno())
         os.replace(copy, one.file.path)
+    return tuple(one.file.name for one in found)
 
 
 def _know_as_erased(session: Session, found: Trace, content: str) -> set[str]:
@@ -292,10 +356,29 @@ def _rows_in_snapshot(folder: Path, client: Client) -> int:
     return rows
 
 
-def _erase_snapshots(snapshots: Path, found: dict[tuple[str, str], Any], delete: bool) -> None:
-    for kind, name in found:
-        if kind == "snapshot" and delete:
-            shutil.rmtree(snapshots / name)
+def _snapshot_names(snapshots: Path | str) -> list[str]:
+    if bucket.is_bucket(snapshots):
+        found = {name.partition("/")[0] for name in bucket.names(str(snapshots)) if name.count("/") == 1}
+        return sorted(found)
+    return sorted(manifest.parent.name for manifest in Path(snapshots).glob("*/manifest.json"))
+
+
+@contextmanager
+def _snapshot(snapshots: Path | str, name: str) -> Iterator[Path]:
+    """A folder with a snapshot as long as it is needed."""
+    if not bucket.is_bucket(snapshots):
+        yield Path(snapshots) / name
+        return
+    with bucket.at_hand(f"{str(snapshots).rstrip('/')}/{name}") as folder:
+        yield folder
+
+
+def _erase_snapshots(snapshots: Path | str, found: dict[tuple[str, str], int], delete: bool) -> None:
+    for kind, name in found if delete else ():
+        if kind == "snapshot" and bucket.is_bucket(snapshots):
+            bucket.remove_all(f"{str(snapshots).rstrip('/')}/{name}")
+        elif kind == "snapshot":
+            shutil.rmtree(Path(snapshots) / name)
 
 
 def _growing(landing: Path, client: Client) -> Iterator[str]:

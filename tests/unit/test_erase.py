@@ -201,6 +201,20 @@ def test_a_client_is_erased_from_the_log_where_the_file_is_gone(
     assert (row["received"], row["accepted"], row["duplicate"], row["failed"]) == (3, 3, 0, 0)
 
 
+def test_a_proof_says_where_was_looked_and_cannot_be_changed_unseen(
+    warehouse: DuckDBWarehouse, landing: Path, snapshots: Path
+) -> None:
+    proof = json.loads(erase(warehouse, landing, snapshots, "shop", "nobody").to_json())
+    assert (proof["places"], proof["is_complete"]) == ([], True)
+    searched = proof["searched"]
+    assert (searched["landing"], searched["files"]) == (str(landing), 6)
+    assert searched["tables"] == ["raw.dead_letters", "raw.events", "marts.clients", "marts.events"]
+    assert searched["snapshot_names"] == ["with", "without"]
+    digest = proof.pop("digest")
+    canonical = json.dumps(proof, sort_keys=True, separators=(",", ":"))
+    assert hashlib.sha256(canonical.encode()).hexdigest() == digest
+
+
 def test_a_file_that_the_collector_still_writes_is_named(
     warehouse: DuckDBWarehouse, landing: Path, snapshots: Path
 ) -> None:
