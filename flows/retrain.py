@@ -26,7 +26,7 @@ def retrain(
     model: RecommendModel = RecommendParameters.model,
     parameters: dict[Kind, dict[str, Any]] | None = None,
     seed: int = 0,
-    max_minutes: Annotated[float, Field(gt=0, le=240)] = 10,
+    max_minutes: Annotated[float, Field(ge=0.1, le=240)] = 10,
     promote: bool = True,
     platform: str = "default",
 ) -> State:

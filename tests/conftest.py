@@ -1,6 +1,7 @@
 """Fixtures that every test shares: a clean environment and a home of its own."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what it puts in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests interrupt processes that inherit it
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
