@@ -3,6 +3,17 @@
 from great_expectations import ExpectationSuite
 from great_expectations import expectations as gxe
 
+FAILED_SHARE, FAILED_LEAST = 0.05, 20
+"""Where pages and robots send events a few always fail. Below so many rows a share tells nothing."""
+
+_TOO_MANY_FAILED = f"""
+select * from (
+    select sum(failed) as failed, sum(received) as received from {{batch}}
+    where loaded_at > (select max(loaded_at) from {{batch}}) - interval '1 day'
+) as newest_day
+where failed >= {FAILED_LEAST} and failed > {FAILED_SHARE} * received
+"""
+
 
 def suite() -> ExpectationSuite:
     return ExpectationSuite(
@@ -14,6 +25,10 @@ def suite() -> ExpectationSuite:
                 severity="critical",
             ),
             gxe.ExpectColumnValuesToBeUnique(column="digest", severity="warning"),
-            gxe.ExpectColumnValuesToBeBetween(column="failed", max_value=0, severity="warning"),
+            gxe.UnexpectedRowsExpectation(
+                description=f"At most {FAILED_SHARE:.0%} of the rows of the newest day's loads failed",
+                unexpected_rows_query=_TOO_MANY_FAILED,
+                severity="warning",
+            ),
         ],
     )

@@ -116,6 +116,30 @@ def test_a_lost_line_of_a_file_is_critical(loaded: Warehouse, tmp_path: Path) ->
         quality.raise_for(report)
 
 
+@pytest.mark.parametrize(
+    ("loads", "warns"),
+    [
+        ([("today", 990, 10), ("today", 10, 0)], False),
+        ([("today", 1000, 0), ("dead letters", 0, 40)], False),
+        ([("today", 900, 100)], True),
+        ([("a small file", 2, 2)], False),
+        ([("last year", 100, 900), ("today", 1000, 0)], False),
+    ],
+)
+def test_dead_letters_warn_where_they_are_more_than_a_few(
+    loads: list[tuple[str, int, int]], warns: bool, loaded: Warehouse, tmp_path: Path
+) -> None:
+    rows = ", ".join(
+        f"('{name}', '{name}', '{place}', 'events', {accepted + failed}, {accepted}, 0, {failed}, "
+        f"timestamp '{2023 if name == 'last year' else 2024}-06-01 10:00:00')"
+        for place, (name, accepted, failed) in enumerate(loads)
+    )
+    spoil(loaded, "delete from raw.loads", f"insert into raw.loads values {rows}")
+    report = quality.check(loaded, suites_of("raw.loads"), tmp_path / "reports")
+    quality.raise_for(report)
+    assert bool(report.where("failed", "warning")) == warns
+
+
 def test_an_empty_table_is_critical_where_nothing_could_be_trained(loaded: Warehouse, tmp_path: Path) -> None:
     spoil(loaded, "delete from marts.next_item_examples", "delete from marts.intent_examples")
     report = quality.check(loaded, suites_of("marts.next_item_examples", "marts.intent_examples"), tmp_path / "reports")

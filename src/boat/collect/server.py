@@ -37,7 +37,7 @@ KEEP_ALIVE_SECONDS = 2
 """A shopper's next event may come on the same connection; an idle one takes another shopper's place."""
 
 _WHOLE = "boat.whole"
-"""Key of a request's scope: its body has come already, so that no limit to the time of waiting for it is needed."""
+"""Key of a request's state: its body has come already, so that no limit to the time of waiting for it is needed."""
 _SWITCH_SECONDS = 0.0002  # else the thread that syncs waits 5 ms, several times a sync, for a busy event loop
 _STATIC = Path(__file__).with_name("static")
 
@@ -154,7 +154,7 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self.scope[_WHOLE] = True  # type: ignore[typeddict-unknown-key]
+        self.scope["state"][_WHOLE] = True
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
@@ -233,7 +233,7 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
         Refusal: It is too large, or comes too slowly.
         ConnectionError: The client went away.
     """
-    if _WHOLE in scope:
+    if _WHOLE in scope.get("state", ()):
         return await _read(receive)
     try:
         async with asyncio.timeout(BODY_SECONDS):
