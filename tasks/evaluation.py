@@ -10,10 +10,12 @@ from prefect.artifacts import create_table_artifact
 
 from boat import store
 from boat.compute import JobSpec
+from boat.errors import RegistryUnreachableError
 from boat.evaluation import gate
 from boat.evaluation.gate import Decision
 from boat.models.archive import Kind
 from boat.settings import ENDPOINT_OF
+from tasks import alerts
 from tasks.blocks import Platform
 from tasks.jobs import run_job
 
@@ -41,12 +43,27 @@ class Evaluation:
 
 
 @task(task_run_name="evaluate {kind}")
-def evaluate_model(platform: Platform, kind: Kind, model_uri: str, snapshot_uri: str) -> Evaluation:
+def evaluate_model(
+    platform: Platform, kind: Kind, model_uri: str, snapshot_uri: str, *, needs_champion: bool = True
+) -> Evaluation:
     """Score an exported model on the test days, beside the present champion and the baselines.
 
     A model that was held against this champion before is not scored again.
+
+    Args:
+        platform: Where model, snapshot and registry are.
+        kind: Of the model.
+        model_uri: Its `model.tar.gz`.
+        snapshot_uri: Whose test days.
+        needs_champion: Whether it fails where the registry does not answer, and so knows no champion.
     """
-    champion = platform.registry.by_alias(ENDPOINT_OF[kind], "champion")
+    try:
+        champion = platform.registry.by_alias(ENDPOINT_OF[kind], "champion")
+    except RegistryUnreachableError as error:
+        if needs_champion:
+            raise
+        get_run_logger().warning("%s The %s model is measured beside the baselines alone.", error, kind)
+        champion = None
     version = champion.version if champion else ""
     output = store.join(model_uri.rsplit("/", 1)[0], f"evaluation-against-{version or 'nobody'}.json")
     if not store.exists(output):
@@ -63,12 +80,37 @@ def evaluate_model(platform: Platform, kind: Kind, model_uri: str, snapshot_uri:
             key=f"{runtime.flow_run.id} {output}",
         )
         run_job(platform, spec, get_run_logger().debug)
-    return Evaluation(output, json.loads(store.read_text(output)), version)
+    evaluation = Evaluation(output, json.loads(store.read_text(output)), version)
+    _show_behaviour(kind, evaluation)
+    return evaluation
+
+
+def _show_behaviour(kind: Kind, evaluation: Evaluation) -> None:
+    results = sorted(
+        gate.behaviour(evaluation.figures), key=lambda result: (result.passed, result.severity != "critical")
+    )
+    failed = [f"{result.name} ({result.severity})" for result in results if not result.passed]
+    create_table_artifact(
+        key=f"behaviour-{kind}",
+        description=f"{len(results)} tests of behaviour, failed: {', '.join(failed) or 'none'}",
+        table=[
+            {
+                "test": result.name.replace("_", " "),
+                "severity": result.severity,
+                "passed": "yes" if result.passed else "NO",
+                "value": result.said,
+                "what it asks": result.text,
+            }
+            for result in results
+        ],
+    )
+    if failed:
+        get_run_logger().warning("Behaviour of %s: %s failed.", kind, ", ".join(failed))
 
 
 @task(task_run_name="judge {kind}")
 def judge(kind: Kind, evaluation: Evaluation) -> Decision:
-    """Hold the challenger to the gates and show them."""
+    """Hold the challenger to the gates and show them; a model that misbehaves is worth an alert."""
     decision = gate.decide(kind, evaluation.figures)
     create_table_artifact(
         key=f"gates-{kind}",
@@ -78,4 +120,7 @@ def judge(kind: Kind, evaluation: Evaluation) -> Decision:
             for each in decision.gates
         ],
     )
+    if decision.misbehaves:
+        tests = "\n".join(f"{each.name}: {each.text}" for each in decision.misbehaves)
+        alerts.send(f"{ENDPOINT_OF[kind]}: a challenger misbehaves", tests, str(runtime.flow_run.id), get_run_logger())
     return decision

@@ -13,6 +13,7 @@ from boat.settings import INTENT, RECOMMEND
 from flows.ingestion import ingestion
 from flows.promote import promote
 from flows.retrain import retrain
+from tests.serving.tiny_models import export, recommending
 from tests.shops import Shop
 
 pytestmark = pytest.mark.slow
@@ -25,14 +26,17 @@ def answers(shop: Shop) -> list[str]:
     return [str(product) for product in answer["product_id"]]
 
 
-def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(shop: Shop, shop_files: Path) -> None:
+def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
+    shop: Shop, shop_files: Path, tmp_path: Path
+) -> None:
     registry = shop.platform.registry
     ingestion(source=str(shop_files), platform=shop.name)
 
     retrain(max_minutes=5, promote=False, platform=shop.name)
     first: State = promote(platform=shop.name, return_state=True)
     assert "recommend version 1 answers" in first.message
-    assert registry.by_alias(RECOMMEND, "champion").version == "1"
+    champion = registry.by_alias(RECOMMEND, "champion")
+    assert champion.version == "1"
     assert len(answers(shop)) == 20
 
     # A challenger that has hardly been trained is refused, which is no failure.
@@ -44,6 +48,15 @@ def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(shop:
     assert "champion: mrr_at_20" in refused.message
     assert registry.by_alias(RECOMMEND, "champion").version == "1"
     assert len(shop.installation.alerts()) == alerts
+
+    # One that lists for everybody what was looked at last is refused by the test of behaviour it fails, and told of.
+    planted = export(tmp_path, "recommend", recommending("p"))
+    registry.register(RECOMMEND, planted.uri, planted.digest, metrics={}, parameters={}, lineage=champion.lineage)
+    misbehaving: State = promote(platform=shop.name, models=("recommend",), return_state=True)
+    assert "behaviour current_product_is_left_out" in misbehaving.message
+    assert "boat-recommend: a challenger misbehaves behaviour" in shop.newest_alert()
+    assert "current_product_is_left_out" in shop.newest_alert()
+    assert registry.by_alias(RECOMMEND, "champion") == champion
 
     # A critical expectation that does not hold stops a retrain before its snapshot; the champion goes on answering.
     before, snapshots = answers(shop), sorted(Path(shop.platform.store, "snapshots").iterdir())

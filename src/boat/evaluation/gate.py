@@ -154,10 +154,14 @@ def _calibrated(metrics: Metrics, policy: GatePolicy) -> Gate:
     return Gate("calibration", ece, None, limit, passed, text)
 
 
+def behaviour(metrics: Metrics) -> tuple[Result, ...]:
+    """What became of the challenger's tests of behaviour."""
+    return tuple(Result(**each) for each in (metrics.get("challenger") or {}).get("behaviour", ()))
+
+
 def _behaviour(metrics: Metrics) -> tuple[Gate, ...]:
     """A gate for each critical behaviour test that the challenger fails; one that is open if it fails none."""
-    results = [Result(**each) for each in (metrics.get("challenger") or {}).get("behaviour", ())]
-    critical = [result for result in results if result.severity == "critical"]
+    critical = [result for result in behaviour(metrics) if result.severity == "critical"]
     if not critical:
         text = "No behaviour was tested. Evaluate it again."
         return (Gate(BEHAVIOUR, math.nan, None, 1.0, False, text),)
