@@ -16,6 +16,7 @@ from tasks.evaluation import evaluate_model
 from tasks.naming import dated
 from tasks.quality import check_quality
 from tasks.registry import publish_card, register_model
+from tasks.search import Advice, search_parameters
 from tasks.training import kinds_in, take_snapshot, train_model, what_to_tell
 
 
@@ -27,6 +28,8 @@ def retrain(
     parameters: dict[Kind, dict[str, Any]] | None = None,
     seed: int = 0,
     max_minutes: Annotated[float, Field(ge=0.1, le=240)] = 10,
+    search_minutes: Annotated[float, Field(ge=0, le=120)] = 0,
+    search_trials: Annotated[int, Field(ge=1, le=1000)] = 50,
     promote: bool = True,
     platform: str = "default",
 ) -> State:
@@ -39,6 +42,8 @@ def retrain(
         parameters: More that a training is told, such as {"recommend": {"dropout": 0.3}, "intent": {"units": 64}}.
         seed: The same seed on the same data gives the same model, up to rounding.
         max_minutes: Training time of each model at most.
+        search_minutes: Time to look for better parameters of each model before it is trained. 0: none is looked for.
+        search_trials: How many are tried at most.
         promote: Start `promote/latest` at the end.
         platform: Name of the block that says where warehouse, jobs and registry are.
     """
@@ -50,12 +55,18 @@ def retrain(
     taken = retried(take_snapshot)(place, days, as_of)
     challengers = []
     for kind in kinds_in(taken):
-        trained = retried(train_model)(place, taken, kind, told[kind])
-        evaluation = retried(evaluate_model)(place, kind, trained.uri, taken.uri)
-        version = retried(register_model)(place, taken, trained, evaluation)
+        advice = Advice(told[kind])
+        if search_minutes:
+            advice = retried(search_parameters)(place, taken, kind, told[kind], search_minutes, search_trials)
+        trained = retried(train_model)(place, taken, kind, advice.parameters)
+        evaluation = retried(evaluate_model)(place, kind, trained.uri, taken.uri, needs_champion=False)
+        version = retried(register_model)(place, taken, trained, evaluation, advice.page)
         retried(publish_card)(place, version, trained, evaluation)
         challengers.append(version)
 
     if promote:
         run_deployment("promote/latest", parameters={"platform": platform}, timeout=0)
-    return Completed(message=" ".join(f"{version.name} version {version.version}." for version in challengers))
+    return Completed(
+        name=None if all(version.is_registered for version in challengers) else "Unregistered",
+        message=" ".join(f"{version.name} version {version.version}." for version in challengers),
+    )

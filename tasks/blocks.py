@@ -1,7 +1,8 @@
 """The blocks users edit in the Prefect UI: where things run, and how often a task is tried."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,10 +14,12 @@ from prefect.runtime import flow_run
 from prefect.states import State
 from pydantic.v1 import Field  # Prefect 2's blocks are pydantic v1 models even beside pydantic 2
 
-from boat import compute, serving, settings, store, warehouse
+from boat import compute, serving, settings, store, tracking, warehouse
 from boat.errors import DataError, JobError, ReleaseError, SettingError
 from boat.registry import Registry
 from boat.settings import Settings
+from boat.tracking import MlflowTracker, Tracker
+from boat.waiting import WaitingRoom
 
 NEVER_RETRIED = (DataError, JobError, ReleaseError, SettingError)
 """Errors that a second try cannot mend: wrong data, a bug in a job, a release the service undid, a wrong setting."""
@@ -39,6 +42,11 @@ class Platform(Block):
     )
     serving_url: str = Field(title="Serving", description="local:http://127.0.0.1:8080 is the endpoint host")
     tracking_uri: str = Field(title="MLflow tracking URI", description="sqlite:////path/to/mlflow.db or a server's URL")
+    trackers: str = Field(
+        default="",
+        title="More trackers",
+        description="Where trainings are recorded beside MLflow: URLs with spaces between, as docs/tracking.md says",
+    )
     landing: str = Field(title="Landing folder", description="Where event files arrive")
     store: str = Field(title="Artifact store", description="Folder of snapshots and models, or s3://BUCKET/FOLDER")
     reports: str = Field(
@@ -78,6 +86,15 @@ class Platform(Block):
     @property
     def registry(self) -> Registry:
         return Registry(self.tracking_uri)
+
+    @property
+    def waiting(self) -> WaitingRoom:
+        return WaitingRoom(self.store)
+
+    def all_trackers(self) -> Mapping[str, Callable[[], Tracker]]:
+        """What makes each tracker, by its address; a wrong address is known when it is used."""
+        more = {url: partial(tracking.connect, url) for url in self.trackers.split()}
+        return {self.tracking_uri: partial(MlflowTracker, self.tracking_uri), **more}
 
     def fetch(self, uri: str) -> Path:
         """An artifact of the store as a file or folder of this machine."""

@@ -2,25 +2,37 @@
 
 import json
 
-from prefect import runtime, task
+from prefect import get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
-from boat import cards
+from boat import cards, tracking
+from boat.errors import RegistryUnreachableError
 from boat.models import archive
 from boat.models.archive import Kind
 from boat.registry import Alias, ModelVersion
 from boat.settings import ENDPOINT_OF
 from boat.snapshot import Snapshot
+from boat.tracking import Training
 from tasks.blocks import Platform
 from tasks.evaluation import Evaluation
 from tasks.training import TrainedModel
 
 
 @task(task_run_name="register {trained.kind}")
-def register_model(platform: Platform, taken: Snapshot, trained: TrainedModel, evaluation: Evaluation) -> ModelVersion:
-    """Make a trained model the challenger, with its figures, its learning curve and what it was made from."""
+def register_model(
+    platform: Platform, taken: Snapshot, trained: TrainedModel, evaluation: Evaluation, search: str
+) -> ModelVersion:
+    """Make a trained model the challenger, with its figures, its learning curve and what it was made from.
+
+    Args:
+        platform: Where the registry is.
+        taken: What it was trained on.
+        trained: The model.
+        evaluation: Its figures on the test days.
+        search: Page about the search for its parameters; empty where there was none.
+    """
     manifest = archive.read_manifest(platform.fetch(trained.uri))
-    return platform.registry.register(
+    training = Training(
         ENDPOINT_OF[trained.kind],
         trained.uri,
         trained.digest,
@@ -32,9 +44,31 @@ def register_model(platform: Platform, taken: Snapshot, trained: TrainedModel, e
             "dbt_manifest": taken.dbt_manifest,
             "code_version": manifest.code_version,
             "flow_run_id": str(runtime.flow_run.id),
+            **({"search": search} if search else {}),
         },
         curve=trained.curve,
     )
+    platform.waiting.add(training)
+    try:
+        version = _register_waiting(platform, training.name)
+    except RegistryUnreachableError as error:
+        get_run_logger().warning(
+            "%s The model waits in %s; the next `retrain/nightly` or `promote/latest` registers it.",
+            error,
+            platform.store,
+        )
+        return ModelVersion.unregistered(training)
+    return version or ModelVersion.unregistered(training)
+
+
+def _register_waiting(platform: Platform, name: str) -> ModelVersion | None:
+    """Register the trainings of a model that wait, after each was recorded wherever that works."""
+
+    def record(training: Training) -> None:
+        for failure in tracking.record(platform.all_trackers(), training):
+            get_run_logger().warning(failure)
+
+    return platform.waiting.register(name, platform.registry, record)
 
 
 @task(task_run_name="card of {version.name} version {version.version}")
@@ -53,7 +87,9 @@ def publish_card(platform: Platform, version: ModelVersion, trained: TrainedMode
 
 @task(task_run_name="find {alias} of {kind}")
 def find_version(platform: Platform, kind: Kind, alias: Alias) -> ModelVersion | None:
-    """The version an alias stands for; None where there is none."""
+    """The version an alias stands for; None where there is none. A training that waits is registered first."""
+    if alias == "challenger":
+        _register_waiting(platform, ENDPOINT_OF[kind])
     return platform.registry.by_alias(ENDPOINT_OF[kind], alias)
 
 

@@ -64,3 +64,7 @@ class ArtifactError(DataError):
 
 class RegistryError(BoatError):
     """A model version or alias that is not there."""
+
+
+class RegistryUnreachableError(RegistryError):
+    """The registry does not answer. May be retried: nothing trained is lost, it waits in the artifact store."""

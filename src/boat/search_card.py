@@ -4,6 +4,7 @@ Optuna's own matplotlib plots change the style of the whole process and keep the
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from optuna import Study
@@ -40,6 +41,14 @@ def search_card(study: Study, subject: Subject) -> Card:
             sections.append(Section("What matters", text, picture=shares_svg(matters)))
     sections.append(Section("Trials", _counted(study), _table(study, subject)))
     return Card(f"Search for {subject.kind}", f"{subject.study}: snapshot {subject.digest[:12]}.", tuple(sections))
+
+
+def write_page(card: Card, study: Study, folder: Path) -> Path:
+    """Write a search's page to `folder/searches/STUDY.html`; returns that path."""
+    path = folder / "searches" / f"{study.study_name}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(card.html(), encoding="utf-8")
+    return path
 
 
 def _beside_defaults(study: Study, subject: Subject) -> str:

@@ -45,6 +45,12 @@ def read_text(uri: str) -> str:
         return Path(_path(uri).download_to(Path(folder) / "content")).read_text(encoding="utf-8")
 
 
+def names(uri: str) -> list[str]:
+    """What has been published right below a URI, sorted; nothing where nothing has."""
+    folder = _path(uri) if is_remote(uri) else Path(uri)
+    return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+
+
 def publish(local: Path, uri: str) -> str:
     """Put a file or a folder into a store; returns `uri`. Doing it again changes nothing.
 

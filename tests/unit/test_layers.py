@@ -52,7 +52,7 @@ def test_the_core_never_imports_prefect(path: Path) -> None:
 def test_importing_a_flow_loads_no_tensorflow_and_makes_no_folder(module: str, tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {module}; "
-        "print(sorted({'tensorflow', 'mlflow', 'great_expectations'} & set(sys.modules)))"
+        "print(sorted({'tensorflow', 'mlflow', 'great_expectations', 'optuna'} & set(sys.modules)))"
     )
     environment = {
         "PREFECT_HOME": str(tmp_path / "prefect"),

@@ -1,20 +1,20 @@
 """The registry keeps what was trained and which version answers."""
 
-import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from boat.errors import RegistryError
+from boat.errors import RegistryError, RegistryUnreachableError
 from boat.registry import ModelVersion, Registry
+from boat.tracking import MlflowTracker, Training
+from tests.installation import free_ports
 
-NAME = "boat-recommend"
 LINEAGE = {"snapshot": "ab12", "code": "0.1.0", "dbt_manifest": "cd34", "flow_run": "f-1"}
-CURVE = [{"epoch": 1, "loss": 2.5, "validation_mrr": 0.1}, {"epoch": 2, "loss": 1.5, "validation_mrr": math.nan}]
 
 Register = Callable[[str], ModelVersion]
 
@@ -36,18 +36,23 @@ def registry(store: str) -> Registry:
     return Registry(store)
 
 
+def training(name: str, digest: str) -> Training:
+    return Training(
+        name,
+        f"/store/{digest}/model.tar.gz",
+        digest,
+        metrics={"mrr_at_20": 0.25},
+        parameters={"seed": "7"},
+        lineage=LINEAGE,
+        curve=[{"epoch": 1, "loss": 2.5}],
+    )
+
+
 @pytest.fixture
-def register(registry: Registry, name: str) -> Register:
+def register(registry: Registry, store: str, name: str) -> Register:
     def call(digest: str) -> ModelVersion:
-        return registry.register(
-            name,
-            f"/store/{digest}/model.tar.gz",
-            digest,
-            metrics={"mrr_at_20": 0.25},
-            parameters={"seed": "7"},
-            lineage=LINEAGE,
-            curve=CURVE,
-        )
+        MlflowTracker(store).record(training(name, digest))
+        return registry.register(training(name, digest))
 
     return call
 
@@ -67,18 +72,6 @@ def test_a_training_becomes_the_challenger_with_all_that_was_recorded(
     assert version.lineage == LINEAGE
     assert version.created_at.tzinfo is not None
     assert registry.by_alias(name, "challenger") == version
-
-
-def test_the_learning_curve_is_on_the_run_by_epoch(register: Register, store: str) -> None:
-    from mlflow import MlflowClient
-
-    run_id = register("d1").run_id
-    client = MlflowClient(store)
-    history = client.get_metric_history(run_id, "curve/loss")
-    assert [(point.step, point.value) for point in history] == [(1, 2.5), (2, 1.5)]
-    assert len(client.get_metric_history(run_id, "curve/validation_mrr")) == 1
-    assert client.get_run(run_id).data.params == {"seed": "7"}
-    assert client.get_run(run_id).info.status == "FINISHED"
 
 
 def test_registering_the_same_digest_again_gives_the_same_version(
@@ -106,18 +99,26 @@ def test_a_call_after_one_that_was_interrupted_before_its_end_names_the_challeng
     assert aliases(registry, name)["challenger"] == "1"
 
 
-def test_a_call_after_an_interrupted_one_uses_its_run(registry: Registry, register: Register, name: str) -> None:
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
+def test_a_training_that_mlflow_did_not_record_is_registered_all_the_same(registry: Registry, name: str) -> None:
+    version = registry.register(training(name, "d1"))
+    assert (version.version, version.run_id, version.metrics) == ("1", "", {})
+    assert version.lineage == LINEAGE
+    assert registry.by_alias(name, "challenger") == version
 
-    with pytest.raises(MlflowException):
-        registry.register(name, "/model", "d1", metrics={}, parameters={"no such name$": "1"}, lineage=LINEAGE)
-    assert registry.versions(name) == ()
-    version = register("d1")
-    client = MlflowClient(registry._uri)
-    experiment = client.get_experiment_by_name(name)
-    assert experiment is not None
-    assert [run.info.run_id for run in client.search_runs([experiment.experiment_id])] == [version.run_id]
+
+def test_a_registry_that_does_not_answer_is_named_with_the_next_step_before_long() -> None:
+    (port,) = free_ports(1)
+    registry = Registry(f"http://127.0.0.1:{port}")
+    began = time.monotonic()
+    with pytest.raises(RegistryUnreachableError, match=rf"127.0.0.1:{port} does not answer .*Start MLflow"):
+        registry.by_alias("boat-recommend", "champion")
+    assert time.monotonic() - began < 60
+
+
+def test_a_registry_in_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RegistryUnreachableError, match=r"file/mlflow\.db does not answer"):
+        Registry(f"sqlite:///{tmp_path}/file/mlflow.db").versions("boat-recommend")
 
 
 def test_a_promoted_challenger_is_the_champion_and_the_champion_the_previous(
@@ -183,8 +184,9 @@ def test_an_unknown_version_or_model_is_named(registry: Registry, register: Regi
 def test_first_use_prints_nothing_and_leaves_nothing_in_the_working_folder(tmp_path: Path) -> None:
     code = f"""
 from boat.registry import Registry
+from boat.tracking import Training
 registry = Registry("sqlite:///{tmp_path}/state/mlflow.db")
-registry.register("boat-intent", "/model.tar.gz", "d1", metrics={{}}, parameters={{}}, lineage={{}})
+registry.register(Training("boat-intent", "/model.tar.gz", "d1", metrics={{}}, parameters={{}}, lineage={{}}))
 """
     here = tmp_path / "here"
     here.mkdir()

@@ -46,6 +46,14 @@ def test_a_file_is_replaced_and_fetched_anew(place: str, made: Path, tmp_path: P
     assert not store.exists(uri)
 
 
+def test_what_lies_below_a_place_is_named_in_order(place: str, made: Path) -> None:
+    assert store.names(store.join(place, "things")) == []
+    for name in ("b.json", "a.json"):
+        store.publish_bytes(b"{}", store.join(place, "things", name))
+    store.publish(made, store.join(place, "things", "c"))
+    assert store.names(store.join(place, "things")) == ["a.json", "b.json", "c"]
+
+
 def test_what_is_fetched_once_needs_no_second_download(cloud: Cloud, made: Path, tmp_path: Path) -> None:
     uri = store.publish(made, store.join(cloud.store, "one"))
     fetched = store.fetch(uri, tmp_path / "cache")
