@@ -36,6 +36,9 @@ create stage if not exists boat.raw.snapshots;
 -- Rows between a stage and the raw log, one record each; filled and emptied in one transaction.
 create transient table if not exists boat.raw.landing_rows (record variant) data_retention_time_in_days = 0;
 
+-- One row, which a load updates first: another load's update waits until that transaction ends.
+create transient table if not exists boat.raw.turn (taken_at timestamp_ntz) data_retention_time_in_days = 0;
+
 -- Duties. `boat` has all of them, for the one service user of the flows; give people `boat_read`.
 create role if not exists boat_load;
 create role if not exists boat_transform;
@@ -52,6 +55,7 @@ grant usage on database boat to role boat_read;
 -- boat_load: landing files to the raw log, whose tables it makes and owns.
 grant usage, create table on schema boat.raw to role boat_load;
 grant select, insert, delete on table boat.raw.landing_rows to role boat_load;
+grant select, insert, update on table boat.raw.turn to role boat_load;
 grant read, write on stage boat.raw.landing to role boat_load;
 
 -- boat_transform: raw log to marts, whose schemas it makes and owns.

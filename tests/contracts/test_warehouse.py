@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +48,22 @@ class WarehouseContract:
             raise ZeroDivisionError
         with warehouse.session() as session:
             assert session.query("select count(*) as n from t").to_pylist() == [{"n": 0}]
+
+    def test_of_many_who_add_what_is_not_there_yet_one_does(self, warehouse: Warehouse) -> None:
+        with warehouse.session() as session:
+            session.execute("create table t (n integer)")
+
+        def add(_: int) -> None:
+            with warehouse.session() as session:
+                session.query("select count(*) as n from t")  # a look before the turn must not count
+                session.take_turn()
+                session.execute("insert into t select 1 where not exists (select 1 from t)")
+                time.sleep(0.05)
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(add, range(16)))
+        with warehouse.session() as session:
+            assert session.query("select n from t").to_pylist() == [{"n": 1}]
 
     def test_a_failed_statement_leaves_nothing_behind(self, warehouse: Warehouse) -> None:
         with warehouse.session() as session:

@@ -117,6 +117,7 @@ def load_files(
         try:
             with warehouse.session() as session, session.scratch() as local:
                 raw_log.ensure(session, schema)
+                session.take_turn()
                 loader = _Loader(session, local, bad_rows, schema, frozenset(mend))
                 return tuple(loader.load(file) for file in files)
         except UnreadableText as error:

@@ -41,6 +41,13 @@ class Warehouse(Protocol):
 class Session(Protocol):
     """An open connection. Statements are the warehouse's own SQL; parameters are positional `?`."""
 
+    def take_turn(self) -> None:
+        """Wait until no other session that took its turn is open, and then see all that those have committed.
+
+        Who adds what is not there yet takes it before the first look: two who look at the same time would both add it.
+        It is a session's first statement, and its end gives the turn back.
+        """
+
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None: ...
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> "pa.Table":

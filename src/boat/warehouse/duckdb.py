@@ -1,8 +1,11 @@
 """DuckDB as the warehouse: one file on this machine, one process at a time."""
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 LOCK_TIMEOUT_SECONDS = 600
+_turns: "defaultdict[Path, threading.Lock]" = defaultdict(threading.Lock)
+"""Of the threads of this process."""
 _PREFIX = "duckdb:///"
 _OPTIONS = ("memory_limit", "threads")
 
@@ -74,12 +79,12 @@ class DuckDBWarehouse:
         Raises:
             BoatError: The file is in use by a program that does not take turns, or is no DuckDB file.
         """
-        with self.exclusive():
+        with self.exclusive(), ExitStack() as turn:
             connection = self._open()
             try:
                 connection.begin()
                 try:
-                    yield DuckDBSession(connection)
+                    yield DuckDBSession(connection, partial(turn.enter_context, _turns[self.path]))
                 except BaseException:
                     with suppress(duckdb.Error):  # the error that came first is the one to show
                         connection.rollback()
@@ -116,10 +121,21 @@ class DuckDBWarehouse:
 
 
 class DuckDBSession:
-    """An open DuckDB connection."""
+    """An open DuckDB connection.
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
+    Args:
+        connection: In a transaction.
+        wait_for_turn: Waits for the threads of this process; other processes are kept out already.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, wait_for_turn: Callable[[], object] = bool) -> None:
+        self._connection, self._wait_for_turn = connection, wait_for_turn
+
+    def take_turn(self) -> None:
+        """Wait until no other session that took its turn is open; begins a transaction, which sees all before it."""
+        self._wait_for_turn()
+        self._connection.commit()
+        self._connection.begin()
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         self._connection.execute(sql, list(parameters))

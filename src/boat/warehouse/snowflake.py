@@ -27,6 +27,7 @@ NETWORK_TIMEOUT_SECONDS = 120
 """How long the connector repeats a request: without it an answer of HTTP 500 is asked for again for many minutes."""
 
 LANDING_STAGE, LANDING_ROWS = "raw.landing", "raw.landing_rows"
+TURN = "raw.turn"
 SNAPSHOT_STAGE = "raw.snapshots"
 _FILE_BYTES = "128MB"  # Snowflake's advice for files that are loaded in parallel: 100 to 250 MB
 _WRONG_LOGIN = range(390100, 390200)
@@ -184,6 +185,31 @@ class SnowflakeSession:
     def __init__(self, connection: "SnowflakeConnection", unload: bool) -> None:
         self._connection = connection
         self._unload = unload
+
+    def take_turn(self) -> None:
+        """Lock the one row of a table until the end of the transaction.
+
+        Snowflake knows no other lock that holds: inserts do not wait for each other, and keys are not enforced. An
+        update waits for the transaction of the one before it, and each statement sees what was committed before it
+        (READ COMMITTED).
+
+        Raises:
+            BoatError: Another session has kept its turn all the time, or there is no such table.
+        """
+        try:
+            self._connection.commit()
+            if not self._update_turn():
+                self._run(f"insert into {TURN} values (null)")
+                self._connection.commit()
+                self._update_turn()
+        except DatabaseError as error:
+            raise BoatError(
+                f"Snowflake gave no turn to write to the raw log: {error.msg}",
+                "Try again when the other load is done. Was this version's deployments/snowflake/setup.sql run?",
+            ) from error
+
+    def _update_turn(self) -> int:
+        return self._run(f"update {TURN} set taken_at = current_timestamp()::timestamp_ntz").rowcount or 0
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         self._run(sql, parameters)

@@ -1,11 +1,14 @@
 """A Snowflake that answers over a socket: the fakesnow server, with what it lacks of what Boat asks of Snowflake.
 
 Added here: key-pair logins are checked, `COPY INTO @stage` (in several files whose rows are in no order), `GET`,
-`REMOVE`, temporary tables in a schema, times that are null, and a history of statements with their tags.
+`REMOVE`, temporary tables in a schema, times that are null, a history of statements with their tags, and an `UPDATE`
+that waits for the transaction of the one before it, where DuckDB refuses the second. Unlike Snowflake's, a transaction
+goes on to see what it saw at its start.
 
 Run: `python -m tests.cloud.snowflake.emulator PORT PUBLIC_KEY_FILE`
 """
 
+import asyncio
 import gzip
 import json
 import re
@@ -38,11 +41,16 @@ _GET = re.compile(r"\s*get\s+@(?P<place>\S+)\s+'file://(?P<into>[^']*)'", re.I)
 _REMOVE = re.compile(r"\s*remove\s+@(?P<place>\S+)", re.I)
 # Such with a schema fails in fakesnow; dbt, the only one to make any, drops it itself.
 _TEMPORARY = re.compile(r"(?:/\*.*?\*/\s*)?(\s*create\s+(?:or\s+replace\s+)?)temporary\s+table", re.I | re.S)
+# The one table that several sessions update.
+_UPDATE = re.compile(r"\s*update\s+(?P<table>raw\.turn)\s", re.I)
+_END = re.compile(r"\s*(commit|rollback)\b", re.I)
 _ROWS_A_FILE = 100_000
 
 _public_key = ""
 _tags: dict[str, str] = {}
 _history: list[dict[str, str]] = []
+_locks: dict[str, asyncio.Lock] = {}
+_holders: dict[str, asyncio.Lock] = {}
 _plain_struct = fakesnow.arrow.timestamp_to_sf_struct
 
 
@@ -110,7 +118,32 @@ async def _answer(request: Request) -> Response:
         return _row(name=match["place"], result="removed")
     if _TEMPORARY.match(sql):
         _rewrite(request, await _body(request), _TEMPORARY.sub(r"\1transient table", sql))
-    return await fakesnow_server.query_request(request)
+    if match := _UPDATE.match(sql):
+        await _lock(token, f"{connection.database}.{match['table']}")
+    answer = await fakesnow_server.query_request(request)
+    if _END.match(sql):
+        _unlock(token)
+    return answer
+
+
+async def _lock(token: str, table: str) -> None:
+    """Wait for the session that has updated a table and goes on."""
+    if token not in _holders:
+        lock = _locks.setdefault(table, asyncio.Lock())
+        await lock.acquire()
+        _holders[token] = lock
+
+
+def _unlock(token: str) -> None:
+    if lock := _holders.pop(token, None):
+        lock.release()
+
+
+async def close(request: Request) -> Response:
+    """End a session, and with it its transaction."""
+    if request.query_params.get("delete"):
+        _unlock(fakesnow_server.to_token(request))
+    return await fakesnow_server.session(request)
 
 
 def _rewrite(request: Request, body: dict[str, Any], sql: str) -> None:
@@ -170,7 +203,7 @@ async def history(_request: Request) -> Response:
 
 
 def _app() -> Starlette:
-    replaced = {"/session/v1/login-request": login, "/queries/v1/query-request": query}
+    replaced = {"/session/v1/login-request": login, "/queries/v1/query-request": query, "/session": close}
     kept = [route for route in fakesnow_server.routes if route.path not in replaced]
     ours = [Route(path, endpoint, methods=["POST"]) for path, endpoint in replaced.items()]
     return Starlette(routes=[*ours, Route(HISTORY, history), *kept])

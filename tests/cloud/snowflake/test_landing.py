@@ -1,6 +1,7 @@
 """Landing files load into Snowflake by the same rules, through a stage, all or nothing."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,21 @@ def test_a_bad_row_in_the_second_file_undoes_the_first(warehouse: SnowflakeWareh
     assert rows(warehouse, "loads") == []
     (folder / "b.csv").unlink()
     assert landing.load(warehouse, folder).accepted == 3
+
+
+def test_loads_at_the_same_time_take_every_event_once(warehouse: SnowflakeWarehouse, folder: Path) -> None:
+    shared = "".join(f"e{number},s1,2024-01-01T10:00:00Z,view,p1,,\n" for number in range(200))
+    files = [folder / f"{name}.csv" for name in "abcd"]
+    for file in files:
+        file.write_text(f"{HEADER}{shared}{file.stem},s1,2024-01-01T11:00:00Z,view,p1,,\n")
+    (folder / "first.csv").write_text(HEADER)
+    landing.load(warehouse, folder / "first.csv")  # the tables are there, as on every day but the first
+    with ThreadPoolExecutor(len(files)) as loaders:
+        reports = list(loaders.map(lambda file: landing.load(warehouse, file), files))
+    assert sum(report.accepted for report in reports) == 200 + len(files)
+    assert sum(report.duplicate for report in reports) == 200 * (len(files) - 1)
+    ids = [row["event_id"] for row in rows(warehouse, "events")]
+    assert len(ids) == len(set(ids)) == 200 + len(files)
 
 
 def test_nothing_stays_between_stage_and_raw_log(warehouse: SnowflakeWarehouse, account: Account, folder: Path) -> None:

@@ -38,7 +38,7 @@ def test_what_the_emulator_knows_runs_again_and_again(account: Account) -> None:
     with warehouse.session() as session:
         (row,) = session.query("select current_database() as name").to_pylist()
         known = emulated_setup(row["name"])
-        assert len(known) == 5
+        assert len(known) == 6
         for text in known:
             session.execute(text)
         assert session.query("select count(*) as n from raw.landing_rows").to_pylist() == [{"n": 1}]
@@ -79,6 +79,7 @@ def test_loading_reaches_the_raw_log_alone() -> None:
         "database boat",
         "schema boat.raw",
         "table boat.raw.landing_rows",
+        "table boat.raw.turn",
         "stage boat.raw.landing",
     }
 
