@@ -9,7 +9,7 @@ import pytest
 from tasks.blocks import Platform
 from tests.installation import Installation
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

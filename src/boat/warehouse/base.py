@@ -45,7 +45,7 @@ class Session(Protocol):
         """Wait until no other session that took its turn is open, and then see all that those have committed.
 
         Who adds what is not there yet takes it before the first look: two who look at the same time would both add it.
-        It is a session's first statement, and its end gives the turn back.
+        What the session did before is committed. Its end gives the turn back.
         """
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None: ...
