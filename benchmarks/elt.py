@@ -1,19 +1,25 @@
-"""From a CSV of the Coveo layout to all marts, beside a DuckDB script written by hand.
+"""From a CSV of the Coveo layout to all marts, beside a DuckDB script written by hand, and Polars in memory.
 
-Ours loads with every check of the loader and builds every model, without dbt's tests. The script makes the tables of
-events, sessions, products and examples alone, from the same file, with neither checks nor the KPI tables: what it
-leaves out counts against us. Both run in processes of their own, one after the other, and must agree on the rows.
+Ours loads with every check of the loader and builds every model, without dbt's tests. The script makes the same tables
+from the same file, with neither checks nor dead letters nor a ledger; the two must agree on every value (of doubles, to
+nine digits). Polars makes the tables of events, sessions and examples alone, without ids, and writes nothing down. Each
+runs in a process of its own, one after the other.
 
-    python benchmarks/elt.py [--events 2000000] [--memory 4GB]
+    python benchmarks/elt.py [--events 2000000] [--memory 4GB] [--files FOLDER]
 """
 
 import argparse
+import json
 import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -22,133 +28,216 @@ from bars import at_most, conclude
 from boat import landing, synthetic, warehouse
 
 DBT = Path(__file__).parent.parent / "dbt"
+SCRIPT = Path(__file__).with_name("elt.sql")
 EVENTS_A_SESSION = 7.31
-TABLES = ("fct_session_events", "fct_sessions", "dim_products", "next_item_examples", "intent_examples")
 RATIO_LIMIT, MEMORY_LIMIT_GB = 2.0, 6.0
-FUNNEL = (
-    """case event_type when 'pageview' then 1 when 'detail' then 4 when 'add' then 5 when 'remove' then 6 else 7 end"""
-)
-SCRIPT = f"""
-create schema marts;
-create table raw as
-select distinct session_id_hash as session_id,
-    case when event_type = 'pageview' or product_action is null then 'pageview' else product_action end as event_type,
-    product_sku_hash as product_id, make_timestamp(server_timestamp_epoch_ms * 1000) as event_time, hashed_url as url
-from read_csv('{{browsing}}', header = true, columns = {{{{'session_id_hash': 'varchar', 'event_type': 'varchar',
-    'product_action': 'varchar', 'product_sku_hash': 'varchar', 'server_timestamp_epoch_ms': 'bigint',
-    'hashed_url': 'varchar'}}}});
-create table marts.fct_session_events as
-select 'shop:' || session_id as session_key, session_id, event_time, event_type, product_id, url,
-    row_number() over in_session as position,
-    (epoch_us(event_time) - epoch_us(lag(event_time) over in_session)) / 1000000 as seconds_since_previous
-from raw window in_session as (partition by session_id order by event_time, {FUNNEL});
-create table marts.fct_sessions as
-select session_key, min(event_time) as started_at, max(event_time) as ended_at, count(*) as event_count,
-    count(*) filter (event_type = 'pageview') as pageview_count,
-    count(*) filter (event_type = 'detail') as detail_count,
-    count(*) filter (event_type = 'add') as add_count, count(*) filter (event_type = 'remove') as remove_count,
-    count(*) filter (event_type = 'purchase') as purchase_count, count(distinct product_id) as product_count,
-    min(event_time) filter (event_type = 'purchase') as first_purchase_at
-from marts.fct_session_events group by session_key;
-create table marts.dim_products as
-select coalesce(seen.product_id, entry.product_sku_hash) as product_id,
-    category_hash as category, price_bucket as price, first_seen_at, coalesce(event_count, 0) as event_count
-from (select product_id, min(event_time) as first_seen_at, count(*) as event_count
-    from marts.fct_session_events where product_id is not null group by product_id) as seen
-full join read_csv('{{catalogue}}', header = true) as entry on entry.product_sku_hash = seen.product_id;
-create table marts.next_item_examples as
-select session_key, started_at, item_position as position, event_time, event_type, product_id
-from (select *, row_number() over (partition by session_key order by position) as item_position,
-        count(*) over (partition by session_key) as item_count
-    from (select *, lag(product_id) over (partition by session_key order by position) as previous_product_id
-        from marts.fct_session_events where event_type in ('detail', 'add', 'purchase'))
-    where product_id is distinct from previous_product_id)
-join marts.fct_sessions using (session_key) where item_count >= 2;
-create table marts.intent_examples as
-select session_key, started_at, position, event_time, event_type, product_id, url,
-    first_purchase_at is not null as is_purchase
-from marts.fct_session_events join marts.fct_sessions using (session_key)
-where first_purchase_at is null or event_time < first_purchase_at;
-"""
+WAYS = ("by_hand", "polars", "ours")
 
 
-def ours(files: Path, database: Path, memory: str) -> None:
-    """Load and build everything."""
+def ours(files: Path, database: Path, memory: str) -> dict[str, float]:
+    """Load and build everything; says what took how long."""
+    started = time.time()
     shop = warehouse.connect(f"duckdb:///{database}?memory_limit={memory}")
     landing.load(shop, files)
-    command = [
-        str(Path(sys.executable).with_name("dbt")),
-        "build",
-        "--project-dir",
-        str(DBT),
-        "--profiles-dir",
-        str(DBT),
-    ]
-    command += ["--exclude", "resource_type:test", "resource_type:unit_test"]
+    loaded = time.time()
+    command = [str(Path(sys.executable).with_name("dbt")), "build", "--project-dir", str(DBT), "--profiles-dir"]
+    command += [str(DBT), "--exclude", "resource_type:test", "resource_type:unit_test"]
     command += ["--target-path", str(database.parent / "target"), "--log-path", str(database.parent / "logs")]
     environment = {**os.environ, **shop.dbt_environment()}
     with shop.exclusive():
         subprocess.run(command, env=environment, check=True, stdout=sys.stderr)
+    first_node = first_start(database.parent / "target")
+    return {
+        "load_seconds": loaded - started,
+        "dbt_start_seconds": first_node - loaded,
+        "transform_seconds": time.time() - first_node,
+    }
 
 
-def by_hand(files: Path, database: Path, memory: str) -> None:
+def first_start(target: Path) -> float:
+    """When dbt began with its first node, in seconds since 1970; tells on stderr what each model took."""
+    results = json.loads((target / "run_results.json").read_text())["results"]
+    for result in sorted(results, key=lambda result: -result["execution_time"]):
+        print(f"{result['execution_time']:8.1f} s {result['unique_id']}", file=sys.stderr)
+    stamps = [step["started_at"] for result in results for step in result["timing"]]
+    return min(datetime.fromisoformat(stamp).timestamp() for stamp in stamps)
+
+
+def by_hand(files: Path, database: Path, memory: str) -> dict[str, float]:
     """The script."""
     with duckdb.connect(database) as connection:
         connection.execute(f"set memory_limit = '{memory}'; set preserve_insertion_order = false")
-        connection.execute(SCRIPT.format(browsing=files / "browsing_train.csv", catalogue=files / "sku_to_content.csv"))
+        connection.execute(SCRIPT.read_text().replace("{files}", str(files)))
+    return {}
 
 
-def timed(way: str, files: Path, database: Path, memory: str) -> tuple[float, float]:
-    """Seconds and the largest resident set in GB of a way in a process of its own."""
-    arguments = ["--way", way, "--files", str(files), "--database", str(database), "--memory", memory]
-    started = time.monotonic()
-    process = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True)
-    return time.monotonic() - started, float(process.stdout.splitlines()[-1])
+def polars(files: Path, _database: Path, _memory: str) -> dict[str, float]:
+    """Events, sessions and examples as frames."""
+    import polars as pl
 
-
-def rows(database: Path) -> dict[str, int]:
-    """How many rows the tables have."""
-    with duckdb.connect(database, read_only=True) as connection:
-        return {table: connection.table(f"marts.{table}").count("*").fetchall()[0][0] for table in TABLES}
-
-
-def compare(events: int, memory: str) -> int:
-    """Both ways beside each other."""
-    with tempfile.TemporaryDirectory(prefix="boat-benchmark-") as name:
-        folder, files = Path(name), Path(name, "landing")
-        synthetic.generate(files, sessions=round(events / EVENTS_A_SESSION), days=90, seed=7)
-        (files / "search_train.csv").unlink(missing_ok=True)  # the script reads browsing alone
-        sql_seconds, _ = timed("by_hand", files, folder / "by_hand.duckdb", memory)
-        seconds, peak = timed("ours", files, folder / "ours.duckdb", memory)
-        made, expected = rows(folder / "ours.duckdb"), rows(folder / "by_hand.duckdb")
-    if made != expected:
-        raise SystemExit(f"The two do not agree: {made} here, {expected} by hand.")
-    ratio = round(seconds / sql_seconds, 2)
-    figures = {
-        "events": made["fct_session_events"],
-        "seconds": round(seconds, 1),
-        "sql_seconds": round(sql_seconds, 1),
-        "ratio_to_sql": ratio,
-        "peak_rss_gb": round(peak, 2),
-    }
-    return conclude(
-        "elt", figures, at_most("ratio_to_sql", ratio, RATIO_LIMIT), at_most("peak_rss_gb", peak, MEMORY_LIMIT_GB)
+    # Never at the cost of the machine: where it does not fit, the process ends.
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_DATA, (free, free))
+    action = pl.coalesce("product_action", pl.lit("pageview"))
+    kind, product = pl.col("event_type"), pl.col("product_id")
+    events = (
+        pl.scan_csv(files / "browsing_train.csv")
+        .select(
+            session_id="session_id_hash",
+            event_type=pl.when(kind == "event_product").then(action).otherwise(kind).cast(pl.Categorical),
+            product_id="product_sku_hash",
+            event_time=pl.from_epoch("server_timestamp_epoch_ms", "ms"),
+            url="hashed_url",
+        )
+        .unique()
+        .sort("session_id", "event_time", kind.replace_strict(FUNNEL, return_dtype=pl.Int8))
+        .with_columns(
+            position=pl.int_range(pl.len()).over("session_id") + 1,
+            seconds_since_previous=pl.col("event_time").diff().over("session_id").dt.total_microseconds() / 1e6,
+        )
+        .collect()
     )
+    bought = kind == "purchase"
+    sessions = events.group_by("session_id").agg(
+        pl.col("event_time").min().alias("started_at"),
+        pl.col("event_time").max().alias("ended_at"),
+        pl.len().alias("event_count"),
+        *((kind == name).sum().alias(f"{name}_count") for name in FUNNEL),
+        product.drop_nulls().n_unique().alias("product_count"),
+        pl.col("event_time").filter(bought).min().alias("first_purchase_at"),
+    )
+    beside = events.join(sessions.select("session_id", "started_at", "first_purchase_at"), on="session_id")
+    items = beside.filter(kind.is_in(["detail", "add", "purchase"]))
+    items = items.filter(product.ne_missing(product.shift().over("session_id")))
+    items = items.filter(pl.len().over("session_id") >= 2)
+    before = beside.filter(pl.col("first_purchase_at").is_null() | (pl.col("event_time") < pl.col("first_purchase_at")))
+    made = {"fct_session_events": events, "fct_sessions": sessions, "next_item_examples": items}
+    return {table: frame.height for table, frame in (made | {"intent_examples": before}).items()}
+
+
+FUNNEL = {"pageview": 1, "detail": 4, "add": 5, "remove": 6, "purchase": 7}
+RUN: dict[str, Callable[[Path, Path, str], dict[str, float]]] = {"by_hand": by_hand, "polars": polars, "ours": ours}
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a way took in a process of its own: `said` is what it says of itself."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_rss_gb: float
+    said: dict[str, float]
+
+
+def timed(way: str, files: Path, database: Path, memory: str) -> Taken | None:
+    """Run a way; None where memory does not suffice for it."""
+    arguments = ["--way", way, "--files", str(files), "--database", str(database), "--memory", memory]
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    process = subprocess.run([sys.executable, __file__, *arguments], check=False, stdout=subprocess.PIPE, text=True)
+    seconds, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if process.returncode and way == "polars":
+        return None
+    process.check_returncode()
+    said = json.loads(process.stdout.splitlines()[-1])
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{way}: {seconds:.1f} s, {cpu:.1f} s of CPU, {said}", file=sys.stderr)
+    return Taken(seconds, cpu, said.pop("peak_rss_gb"), said)
+
+
+def contents(database: Path) -> dict[str, dict[str, int]]:
+    """Of every table of the marts the number of rows, and a sum of hashes of whole rows and of each column."""
+    with duckdb.connect(database, read_only=True) as connection:
+        tables = connection.execute(
+            """select table_name, column_name, data_type from information_schema.columns
+            join information_schema.tables using (table_schema, table_name)
+            where table_schema = 'marts' and table_type = 'BASE TABLE' order by all"""
+        ).fetchall()
+        columns: dict[str, dict[str, str]] = {}
+        for table, column, data_type in tables:
+            # sums and shares of doubles depend on their order
+            value = f"round({column}, 9)" if data_type == "DOUBLE" else column
+            columns.setdefault(table, {})[column] = value
+        found = {}
+        for table, values in columns.items():
+            hashes = {"row": f"hash({', '.join(values.values())})"}
+            hashes |= {column: f"hash({value})" for column, value in values.items()}
+            sums = ", ".join(f'sum({value}::hugeint) as "{column}"' for column, value in hashes.items())
+            (row,) = connection.execute(f"select count(*) as rows, {sums} from marts.{table}").fetchall()
+            found[table] = dict(zip(["rows", *hashes], row, strict=True))
+    return found
+
+
+def check_same(made: dict[str, dict[str, int]], expected: dict[str, dict[str, int]]) -> None:
+    """Stop where the tables differ, and say in which columns."""
+    if missing := made.keys() ^ expected.keys():
+        raise SystemExit(f"Only one of the two has {', '.join(sorted(missing))}.")
+    for table, sums in made.items():
+        if other := [column for column, value in sums.items() if expected[table].get(column) != value]:
+            rows = f"{sums['rows']} rows here, {expected[table]['rows']} by hand"
+            raise SystemExit(f"marts.{table} is not the same in {', '.join(other)}: {rows}.")
+
+
+def compare(files: Path, folder: Path, memory: str) -> int:
+    """All ways beside each other."""
+    sql = timed("by_hand", files, folder / "by_hand.duckdb", memory)
+    expected = contents(folder / "by_hand.duckdb")
+    (folder / "by_hand.duckdb").unlink()
+    peer = timed("polars", files, folder / "none", memory)
+    boat = timed("ours", files, folder / "ours.duckdb", memory)
+    assert sql
+    assert boat
+    check_same(contents(folder / "ours.duckdb"), expected)
+    if peer and (wrong := {table for table, rows in peer.said.items() if rows != expected[table]["rows"]}):
+        raise SystemExit(f"Polars makes another number of rows of {', '.join(sorted(wrong))}.")
+    ratio = round(boat.seconds / sql.seconds, 2)
+    figures = {
+        "events": expected["fct_session_events"]["rows"],
+        "seconds": round(boat.seconds, 1),
+        **{name: round(seconds, 1) for name, seconds in boat.said.items()},
+        "sql_seconds": round(sql.seconds, 1),
+        "polars_seconds": round(peer.seconds, 1) if peer else "out of memory",
+        "ratio_to_sql": ratio,
+        "cpu_seconds": round(boat.cpu_seconds, 1),
+        "sql_cpu_seconds": round(sql.cpu_seconds, 1),
+        "polars_cpu_seconds": round(peer.cpu_seconds, 1) if peer else "out of memory",
+        "peak_rss_gb": round(boat.peak_rss_gb, 2),
+        "sql_peak_rss_gb": round(sql.peak_rss_gb, 2),
+        "polars_peak_rss_gb": round(peer.peak_rss_gb, 2) if peer else "out of memory",
+    }
+    bars = (
+        at_most("ratio_to_sql", ratio, RATIO_LIMIT),
+        at_most("peak_rss_gb", round(boat.peak_rss_gb, 2), MEMORY_LIMIT_GB),
+    )
+    return conclude("elt", figures, *bars)
+
+
+@contextmanager
+def landed(files: Path | None, folder: Path, events: int) -> Iterator[Path]:
+    """A landing folder with the data set; one that is there already is taken as it is."""
+    place = files or folder / "landing"
+    if not (place / "browsing_train.csv").exists():
+        synthetic.generate(place, sessions=round(events / EVENTS_A_SESSION), days=90, seed=7)
+        (place / "search_train.csv").unlink()  # the script reads browsing alone
+    yield place
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--memory", default="4GB", help="what DuckDB may take for itself")
-    parser.add_argument("--way", choices=["ours", "by_hand"], help=argparse.SUPPRESS)
-    parser.add_argument("--files", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--files", type=Path, help="keep the data set in this folder, and take it from there if it is")
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--database", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.way is None:
-        return compare(options.events, options.memory)
-    {"ours": ours, "by_hand": by_hand}[options.way](options.files, options.database, options.memory)
+        with (
+            tempfile.TemporaryDirectory(prefix="boat-benchmark-") as name,
+            landed(options.files, Path(name), options.events) as files,
+        ):
+            return compare(files, Path(name), options.memory)
+    said = RUN[options.way](options.files, options.database, options.memory)
     largest = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(largest / 1024**2)  # Linux counts in KiB
+    print(json.dumps({**said, "peak_rss_gb": largest / 1024**2}))  # Linux counts in KiB
     return 0
 
 

@@ -25,22 +25,18 @@
     qualify row_number() over (partition by {{ sameness() }} order by event_id) = 1
 {%- endmacro %}
 
-{#- The same a third faster and in less memory: few events share a hash, and only those are sorted. -#}
+{#- The same in a third of the time and less memory: few events share a hash, and only those are sorted. -#}
 {% macro duckdb__deduplicated(events) -%}
     select {{ event_columns() }}
-    from {{ events }} as event
-    where not exists (
-        select 1
-        from (
-            select shop, event_id
-            from {{ events }}
-            where hash({{ sameness() }}) in (
-                select hash({{ sameness() }}) from {{ events }} group by 1 having count(*) > 1
-            )
-            qualify row_number() over (partition by {{ sameness() }} order by event_id) > 1
-        ) as again
-        where again.shop = event.shop
-            and again.event_id = event.event_id
+    from {{ events }}
+    -- As `not exists` it is planned the other way round, with all events in the hash table.
+    where (shop, event_id) not in (
+        select (shop, event_id)
+        from {{ events }}
+        where hash({{ sameness() }}) in (
+            select hash({{ sameness() }}) from {{ events }} group by 1 having count(*) > 1
+        )
+        qualify row_number() over (partition by {{ sameness() }} order by event_id) > 1
     )
 {%- endmacro %}
 

@@ -264,6 +264,13 @@ class TestDuckDB(WarehouseContract):
         monkeypatch.chdir(tmp_path)
         assert connect("duckdb:///w.duckdb").dbt_environment()["BOAT_DUCKDB_PATH"] == str(tmp_path / "w.duckdb")
 
+    def test_dbt_gets_the_limits_of_the_url_and_else_what_duckdb_would_choose(self) -> None:
+        limited = connect("duckdb:///w.duckdb?memory_limit=256MB").dbt_environment()
+        free = connect("duckdb:///w.duckdb").dbt_environment()
+        assert limited["BOAT_DUCKDB_MEMORY_LIMIT"] == "256MB"
+        assert limited["BOAT_DUCKDB_THREADS"] == free["BOAT_DUCKDB_THREADS"] != "0"
+        assert free["BOAT_DUCKDB_MEMORY_LIMIT"].endswith("iB")
+
     def test_times_with_a_zone_are_read_in_utc(self, warehouse: Warehouse) -> None:
         with warehouse.session() as session:
             row = session.query("select cast(timestamptz '2024-01-01 00:00:00+02:00' as timestamp) as t").to_pylist()

@@ -33,7 +33,7 @@ class DuckDBWarehouse:
 
     Args:
         url: `duckdb:///relative/path` or `duckdb:////absolute/path`, with `?memory_limit=2GB&threads=2` where DuckDB's
-            own choice (80 % of the memory, all cores) is too much.
+            own choice (80 % of the memory, all cores) is too much, here or in dbt.
 
     Raises:
         SettingError: The URL names no file, or an option that is not one of the two.
@@ -94,7 +94,8 @@ class DuckDBWarehouse:
                 connection.close()
 
     def dbt_environment(self) -> Mapping[str, str]:
-        return {"BOAT_DBT_TARGET": self.dialect, "BOAT_DUCKDB_PATH": str(self.path)}
+        limits = {f"BOAT_DUCKDB_{name.upper()}": value for name, value in {**_own_choice(), **self._options}.items()}
+        return {"BOAT_DBT_TARGET": self.dialect, "BOAT_DUCKDB_PATH": str(self.path), **limits}
 
     def sqlalchemy_url(self) -> str:
         """`duckdb_buffered:///path`: see `boat.warehouse.buffered`, which this makes known to SQLAlchemy."""
@@ -118,6 +119,14 @@ class DuckDBWarehouse:
         for name, value in self._options.items():
             connection.execute(f"set {name} = ?", [value])
         return connection
+
+
+def _own_choice() -> dict[str, str]:
+    """What DuckDB sets the options to by itself on this machine."""
+    with duckdb.connect() as connection:
+        return {
+            name: str(connection.execute(f"select current_setting('{name}')").fetchall()[0][0]) for name in _OPTIONS
+        }
 
 
 class DuckDBSession:
