@@ -101,7 +101,7 @@ class Subject:
             timeout_seconds=_UNTRAINED_SECONDS + int(parameters.get("max_seconds", 0)),
             inputs={"snapshot": self.snapshot},
             outputs={"output": self.folder(key)},
-            checkpoint=self.folder(f"{key}.npz"),
+            checkpoint=store.join(self.store, "checkpoints", f"{self.study}-{key}.npz"),
             store=self.store,
             key=f"{self.study} {key}",
         )

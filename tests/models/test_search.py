@@ -104,7 +104,7 @@ def test_a_search_that_was_killed_is_gone_on_with_where_it_was(subject: Callable
     wanted = subject("attention", **QUICK, window=5)
     killed = subprocess.Popen([sys.executable, "-c", _KILLED, json.dumps(asdict(wanted))])
     deadline = time.monotonic() + 120
-    while not list(Path(wanted.folder()).glob("*.npz")):  # a trial is between two epochs
+    while not list(Path(wanted.store, "checkpoints").glob("*.npz")):  # a trial is between two epochs
         assert time.monotonic() < deadline
         time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
