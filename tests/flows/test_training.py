@@ -1,16 +1,19 @@
-"""`retrain`: the model and the search a user asks for, and a night without a tracker."""
+"""`retrain`: the model and the search a user asks for, and nights without a tracker."""
 
 from pathlib import Path
 
 import httpx
 import pytest
+from prefect.states import State
 
 from boat import landing, synthetic
+from boat.errors import RegistryUnreachableError
 from boat.models import archive
-from boat.search import FIGURES
 from boat.settings import RECOMMEND
 from flows.ingestion import ingestion
+from flows.promote import promote
 from flows.retrain import retrain
+from tests.installation import free_ports
 from tests.shops import Shop
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -26,18 +29,49 @@ def views(shop: Shop, tmp_path: Path) -> Shop:
     return shop
 
 
-def test_the_model_asked_for_is_searched_and_trained_with_the_best_that_was_found(views: Shop) -> None:
-    options = {"model": "vmis_knn", "parameters": {"recommend": {"window": 7}}, "promote": False}
-    retrain(**options, search_minutes=5, search_trials=2, platform=views.name)
-    challenger = views.platform.registry.by_alias(RECOMMEND, "challenger")
-    assert challenger is not None
-    manifest = archive.read_manifest(Path(challenger.uri))
-    assert manifest.model == "vmis_knn"
-    assert manifest.parameters["window"] == 7
+def said(shop: Shop, state: State) -> str:
+    """The warnings of a flow run."""
+    run = {"flow_run_id": {"any_": [str(state.state_details.flow_run_id)]}, "level": {"ge_": 30}}
+    return "\n".join(log["message"] for log in shop.installation.api("POST", "/logs/filter", json={"logs": run}))
 
+
+def test_a_search_feeds_the_training_and_a_night_without_mlflow_loses_nothing(
+    views: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"model": "vmis_knn", "promote": False, "platform": views.name}
+    registry = views.platform.registry
+
+    # The best of what was tried is what the exported model was made with, and its page tells of it.
+    retrain(**options, parameters={"recommend": {"window": 7}}, search_minutes=5, search_trials=2)
+    challenger = registry.by_alias(RECOMMEND, "challenger")
+    manifest = archive.read_manifest(Path(challenger.uri))
+    assert (manifest.model, manifest.parameters["window"]) == ("vmis_knn", 7)
     page = httpx.get(challenger.lineage["search"]).text
     assert "2 trials, 2 of them to their end" in page
-    assert FIGURES["recommend"][0].replace("_", " ") in page
     for name in ("sample", "neighbours"):
         assert f"<td>{name}</td><td>{manifest.parameters[name]}</td>" in page
-    assert manifest.metrics["validation_mrr"] > 0
+    promote(models=("recommend",), platform=views.name)
+    assert registry.by_alias(RECOMMEND, "champion").version == "1"
+
+    # MLflow is down: the model is trained, kept and shown, and the run says what is missing and what to do.
+    (port,) = free_ports(1)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    views.platform.copy(update={"tracking_uri": f"http://127.0.0.1:{port}"}).save(views.name, overwrite=True)
+    night: State = retrain(**options, seed=1, return_state=True)
+    assert night.is_completed()
+    assert night.name == "Unregistered"
+    warnings = said(views, night)
+    assert f"127.0.0.1:{port} does not answer" in warnings
+    assert "the next `retrain/nightly` or `promote/latest` registers it" in warnings
+    with pytest.raises(RegistryUnreachableError, match="Start MLflow there"):
+        promote(models=("recommend",), platform=views.name)
+    assert registry.by_alias(RECOMMEND, "champion").version == "1"
+
+    # It is back: the promotion finds the model that waited, with its figures, beside the champion.
+    views.platform.save(views.name, overwrite=True)
+    promote(models=("recommend",), platform=views.name)
+    second = registry.get(RECOMMEND, "2")
+    assert second.lineage["flow_run_id"] == str(night.state_details.flow_run_id)
+    assert second.digest == archive.digest(Path(second.uri))
+    assert second.metrics["mrr_at_20"] > 0
+    assert len(registry.versions(RECOMMEND)) == 2
