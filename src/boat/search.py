@@ -245,8 +245,8 @@ class _Trials:
 
         def on_line(line: str) -> None:
             epoch = progress.parse(line)
-            if epoch is None or epoch["epoch"] in seen:  # a new host may repeat the last one
-                return
+            if epoch is None or epoch["epoch"] in seen or self.subject.figure not in epoch:
+                return  # a new host may repeat the last one; not every model has this figure before its end
             seen.add(epoch["epoch"])
             with self.lock:
                 trial.report(epoch[self.subject.figure], epoch["epoch"])

@@ -70,7 +70,7 @@ def test_trials_run_side_by_side_and_one_that_fails_does_not_fail_the_search(
     assert place.at_once == 2
     assert len(seen) == 3
     first = study.trials[0]
-    assert first.params == {"sample": 500, "neighbours": 100, "window": 20}  # what it would be without a search
+    assert first.params == defaults("recommend", wanted.space)  # what it would be without a search
     assert {trial.user_attrs[STARTED_BY] for trial in study.trials} == {"night 1"}
     assert first.user_attrs["job"]
     assert first.user_attrs["seconds"] > 0

@@ -12,20 +12,25 @@ Space = Mapping[str, BaseDistribution]
 
 _RATE = FloatDistribution(5e-4, 2e-2, log=True)
 
+_NETWORK: Space = {
+    "dimensions": IntDistribution(32, 256, step=32),
+    "window": IntDistribution(4, 40),
+    "scale": FloatDistribution(6.0, 24.0),
+    "dropout": FloatDistribution(0.0, 0.8),
+    "learning_rate": _RATE,
+    "epochs": IntDistribution(2, 20),
+}
+_NEIGHBOURS: Space = {
+    "sample": IntDistribution(100, 5000, log=True),
+    "neighbours": IntDistribution(20, 1500, log=True),
+}
 _RECOMMEND: Mapping[str, Space] = {
-    "attention": {
-        "dimensions": IntDistribution(32, 256, step=32),
-        "window": IntDistribution(4, 40),
-        "scale": FloatDistribution(6.0, 24.0),
-        "dropout": FloatDistribution(0.0, 0.8),
-        "learning_rate": _RATE,
-        "epochs": IntDistribution(2, 12),
-    },
-    "vmis_knn": {
-        "sample": IntDistribution(100, 5000, log=True),
-        "neighbours": IntDistribution(20, 1500, log=True),
-        "window": IntDistribution(2, 40),
-    },
+    "blend": {**_NETWORK, **_NEIGHBOURS},
+    "attention": _NETWORK,
+    "session_lstm": _NETWORK,
+    "masked_transformer": _NETWORK,
+    "prod2vec_knn": _NETWORK,
+    "vmis_knn": {**_NEIGHBOURS, "window": IntDistribution(2, 40)},
 }
 _INTENT: Space = {
     "window": IntDistribution(10, 60),
