@@ -185,7 +185,8 @@ def _over_time(axes: "Axes", series: Mapping[str, Sequence[float]], percent: boo
     locator = AutoDateLocator(minticks=3, maxticks=9)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    axes.locator_params(axis="y", nbins=5)
+    whole = all(value == int(value) for points in series.values() for value in points if not math.isnan(value))
+    axes.locator_params(axis="y", nbins=5, integer=whole and not percent)
     axes.yaxis.set_major_formatter(
         PercentFormatter(1, decimals=1) if percent else FuncFormatter(lambda value, _: f"{value:,.10g}")
     )

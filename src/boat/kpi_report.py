@@ -66,6 +66,13 @@ order by day desc
 limit {DAYS}
 """
 
+_FAILED = """
+select reason, count(*) as failed, max(received_at) as newest
+from raw.dead_letters
+group by reason
+order by failed desc, reason
+"""
+
 
 @dataclass(frozen=True)
 class ShopFigures:
@@ -96,7 +103,8 @@ def write(warehouse: Warehouse, folder: Path) -> Path:
     with warehouse.session() as session:
         shops = _read(session)
         loads = session.query(_LOADS).to_pylist()[::-1]
-    html = render(shops, loads, quality.history(folder), datetime.now(UTC))
+        failed = session.query(_FAILED).to_pylist()
+    html = render(shops, loads, failed, quality.history(folder), datetime.now(UTC))
     folder.mkdir(parents=True, exist_ok=True)
     path, unfinished = folder / PAGE, folder / f"{PAGE}.tmp"
     unfinished.write_text(html, encoding="utf-8")
@@ -105,7 +113,11 @@ def write(warehouse: Warehouse, folder: Path) -> Path:
 
 
 def render(
-    shops: Sequence[ShopFigures], loads: Sequence[Row], outcomes: Sequence[Outcome], written_at: datetime
+    shops: Sequence[ShopFigures],
+    loads: Sequence[Row],
+    failed: Sequence[Row],
+    outcomes: Sequence[Outcome],
+    written_at: datetime,
 ) -> str:
     """The page as a whole HTML document."""
     parts = [
@@ -117,7 +129,7 @@ def render(
         parts += [_lately(shop), _traffic(shop), _funnel(shop), _money(shop), _top_products(shop), _volume(shop)]
     if not shops:
         parts.append("<p>No session yet.</p>")
-    return page("Shop figures", "".join([*parts, _quality(loads, outcomes)]))
+    return page("Shop figures", "".join([*parts, _quality(loads, failed, outcomes)]))
 
 
 def _read(session: Session) -> list[ShopFigures]:
@@ -210,7 +222,9 @@ def _funnel(shop: ShopFigures) -> str:
         "add to the cart": "sessions_with_add",
         "purchase": "buying_sessions",
     }
-    picture = funnel_svg({name: int(_total(recent, column)) for name, column in steps.items()})
+    # A shop that sends no product views has sessions that purchase all the same.
+    taken = {name: int(_total(recent, column)) for name, column in steps.items() if _total(shop.days, column)}
+    picture = funnel_svg(taken)
     return f"<h2>Funnel, last {_days(recent)}</h2>" + _picture("Sessions that come so far", picture)
 
 
@@ -260,7 +274,7 @@ def _volume(shop: ShopFigures) -> str:
     return "<h2>Events</h2>" + _picture("Events by day", lines_svg(_column(shop.volume, "day"), series, open_end=True))
 
 
-def _quality(loads: Sequence[Row], outcomes: Sequence[Outcome]) -> str:
+def _quality(loads: Sequence[Row], failed: Sequence[Row], outcomes: Sequence[Outcome]) -> str:
     parts = ["<h2>Data quality</h2>"]
     if outcomes:
         times = [outcome.checked_at for outcome in outcomes]
@@ -281,6 +295,12 @@ def _quality(loads: Sequence[Row], outcomes: Sequence[Outcome]) -> str:
     ]
     if rows:
         parts.append("<h2>Rows loaded</h2>" + _table(["Day", "Received", "Accepted", "Duplicate", "Failed"], rows))
+    if len(loads) > 1 and (_total(loads, "duplicate") or _total(loads, "failed")):
+        apart = {name: _column(loads, name) for name in ("duplicate", "failed")}
+        parts.append(_picture("Rows not accepted, by day", bars_svg(_column(loads, "day"), apart)))
+    reasons = [[row["reason"], _figure(row["failed"]), f"{row['newest']:%Y-%m-%d %H:%M}"] for row in failed]
+    if reasons:
+        parts.append("<h2>Rows that failed</h2>" + _table(["Reason", "Rows", "Newest (UTC)"], reasons))
     return "".join(parts)
 
 
@@ -310,7 +330,7 @@ def _figure(value: float, percent: bool = False) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     titles = "".join(f"<th>{escape(cell)}" for cell in head)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}' for cell in row)}" for row in rows)
-    return f"<table><tr>{titles}{body}</table>"
+    return f'<table class="figures"><tr>{titles}{body}</table>'
 
 
 def _picture(title: str, svg: str) -> str:

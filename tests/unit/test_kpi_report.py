@@ -1,5 +1,6 @@
 """The KPI page: what it says of a shop, and that it says it without help from elsewhere."""
 
+import base64
 import re
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
@@ -39,8 +40,19 @@ def a_shop(name: str = "shop", days: int = 15, product: str | None = "Mug", **me
     return ShopFigures(name, rows, [{"hour": datetime(2026, 2, 15, 4), "sessions": 3}], [], products)
 
 
-def page(shops: Sequence[ShopFigures], loads: Sequence[Any] = (), outcomes: Sequence[Outcome] = ()) -> str:
-    return kpi_report.render(shops, loads, outcomes, WRITTEN)
+def page(
+    shops: Sequence[ShopFigures],
+    loads: Sequence[Any] = (),
+    outcomes: Sequence[Outcome] = (),
+    failed: Sequence[Any] = (),
+) -> str:
+    return kpi_report.render(shops, loads, failed, outcomes, WRITTEN)
+
+
+def texts(html: str) -> str:
+    """What the pictures say."""
+    pictures = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", html)
+    return "".join(base64.b64decode(picture).decode() for picture in pictures)
 
 
 def test_the_page_needs_nothing_from_elsewhere() -> None:
@@ -68,6 +80,14 @@ def test_what_a_shop_does_not_know_is_left_out() -> None:
     assert "Nobody purchased" not in buying
 
 
+def test_a_step_that_a_shop_does_not_send_is_not_in_its_funnel() -> None:
+    assert "look at a product" in texts(page([a_shop()]))
+    till = page([a_shop(sessions_with_detail=0, transactions=2, buying_sessions=2)])
+    assert "look at a product" not in texts(till)
+    assert "add to the cart" not in texts(till)
+    assert "purchase" in texts(till)
+
+
 def test_a_shop_of_one_day_has_a_page() -> None:
     assert "So far" in page([a_shop(days=1)])
 
@@ -87,7 +107,11 @@ def test_shops_stand_apart() -> None:
 
 def test_quality_over_time_is_told() -> None:
     outcomes = [Outcome(WRITTEN, 130, 0, 2, 0), Outcome(WRITTEN + timedelta(hours=1), 128, 3, 1, 0)]
-    loads = [{"day": date(2026, 2, 15), "received": 12345, "accepted": 12000, "duplicate": 345, "failed": 0}]
-    html = page([a_shop()], loads, outcomes)
+    counts = {"received": 12345, "accepted": 12000, "duplicate": 344, "failed": 1}
+    loads = [{"day": date(2026, 2, day), **counts} for day in (14, 15)]
+    failed = [{"reason": "not_a_time", "failed": 2, "newest": datetime(2026, 2, 15, 4, 30)}]
+    html = page([a_shop()], loads, outcomes, failed)
     assert "128 checks held. Did not hold: 3 critical, 1 warning. Could not be checked: 0." in html
-    assert "<td>2026-02-15<td>12,345<td>12,000<td>345<td>0" in html
+    assert "<td>2026-02-15<td>12,345<td>12,000<td>344<td>1" in html
+    assert "<td>not_a_time<td>2<td>2026-02-15 04:30" in html
+    assert "Rows not accepted, by day" in html
