@@ -29,7 +29,7 @@ LIMIT = 0.10
 
 def plain(config: Settings, files: Path, training_seconds: float) -> None:
     """The pipeline as function calls."""
-    from boat import cards, landing, quality, snapshot
+    from boat import landing, model_card, quality, snapshot
     from boat.compute import JobSpec
     from boat.evaluation import gate
     from boat.models import archive
@@ -60,7 +60,7 @@ def plain(config: Settings, files: Path, training_seconds: float) -> None:
         metrics = json.loads(figures.read_text())
         digest = archive.digest(model)
         version = place.registry.register(name, str(model), digest, metrics={}, parameters={}, lineage={})
-        cards.write_page(cards.model_card(version, metrics, []), version, Path(place.reports))
+        model_card.write_page(model_card.model_card(version, metrics, []), version, Path(place.reports))
         gate.decide(kind, metrics)
         place.serving.update(name, ServedModel(str(model), digest, version.version))
         invoke(place.serving.runtime(), name, [SMOKE_SESSION])

@@ -1,11 +1,11 @@
-"""Versions, aliases and cards. Without Prefect: `boat.registry.Registry`, `boat.cards.model_card`."""
+"""Versions, aliases and cards. Without Prefect: `boat.registry.Registry`, `boat.model_card.model_card`."""
 
 import json
 
 from prefect import get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
-from boat import cards, tracking
+from boat import model_card, tracking
 from boat.errors import RegistryUnreachableError
 from boat.models import archive
 from boat.models.archive import Kind
@@ -74,9 +74,9 @@ def _register_waiting(platform: Platform, name: str) -> ModelVersion | None:
 @task(task_run_name="card of {version.name} version {version.version}")
 def publish_card(platform: Platform, version: ModelVersion, trained: TrainedModel, evaluation: Evaluation) -> None:
     """Write the model card, as an artifact and as a page of the reports."""
-    card = cards.model_card(version, evaluation.figures, trained.curve)
+    card = model_card.model_card(version, evaluation.figures, trained.curve)
     with platform.reporting() as folder:
-        page = cards.write_page(card, version, folder)
+        page = model_card.write_page(card, version, folder)
     create_markdown_artifact(
         key=f"model-card-{trained.kind}",
         description=f"{version.name} version {version.version}",

@@ -1,12 +1,19 @@
 """Pictures for cards and live artifacts, as SVG."""
 
 import io
+import itertools
 import math
+import statistics
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+from boat.lineage import Graph, Node, before
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,6 +23,7 @@ if TYPE_CHECKING:
 _DIM, _LOSS, _VALIDATION = "#5b6b7c", "#c2571a", "#0b62c4"
 _SERIES = ("#0b62c4", "#c2571a", "#3a8f6a", "#8a5fb5")
 _WIDE, _LOW = 9.4, 2.7
+_LONGEST_LABEL = 24
 
 
 def learning_curve_svg(curve: Sequence[Mapping[str, Any]]) -> str:
@@ -161,6 +169,127 @@ def shares_svg(shares: Mapping[str, float]) -> str:
         axes.xaxis.set_visible(False)
 
     return _svg(draw, width=7.2, height=0.4 * len(shares) + 0.3, grid=None)
+
+
+def slices_svg(rows: Sequence[Mapping[str, Any]], figure: str, whole: float) -> str:
+    """One figure on slices as dots with their intervals, grouped by what cuts them, as SVG.
+
+    Args:
+        rows: As `boat.evaluation.slices.figures` gives them.
+        figure: Which figure.
+        whole: The figure over all; a line.
+    """
+    labels, ticks, groups = [], [], []
+    place = 0.0
+    for number, row in enumerate(rows):
+        if number == 0 or row["by"] != rows[number - 1]["by"]:
+            place += 1.3
+            groups.append((place - 0.8, row["by"]))
+        labels.append(f"{shortened(row['slice'])}  ({row['targets']:,})")
+        ticks.append(place)
+        place += 0.8
+
+    def draw(axes: "Axes") -> None:
+        means = np.array([row[figure] for row in rows])
+        ends = np.array([[row[f"{figure}_{end}"] for row in rows] for end in ("low", "high")])
+        axes.axvline(whole, color=_DIM, linestyle=":", linewidth=1.2)
+        axes.hlines(ticks, ends[0], ends[1], color=_VALIDATION, linewidth=1.8, alpha=0.45)
+        axes.plot(means, ticks, color=_VALIDATION, marker="o", markersize=4.5, linestyle="")
+        axes.set_yticks(ticks, labels)
+        for at, name in groups:
+            axes.text(0, at, f" {name}", color=_DIM, weight="bold", va="center", fontsize=9)
+        axes.set_xlim(left=0)
+        axes.set_ylim(place, 0)
+
+    return _svg(draw, width=_WIDE, height=0.24 * place + 0.6, grid="x")
+
+
+def graph_svg(graph: Graph) -> str:
+    """What came from what, from left to right, as SVG; nodes of a kind have a colour.
+
+    An arrow that others imply is left out.
+    """
+    routed = _routed(_reduced(graph))
+    columns = _columns(routed)
+    highest = max(map(len, columns))
+    place = {name: (x, y - (len(names) - 1) / 2) for x, names in enumerate(columns) for y, name in enumerate(names)}
+    kinds = list(dict.fromkeys(node.kind for node in graph.values()))
+
+    def draw(axes: "Axes") -> None:
+        axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(highest / 2, -highest / 2))
+        axes.set_axis_off()
+        boxes = {}
+        for name, node in graph.items():
+            colour = _SERIES[kinds.index(node.kind) % len(_SERIES)]
+            box = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": colour, "linewidth": 1.3}
+            label = "\n".join(textwrap.wrap(node.label.replace("_", "_ "), 15)).replace("_ ", "_")
+            text = axes.text(*place[name], label, ha="center", va="center", fontsize=7.5, bbox=box, zorder=3)
+            boxes[name] = text.get_bbox_patch()
+        for name, node in routed.items():
+            for parent in node.parents:
+                way: dict[str, Any] = {
+                    "color": "#b9c4d0",
+                    "shrinkA": 0,
+                    "shrinkB": int(name in boxes),
+                    "linewidth": 1.1,
+                }
+                way |= {"arrowstyle": "-|>" if name in boxes else "-"}
+                way |= {"patchA": boxes.get(parent), "patchB": boxes.get(name)}
+                axes.annotate("", place[name], place[parent], arrowprops=way, zorder=2)
+
+    return _svg(draw, width=max(1.32 * len(columns), 4.0), height=0.55 * highest + 0.1, grid=None)
+
+
+def _reduced(graph: Graph) -> Graph:
+    """Without parents that are also behind another parent, or not in the graph."""
+    reduced = {}
+    for name, node in graph.items():
+        parents = [parent for parent in node.parents if parent in graph]
+        implied = {each for parent in parents for each in before(graph, parent) if each != parent}
+        reduced[name] = replace(node, parents=tuple(parent for parent in parents if parent not in implied))
+    return reduced
+
+
+def _routed(graph: Graph) -> Graph:
+    """With a bend in each column that an arrow passes, so that it finds a way between the boxes."""
+    step = _steps(graph)
+    routed = dict(graph)
+    for name, node in graph.items():
+        parents = []
+        for parent in node.parents:
+            last = parent
+            for at in range(step[parent] + 1, step[name]):
+                bend = f"{parent} to {name} at {at}"
+                routed[bend] = Node("", "bend", (last,))
+                last = bend
+            parents.append(last)
+        routed[name] = replace(node, parents=tuple(parents))
+    return routed
+
+
+def _steps(graph: Graph) -> dict[str, int]:
+    """How many steps each node is from the start."""
+    step: dict[str, int] = {}
+    for name in TopologicalSorter({name: node.parents for name, node in graph.items()}).static_order():
+        step[name] = max((step[parent] + 1 for parent in graph[name].parents), default=0)
+    return step
+
+
+def _columns(graph: Graph) -> list[list[str]]:
+    """Names by their step; in a column, near those that they come from."""
+    step = _steps(graph)
+    columns: list[list[str]] = [[] for _ in range(max(step.values(), default=0) + 1)]
+    for name, at in step.items():
+        columns[at].append(name)
+    for left, column in itertools.pairwise(columns):
+        height = {name: number for number, name in enumerate(left)}
+        column.sort(key=lambda name: statistics.fmean(height[parent] for parent in graph[name].parents))
+    return columns
+
+
+def shortened(label: str) -> str:
+    """A label that fits beside a picture: ids can be hashes."""
+    return label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…"
 
 
 def values(curve: Sequence[Mapping[str, Any]], name: str) -> list[float]:

@@ -35,10 +35,21 @@ class Result:
     text: str
 
     @property
+    def measured(self) -> str:
+        """The value in words."""
+        if self.value is None:
+            return "could not be asked" if self.passed else "no answer"
+        return f"{self.value:.4g}"
+
+    @property
+    def wanted(self) -> str:
+        """The limit in words."""
+        return f"{self.side} {self.threshold:g}"
+
+    @property
     def said(self) -> str:
-        """Value and limit in words."""
-        value = "could not be asked" if self.value is None else f"{self.value:.4g}"
-        return f"{value}, {self.side} {self.threshold:g} wanted"
+        """Both."""
+        return f"{self.measured}, {self.wanted} wanted"
 
 
 Measure = Callable[[Bed], float | None]
