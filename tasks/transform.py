@@ -10,13 +10,15 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect_dbt.cli.commands import DbtCoreOperation
 
-from boat import dbt, settings, store
+from boat import dbt, lineage, settings, store
 from boat.dbt import NodeResult
 from boat.errors import DataError
+from boat.lineage import Graph
 from tasks.blocks import Platform
 
 PROJECT = Path(__file__).parent.parent / "dbt"
 _BUILT_FROM = "dbt-manifest-digest"
+_LINEAGE = "dbt-lineage.json"
 
 
 @task(task_run_name="dbt build", tags=["warehouse"])
@@ -58,6 +60,8 @@ def build_warehouse(platform: Platform, full_refresh: bool = False) -> tuple[Nod
     if failure:
         raise failure
     store.publish_bytes(dbt.manifest_digest(target).encode(), store.join(platform.store, _BUILT_FROM))
+    tables = lineage.to_json(lineage.of_dbt(target))
+    store.publish_bytes(tables.encode(), store.join(platform.store, _LINEAGE))
     return results
 
 
@@ -71,3 +75,10 @@ def built_from(platform: Platform) -> str:
     if not store.exists(uri):
         raise DataError("The tables of this platform have not been built yet.", "Run ingestion/hourly first.")
     return store.read_text(uri)
+
+
+def tables_behind(platform: Platform, endpoint: str) -> Graph:
+    """What dbt makes an endpoint's training examples from; empty where that is not known."""
+    uri = store.join(platform.store, _LINEAGE)
+    graph = lineage.from_json(store.read_text(uri)) if store.exists(uri) else {}
+    return lineage.before(graph, lineage.exposure(graph, endpoint))
