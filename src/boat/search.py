@@ -46,6 +46,7 @@ STARTED_BY = "started_by"
 _LOOK_SECONDS = 0.5
 _RANDOM_TRIALS = 5  # before earlier ones say where to look
 _UNPRUNED_TRIALS, _UNPRUNED_EPOCHS = 3, 2  # there must be something to compare with
+_FAILURES = 5  # in a row: parameters are not what is wrong
 _UNTRAINED_SECONDS = 1800  # of a job, for all but the training itself
 
 
@@ -136,7 +137,7 @@ def search(place: Compute, subject: Subject, budget: Budget, on_change: Callable
     """Search until the budget is used up, as many trials at once as the place has room for.
 
     The first trial has the default parameters, so the best one is at least as good. A trial that fails, or gets
-    nowhere, is no failure of the search.
+    nowhere, is no failure of the search; after five failures in a row it begins no more.
 
     Args:
         place: Where trials run.
@@ -162,7 +163,9 @@ def search(place: Compute, subject: Subject, budget: Budget, on_change: Callable
                         return _in_memory(study)
                     done, _ = wait(running, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
                     for future in done:
-                        trials.end(running.pop(future), future.result())
+                        outcome = future.result()
+                        left.count(outcome.state)
+                        trials.end(running.pop(future), outcome)
                         with trials.lock:
                             keep()
                         on_change(study)
@@ -185,6 +188,13 @@ class _Left:
 
     trials: int
     until: float
+    failed: int = 0  # in a row
+
+    def count(self, state: TrialState) -> None:
+        """Begin no more trials where they only fail: the reason lies elsewhere."""
+        self.failed = self.failed + 1 if state == TrialState.FAIL else 0
+        if self.failed == _FAILURES:
+            self.trials = 0
 
     @classmethod
     def of(cls, budget: Budget, study: Study) -> "_Left":

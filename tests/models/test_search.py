@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -27,9 +27,9 @@ QUICK = {"dimensions": 8, "learning_rate": 0.01, "scale": 14, "seed": 3, "max_se
 
 
 class Watched(LocalCompute):
-    """This machine, with room for two; keeps count of jobs, and one of them has no time to run."""
+    """This machine, with room for two; keeps count of jobs, and some of them have no time to run."""
 
-    def __init__(self, fails: int | None = None) -> None:
+    def __init__(self, fails: Collection[int] = ()) -> None:
         super().__init__("local:?room=2")
         self.specs: list[JobSpec] = []
         self.at_once = 0
@@ -41,7 +41,7 @@ class Watched(LocalCompute):
         self._running += 1
         self.at_once = max(self.at_once, self._running)
         try:
-            return super().run(replace(spec, timeout_seconds=0) if number == self._fails else spec, on_line, stop)
+            return super().run(replace(spec, timeout_seconds=0) if number in self._fails else spec, on_line, stop)
         finally:
             self._running -= 1
 
@@ -63,7 +63,7 @@ def states(study: Study) -> list[str]:
 def test_trials_run_side_by_side_and_one_that_fails_does_not_fail_the_search(
     subject: Callable[..., Subject],
 ) -> None:
-    wanted, place, seen = subject("vmis_knn", seed=3), Watched(fails=1), []
+    wanted, place, seen = subject("vmis_knn", seed=3), Watched(fails=[1]), []
     study = search(place, wanted, Budget(10, 3, "night 1"), lambda study: seen.append(states(study)))
 
     assert sorted(states(study)) == ["COMPLETE", "COMPLETE", "FAIL"]
@@ -87,6 +87,14 @@ def test_trials_run_side_by_side_and_one_that_fails_does_not_fail_the_search(
     assert len(place.specs) == 4
     assert again.trials[3].params not in [trial.params for trial in study.trials]
     assert len(search(place, wanted, Budget(10, 1, "night 2"), lambda study: None).trials) == 4
+
+
+def test_a_search_whose_trials_only_fail_gives_up_before_long(subject: Callable[..., Subject]) -> None:
+    place = Watched(fails=range(100))
+    study = search(place, subject("vmis_knn"), Budget(10, 100, "night"), lambda study: None)
+    assert set(states(study)) == {"FAIL"}
+    assert 5 <= len(place.specs) <= 6
+    assert best(study) is None
 
 
 _KILLED = """
