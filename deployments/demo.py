@@ -229,7 +229,8 @@ async def run(config: Settings, events: Path | None) -> None:
     print(f"events: {events or f'a synthetic shop, {SESSIONS:,} sessions over {DAYS} days'}", flush=True)
     bring_events(Path(place.landing), events)
     async with get_client() as client:
-        await follow(client, await start(client, "ingestion/hourly", {}), "ingestion/hourly")
+        apart = {"on_bad_rows": "keep_apart"} if events else {}
+        await follow(client, await start(client, "ingestion/hourly", apart), "ingestion/hourly")
         before = datetime.now(UTC)
         parameters = {"max_minutes": TRAINING_MINUTES}
         await follow(client, await start(client, "retrain/nightly", parameters), "retrain/nightly")

@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from prefect import Task, task, unmapped
+from prefect import Task, get_run_logger, task, unmapped
 from prefect.artifacts import create_table_artifact
 
 from boat import landing, replay
@@ -114,6 +114,8 @@ def load_events(platform: Platform, source: str, bad_rows: BadRows) -> LoadRepor
     )
     reasons = sum((Counter(dict(load.reasons)) for load in report.files), Counter())
     if reasons:
+        counted = ", ".join(f"{rows:,} of {reason}" for reason, rows in reasons.most_common())
+        get_run_logger().warning("Kept apart in raw.dead_letters: %s.", counted)
         create_table_artifact(
             key="dead-letters",
             description="Rows of this load that are in `raw.dead_letters`",

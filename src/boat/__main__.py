@@ -64,6 +64,8 @@ def _load_command(commands: "_Commands") -> None:
         for file in report.files:
             done = "loaded before" if file.already_loaded else f"{file.accepted} new of {file.received}"
             print(f"{file.source_file} ({file.kind}): {done}")
+            for reason, rows in file.reasons:
+                print(f"  in raw.dead_letters: {rows} of {reason}")
         for name in report.ignored:
             print(f"{name}: ignored")
         counts = f"accepted {report.accepted}, duplicate {report.duplicate}, failed {report.failed}"

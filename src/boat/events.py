@@ -11,7 +11,19 @@ SCHEMA_VERSION = 1
 
 EventType = Literal["pageview", "detail", "add", "remove", "purchase", "click", "search"]
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)
-SYNONYMS = {"view": "detail"}
+SYNONYMS = {
+    "view": "detail",
+    "view_item": "detail",
+    "page_view": "pageview",
+    "cart": "add",
+    "addtocart": "add",
+    "add_to_cart": "add",
+    "remove_from_cart": "remove",
+    "transaction": "purchase",
+    "select_item": "click",
+    "view_search_results": "search",
+}
+"""What Google Analytics 4 and public data sets call them."""
 PRODUCT_EVENT_TYPES = ("detail", "add", "remove", "purchase", "click")
 """Event types that cannot be without a product."""
 
@@ -40,7 +52,7 @@ COLUMNS = (
     Column("client_id", "varchar", False, "browser or customer; cut into sessions at gaps of 30 minutes"),
     Column("event_time", "timestamp", True, "when it happened, UTC"),
     Column("received_at", "timestamp", False, "when the collector took it, UTC"),
-    Column("event_type", "varchar", True, f"one of {', '.join(get_args(EventType))}; `view` means `detail`"),
+    Column("event_type", "varchar", True, f"one of {', '.join(get_args(EventType))}; `view` means `detail` …"),
     Column("product_id", "varchar", False, "needed for all types but `pageview` and `search`"),
     Column("url", "varchar", False, "page address or its hash"),
     Column("query", "varchar", False, "what was searched for"),

@@ -1,10 +1,11 @@
 """Landing files into the raw log: one code path for every kind of file.
 
 Event files are Parquet (`.parquet`), CSV (`.csv`, `.csv.gz`: commas, double quotes, UTF-8, one header line) or NDJSON
-(`.ndjson`, `.jsonl`), with the columns of `boat.events.COLUMNS` in any order. `user_id` is read as `client_id` where
-there is none. Any other column is kept as JSON in `extra`; a column `extra` must hold JSON objects. A time is ISO 8601
-text or a timestamp (UTC where it names no zone), or a number since 1970: seconds from 1e8 up to 1e11 (1973 to 5138),
-milliseconds from there up to 1e14. Event types are read without regard to case and to blanks around them.
+(`.ndjson`, `.jsonl`), with the columns of `boat.events.COLUMNS` in any order. What other systems call some of them is
+known: `user_id` is read as `client_id` in a file that has none, `timestamp` as `event_time` and so on. Any other column
+is kept as JSON in `extra`; a column `extra` must hold JSON objects. A time is ISO 8601 text or a timestamp (UTC where
+it names no zone), or a number since 1970: seconds from 1e8 up to 1e11 (1973 to 5138), milliseconds from there up to
+1e14. Event types are read without regard to case and to blanks around them, `view` as `detail`, `cart` as `add` ….
 
 `products.parquet` (or `.csv`, `.ndjson` …) is a catalogue: `product_id`, and if known `product_name`, `shop`,
 `category`, `price`; others go to `extra`. The files of the Coveo Data Challenge are known by their names

@@ -193,6 +193,17 @@ def _csv_header(file: LandingFile) -> list[str]:
     return header
 
 
+def first_keys(file: LandingFile) -> tuple[str, ...]:
+    """Keys of the first object of an NDJSON file; none where it does not start with one."""
+    with _open_text(file.path) as stream:
+        first = next((line for line in stream if line.strip()), "")
+    try:
+        record = json.loads(first)
+    except (ValueError, RecursionError):
+        return ()
+    return tuple(record) if isinstance(record, dict) else ()
+
+
 def line_shifts(file: LandingFile) -> Iterator[tuple[int, int]]:
     """Where the lines of a CSV file run ahead of its records: quoted line breaks and blank lines do that.
 

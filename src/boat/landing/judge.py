@@ -115,4 +115,5 @@ def _number(text: str) -> str:
 def _event_type() -> str:
     name = "lower(trim(event_type))"
     synonyms = " ".join(f"when {literal(synonym)} then {literal(meant)}" for synonym, meant in SYNONYMS.items())
-    return f"nullif(case {name} {synonyms} else {name} end, '')"
+    known = ", ".join(literal(name) for name in EVENT_TYPES)
+    return f"nullif(case when {name} in ({known}) then {name} else case {name} {synonyms} else {name} end end, '')"

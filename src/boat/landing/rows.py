@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from boat.errors import DataError
 from boat.events import COLUMNS
 from boat.landing.dead_letters import Reason
-from boat.landing.files import Kind, LandingFile, column_names
+from boat.landing.files import Kind, LandingFile, column_names, first_keys
 
 EVENT_FIELDS = (*(column.name for column in COLUMNS), "schema_version")
 PRODUCT_FIELDS = ("shop", "product_id", "product_name", "category", "price")
@@ -40,7 +40,15 @@ class Layout:
         return self.columns.get(name, name)
 
 
-_EVENTS = Layout(EVENT_FIELDS, (("event_time",), ("event_type",), ("session_id", "client_id", "user_id")))
+_EVENTS = Layout(EVENT_FIELDS, (("event_time",), ("event_type",), ("session_id", "client_id")))
+_ALIASES = {
+    "event_time": ("timestamp", "ts"),
+    "event_type": ("event",),
+    "product_id": ("item_id", "itemid", "sku"),
+    "session_id": ("user_session",),
+    "client_id": ("user_id", "visitor_id", "visitorid"),
+}
+"""What other systems call a column of an event; it is read so in a file that does not have the column itself."""
 LAYOUTS: Mapping[Kind, Layout] = {
     "events": _EVENTS,
     "catalogue": Layout(PRODUCT_FIELDS, (("product_id",),)),
@@ -89,25 +97,40 @@ def flaw_sql(reason: Reason, column: str, value: str, message: str) -> str:
 
 
 def columns(file: LandingFile) -> list[str]:
-    """Names of the columns of a CSV or Parquet file, in its order.
+    """What the columns of a CSV or Parquet file are, in its order.
 
     Raises:
         DataError: The file has no header, a column twice, or misses one that files of its kind must have.
     """
-    names = column_names(file)
+    given = column_names(file)
+    aliases = _aliases(file, given)
+    names = [aliases.get(name, name) for name in given]
     for alternatives in LAYOUTS[file.kind].required:
         if not set(alternatives) & set(names):
             raise DataError(
                 f"{file.header_place}: the column {' or '.join(alternatives)} is missing.",
-                f"The file has: {', '.join(names)}.",
+                f"Rename the one that it is; the file has: {', '.join(given)}.",
             )
     return names
+
+
+def _aliases(file: LandingFile, names: Iterable[str]) -> dict[str, str]:
+    """Columns of an event that a file has under another name, by that name."""
+    if file.kind != "events":
+        return {}
+    missing = {column: others for column, others in _ALIASES.items() if column not in names}
+    return {
+        next(other for other in others if other in names): column
+        for column, others in missing.items()
+        if not set(others).isdisjoint(names)
+    }
 
 
 def reader(file: LandingFile, names: list[str]) -> str:
     """The query that reads the file named by its one parameter: columns `c0`, `c1`, …, or `json` for NDJSON."""
     if file.format == "parquet":
-        renamed = ", ".join(f'"{name.replace(chr(34), chr(34) * 2)}" as c{index}' for index, name in enumerate(names))
+        given = [name.replace('"', '""') for name in column_names(file)]
+        renamed = ", ".join(f'"{name}" as c{index}' for index, name in enumerate(given))
         return f"select {renamed} from read_parquet(?, binary_as_string = true, {_AS_IT_IS})"
     if file.format == "ndjson":
         # Lines as they are, so that a broken one can be told by its number. No JSON holds a raw control character.
@@ -139,24 +162,25 @@ def select(file: LandingFile, names: list[str]) -> str:
     layout = LAYOUTS[file.kind]
     texts = {name: table.text(layout.column(name)) for name in layout.fields}
     used = {layout.column(name) for name in layout.fields}
-    if file.kind == "events" and "client_id" not in names:
-        texts["client_id"] = table.text("user_id")
-        used.add("user_id")
     return _query(texts, table.extra(used, _VECTORS if file.kind == "coveo_catalogue" else ()))
 
 
 def _json_lines(file: LandingFile) -> str:
     """Rows of NDJSON, which may each have other fields."""
-    names = [*LAYOUTS[file.kind].fields, "user_id", "extra"]
+    fields = LAYOUTS[file.kind].fields
+    aliases = {} if file.is_collected else {"user_id": "client_id"} | _aliases(file, first_keys(file))
+    names = [*fields, *aliases, "extra"]
     values = f"json_extract_string(json, {[f'$.{name}' for name in names]})"
-    texts = {name: f"field[{names.index(name) + 1}]" for name in LAYOUTS[file.kind].fields}
-    user, given = (f"field[{names.index(name) + 1}]" for name in ("user_id", "extra"))
-    is_user = "false"
-    if file.kind == "events":
-        is_user = f"(key = 'user_id' and {texts['client_id']} is null)"
-        texts["client_id"] = f"coalesce({texts['client_id']}, {user})"
-    known = [*LAYOUTS[file.kind].fields, "extra"]
-    keys = f"list_filter(json_keys(json), lambda key: not list_contains({known}, key) and not {is_user})"
+    field = {name: f"field[{position}]" for position, name in enumerate(names, 1)}
+    texts = {name: field[name] for name in fields}
+    is_used = ["false"]
+    for alias, column in aliases.items():
+        if column in fields:
+            is_used.append(f"(key = {literal(alias)} and {texts[column]} is null)")
+            texts[column] = f"coalesce({texts[column]}, {field[alias]})"
+    given = field["extra"]
+    known = [*fields, "extra"]
+    keys = f"list_filter(json_keys(json), lambda key: not list_contains({known}, key) and not ({' or '.join(is_used)}))"
     pointer = "'/' || replace(replace(key, '~', '~0'), '/', '~1')"  # a JSON pointer takes any key
     pair = f"to_json(key)::varchar || ':' || json_extract(json, {pointer})::varchar"
     others = f"nullif('{{' || array_to_string(list_transform({keys}, lambda key: {pair}), ',') || '}}', '{{}}')"

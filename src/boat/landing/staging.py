@@ -24,7 +24,11 @@ from boat.warehouse import Session
 from boat.warehouse.duckdb import DuckDBSession
 
 _BATCH = 100_000
-_SHOWN = 80
+_SHOWN, _KINDS = 80, 5
+_APART = (
+    "Nothing of it was loaded. Correct the file; or load the other rows alone, with --on-bad-rows keep_apart of "
+    "`boat load` or on_bad_rows=keep_apart of `ingestion`, and find these in raw.dead_letters with what is wrong."
+)
 
 
 @dataclass(frozen=True)
@@ -200,16 +204,29 @@ def _raise_for_broken_json(local: DuckDBSession, file: LandingFile, broken: str)
 
 def _raise_for_flaws(local: DuckDBSession, file: LandingFile, table: str) -> NoReturn:
     (row,) = local.query(
-        f"""select line, flaw, count(distinct line) over () as lines
+        f"""select line, flaw, count(distinct line) over () as bad, (select count(*) from landing_rows) as received
         from {table} where flaw is not null order by line limit 1"""
     ).to_pylist()
     _reason, name, value, message = json.loads(row["flaw"])
     shown = "" if value is None else f" {_shown(value)}"
-    others = f" So are {row['lines'] - 1} more rows." if row["lines"] > 1 else ""
-    raise DataError(
-        f"{file.place(row['line'])}: {LAYOUTS[file.kind].column(name)}{shown} {message}.{others}",
-        "Nothing of it was loaded: correct the file and load it again, or keep its bad rows apart.",
-    )
+    others = f" {row['bad']:,} of {row['received']:,} rows {_kinds(local, file, table)}." if row["bad"] > 1 else ""
+    raise DataError(f"{file.place(row['line'])}: {LAYOUTS[file.kind].column(name)}{shown} {message}.{others}", _APART)
+
+
+def _kinds(local: DuckDBSession, file: LandingFile, table: str) -> str:
+    """What is wrong with how many rows, the most frequent first: event types by name, other values by their column."""
+    kinds = local.query(
+        f"""select flaw ->> 1 as name, case when flaw ->> 0 = {literal(Reason.UNKNOWN_EVENT_TYPE)} then flaw ->> 2 end
+            as value, count(*) as n
+        from (select distinct on (line) line, flaw from {table} where flaw is not null)
+        group by all order by n desc, name, value limit {_KINDS}"""
+    ).to_pylist()
+    column = LAYOUTS[file.kind].column
+    texts = [
+        f"{column(kind['name'])} {_shown(kind['value'])}" if kind["value"] else column(kind["name"]) for kind in kinds
+    ]
+    counted = [f"{text} in {kind['n']:,}" for text, kind in zip(texts, kinds, strict=True)]
+    return f"cannot be taken: {', '.join(counted)}"
 
 
 def _plain(path: Path) -> str:
