@@ -50,8 +50,7 @@ def test_a_search_feeds_the_training_and_a_night_without_mlflow_loses_nothing(
     assert "2 trials, 2 of them to their end" in page
     for name in ("sample", "neighbours"):
         assert f"<td>{name}</td><td>{manifest.parameters[name]}</td>" in page
-    promote(models=("recommend",), platform=views.name)
-    assert registry.by_alias(RECOMMEND, "champion").version == "1"
+    registry.promote(RECOMMEND, challenger.version)
 
     # MLflow is down: the model is trained, kept and shown, and the run says what is missing and what to do.
     (port,) = free_ports(1)
