@@ -7,6 +7,8 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
 from boat import model_card, tracking
 from boat.errors import RegistryUnreachableError
+from boat.evaluation import gate
+from boat.model_card import Making
 from boat.models import archive
 from boat.models.archive import Kind
 from boat.registry import Alias, ModelVersion
@@ -15,7 +17,9 @@ from boat.snapshot import Snapshot
 from boat.tracking import Training
 from tasks.blocks import Platform
 from tasks.evaluation import Evaluation
+from tasks.steps import steps_so_far
 from tasks.training import TrainedModel
+from tasks.transform import tables_behind
 
 
 @task(task_run_name="register {trained.kind}")
@@ -74,7 +78,14 @@ def _register_waiting(platform: Platform, name: str) -> ModelVersion | None:
 @task(task_run_name="card of {version.name} version {version.version}")
 def publish_card(platform: Platform, version: ModelVersion, trained: TrainedModel, evaluation: Evaluation) -> None:
     """Write the model card, as an artifact and as a page of the reports."""
-    card = model_card.model_card(version, evaluation.figures, trained.curve)
+    making = Making(
+        cost=trained.cost,
+        parameters=archive.read_manifest(platform.fetch(trained.uri)).parameters,
+        tables=tables_behind(platform, version.name),
+        steps=steps_so_far(),
+    )
+    decision = gate.decide(trained.kind, evaluation.figures)
+    card = model_card.model_card(version, evaluation.figures, trained.curve, decision, making)
     with platform.reporting() as folder:
         page = model_card.write_page(card, version, folder)
     create_markdown_artifact(

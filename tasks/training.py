@@ -33,12 +33,14 @@ class TrainedModel:
         uri: Its `model.tar.gz`.
         digest: SHA-256 of that file.
         curve: One mapping an epoch, as the job reported it.
+        cost: Time and money that the job took, in words.
     """
 
     kind: Kind
     uri: str
     digest: str
     curve: tuple[Mapping[str, Any], ...]
+    cost: str
 
 
 @task(task_run_name="snapshot", tags=["warehouse"])
@@ -127,4 +129,4 @@ def train_model(platform: Platform, taken: Snapshot, kind: Kind, parameters: Map
     result = run_job(platform, spec, show)
     chart.update(lambda: f"{cards.learning_curve(curve)}\n\n{summary(result)}", now=True)
     model = store.join(output, "model.tar.gz")
-    return TrainedModel(kind, model, archive.digest(platform.fetch(model)), tuple(curve))
+    return TrainedModel(kind, model, archive.digest(platform.fetch(model)), tuple(curve), summary(result))

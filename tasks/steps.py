@@ -1,0 +1,23 @@
+"""What a flow run has done so far, for a model card."""
+
+from prefect import get_client, runtime
+from prefect.client.schemas import TaskRun
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.sorting import TaskRunSort
+
+from boat.lineage import Graph, Node
+
+
+def steps_so_far() -> Graph:
+    """The tasks that this flow run has completed, and what each got from another."""
+    with get_client(sync_client=True) as client:
+        runs = client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[runtime.flow_run.id])),
+            sort=TaskRunSort.END_TIME_DESC,
+        )
+    return {str(run.id): _node(run) for run in reversed(runs) if run.state and run.state.is_completed()}
+
+
+def _node(run: TaskRun) -> Node:
+    given = [str(each.id) for inputs in run.task_inputs.values() for each in inputs if each.input_type == "task_run"]
+    return Node(f"{run.name}: {run.total_run_time.total_seconds():.0f} s", "step", tuple(dict.fromkeys(given)))

@@ -1,0 +1,51 @@
+"""The steps of a flow run are known while it runs, with what was handed on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from prefect import flow, task
+from prefect.testing.utilities import prefect_test_harness
+
+from boat.lineage import Graph
+from tasks.steps import steps_so_far
+
+
+@dataclass(frozen=True)
+class Taken:
+    rows: int
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect_server() -> Iterator[None]:
+    with prefect_test_harness():
+        yield
+
+
+def test_a_step_comes_after_those_whose_results_it_was_given() -> None:
+    @task(task_run_name="check")
+    def check() -> None:
+        pass
+
+    @task(task_run_name="snapshot")
+    def snapshot() -> Taken:
+        return Taken(3)
+
+    @task(task_run_name="train {kind}")
+    def train(taken: Taken, kind: str) -> Taken:
+        return Taken(taken.rows)
+
+    @task(task_run_name="card")
+    def card(trained: Taken) -> Graph:
+        return steps_so_far()
+
+    @flow
+    def retrain() -> Graph:
+        check()
+        return card(train(snapshot(), "recommend"))
+
+    steps = retrain()
+    labels = {node.label.split(":")[0]: name for name, node in steps.items()}
+    assert list(labels) == ["check", "snapshot", "train recommend"]  # the card itself has not ended
+    assert steps[labels["train recommend"]].parents == (labels["snapshot"],)
+    assert steps[labels["check"]].parents == steps[labels["snapshot"]].parents == ()
