@@ -52,6 +52,41 @@ class NodeResult:
         return self.status in FAILURES
 
 
+@dataclass(frozen=True)
+class Freshness:
+    """How old the newest row of a source is.
+
+    Attributes:
+        source: Schema and table.
+        status: `pass`, `warn` or `error`, by the limits that its YAML has.
+        newest_at: Time of the newest row, ISO 8601.
+        hours: How long ago that was.
+    """
+
+    source: str
+    status: str
+    newest_at: str
+    hours: float
+
+
+def read_freshness(target: Path) -> tuple[Freshness, ...]:
+    """What the last `dbt source freshness` found; a source that could not be asked is left out.
+
+    Raises:
+        TransformError: dbt left no results.
+    """
+    return tuple(
+        Freshness(
+            source=".".join(result["unique_id"].split(".")[2:]),
+            status=result["status"],
+            newest_at=result["max_loaded_at"],
+            hours=result["max_loaded_at_time_ago_in_s"] / 3600,
+        )
+        for result in _read(target / "sources.json")["results"]
+        if "max_loaded_at" in result
+    )
+
+
 def read_results(target: Path) -> tuple[NodeResult, ...]:
     """What each node of the last run did, in the order in which they ended.
 

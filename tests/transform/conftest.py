@@ -44,16 +44,20 @@ def connect(folder: Path, events: list[Event], name: str = "warehouse") -> Wareh
 
 def build(loaded: Warehouse, folder: Path, *arguments: str, project: Path = PROJECT) -> Build:
     """Run `dbt build`."""
+    return run(loaded, folder, "build", *arguments, project=project)
+
+
+def run(loaded: Warehouse, folder: Path, *arguments: str, project: Path = PROJECT) -> Build:
+    """Run dbt."""
     target = folder / "target"
     command = [
-        *(str(Path(sys.executable).with_name("dbt")), "build", "--project-dir", str(project)),
+        *(str(Path(sys.executable).with_name("dbt")), *arguments, "--project-dir", str(project)),
         *("--profiles-dir", str(project), "--target-path", str(target), "--log-path", str(folder / "logs")),
-        *arguments,
     ]
     environment = {**os.environ, **loaded.dbt_environment()}
     with loaded.exclusive():
-        run = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=120)
-    return Build(loaded, target, run.returncode, run.stdout + run.stderr)
+        done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=240)
+    return Build(loaded, target, done.returncode, done.stdout + done.stderr)
 
 
 def shop_events(seed: int = 0) -> list[Event]:

@@ -1,8 +1,9 @@
 """The dbt project on a small shop, held against the same rules in plain Python, and what a failed node leaves."""
 
+import json
 import shutil
 from collections import defaultdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from boat import dbt, landing, warehouse
 from boat.errors import TransformError
-from tests.transform.conftest import PROJECT, Build, Event, build, connect, shop_events
+from tests.transform.conftest import PROJECT, Build, Event, build, connect, run, shop_events
 
 FUNNEL = ["pageview", "search", "click", "detail", "add", "remove", "purchase"]
 
@@ -190,6 +191,30 @@ def test_the_digest_follows_a_changed_rule(built: Build, tmp_path: Path) -> None
 def test_a_run_that_left_nothing_says_where_to_look(tmp_path: Path) -> None:
     with pytest.raises(TransformError, match=r"run_results\.json.*dbt\.log"):
         dbt.read_results(tmp_path)
+
+
+def test_a_source_to_which_nothing_came_is_told_with_its_age(tmp_path: Path) -> None:
+    loaded = connect(tmp_path, shop_events()[:1])
+    for hours, status in ((0, "pass"), (5, "warn"), (30, "error")):
+        newest = datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=hours)
+        with loaded.session() as session:
+            session.execute("update raw.loads set loaded_at = ?", [newest])
+        asked = run(loaded, tmp_path, "source", "freshness")
+        (source,) = dbt.read_freshness(asked.target)
+        assert (source.source, source.status) == ("raw.loads", status)
+        assert source.hours == pytest.approx(hours, abs=0.1)
+
+
+def test_every_table_is_documented_on_one_page_with_what_depends_on_it(built: Build, tmp_path: Path) -> None:
+    page = run(built.warehouse, tmp_path, "docs", "generate", "--static").target / "static_index.html"
+    html = page.read_text()
+    for part in ("cart_sessions", "boat_recommend", "kpi_report", "One row an event in its session"):
+        assert part in html
+    manifest = json.loads((tmp_path / "target" / "manifest.json").read_text())
+    models = {name for name, node in manifest["nodes"].items() if node["resource_type"] == "model"}
+    assert [name for name in models if not manifest["nodes"][name]["description"]] == []
+    exposed = {name for node in manifest["exposures"].values() for name in node["depends_on"]["nodes"]}
+    assert {"model.boat.next_item_examples", "model.boat.intent_examples", "model.boat.kpi_daily"} <= exposed <= models
 
 
 def test_real_views_of_a_shop_become_its_sessions(shared_data: Path, tmp_path: Path) -> None:

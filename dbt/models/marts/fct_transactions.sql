@@ -10,35 +10,8 @@ purchases as (
     select * from {{ ref('stg_purchases') }}
 ),
 
-lines as (
-    select
-        events.event_id,
-        events.shop,
-        events.session_key,
-        events.client_id,
-        events.event_time,
-        events.product_id,
-        events.price,
-        events.quantity,
-        purchases.transaction_id,
-        purchases.tax,
-        purchases.shipping,
-        case when purchases.transaction_id is null then events.session_key end as unnumbered_session,
-        case when purchases.transaction_id is null then events.event_time end as unnumbered_time
-    from events
-    inner join purchases
-        on events.shop = purchases.shop
-        and events.event_id = purchases.event_id
-),
-
--- A shopper who opens the confirmation page again sends a numbered order again.
 sent_first as (
-    select * from lines
-    qualify
-        transaction_id is null
-        or row_number() over (
-            partition by shop, transaction_id, product_id, price, quantity order by event_time, event_id
-        ) = 1
+    {{ purchase_lines('events', 'purchases') }}
 ),
 
 numbered as (

@@ -18,8 +18,16 @@ pytestmark = [
 ]
 
 MARTS = {
+    "cart_sessions": "session_key",
     "daily_volume": "shop, day",
     "dim_products": "shop, product_id",
+    "fct_adds": "session_key, position",
+    "fct_clicks": "session_key, position",
+    "fct_details": "session_key, position",
+    "fct_pageviews": "session_key, position",
+    "fct_purchases": "event_id",
+    "fct_removes": "session_key, position",
+    "fct_searches": "session_key, position",
     "fct_session_events": "session_key, position",
     "fct_sessions": "session_key",
     "fct_transactions": "session_key, purchased_at",
@@ -27,6 +35,7 @@ MARTS = {
     "kpi_daily": "shop, day",
     "kpi_hourly": "shop, hour",
     "next_item_examples": "session_key, position",
+    "session_event_arrays": "session_key",
 }
 TAG = "boat 7d3a0b08-flow-run"
 

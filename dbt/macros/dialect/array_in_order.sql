@@ -1,0 +1,12 @@
+{#- Values of a group as an array, in the order given. None may be null: Snowflake leaves those out. -#}
+{% macro array_in_order(value, order) -%}
+    {{ return(adapter.dispatch('array_in_order')(value, order)) }}
+{%- endmacro %}
+
+{% macro default__array_in_order(value, order) -%}
+    array_agg({{ value }}) within group (order by {{ order }})
+{%- endmacro %}
+
+{% macro duckdb__array_in_order(value, order) -%}
+    array_agg({{ value }} order by {{ order }})
+{%- endmacro %}
