@@ -2,7 +2,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := uv==0.13.8
 
-.PHONY: install demo up status down lock lint test test-fast test-cloud aws-plan aws-deploy
+.PHONY: install demo up status down lock lint test test-fast test-cloud test-soak aws-plan aws-deploy
 
 install: $(VENV)/.installed
 
@@ -40,6 +40,9 @@ test-fast: install
 
 test-cloud: install
 	$(BIN)/pytest -m cloud
+
+test-soak: install
+	$(BIN)/pytest --soak -m soak
 
 # PARAMETERS: of deployments/aws/boat.yaml, such as "AlertEmail=me@shop.example ImageTag=current"
 aws-plan: install

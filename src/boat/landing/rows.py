@@ -109,7 +109,7 @@ def columns(file: LandingFile) -> list[str]:
         if not set(alternatives) & set(names):
             raise DataError(
                 f"{file.header_place}: the column {' or '.join(alternatives)} is missing.",
-                f"Rename the one that it is; the file has: {', '.join(given)}.",
+                f"Give that name to the column that holds it; the file has: {', '.join(given)}.",
             )
     return names
 
