@@ -4,8 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pandas as pd
 import pytest
 from sklearn import metrics as known
 
@@ -110,10 +109,13 @@ def test_many_targets_are_a_fixed_sample_and_say_so(shop: Path, asked: NextItems
     assert few.target.tolist() == again.target.tolist()
 
 
-def test_products_of_the_catalogue_that_nobody_looked_at_are_of_the_shop(shop: Path, asked: NextItems) -> None:
-    assert len(asked.names) == asked.known  # here somebody looked at every one
-    earlier = NextItems(shop, snapshot.read(shop), part="validation")
-    assert earlier.sessions.events["event_time"].to_pylist()[-1] < snapshot.read(shop).split.test_from
+def test_the_validation_days_are_asked_for_in_the_same_way(asked: NextItems) -> None:
+    before, split = asked.on_validation_days(most=60), asked.manifest.split
+    times = before.sessions.events["event_time"].to_pylist()
+    assert split.validation_from <= min(times) < max(times) < split.test_from <= asked.manifest.as_of
+    assert len(before.target) == 60 < before.targets.every
+    right = Ranked(before.target[:, None], np.ones((60, 1)))
+    assert before.figures(right)["hr_at_5"] == before.figures(right)["hr_at_5_low"] == 1
 
 
 def test_slices_share_out_all_targets_and_agree_with_the_whole(asked: NextItems) -> None:
@@ -133,16 +135,13 @@ def test_slices_share_out_all_targets_and_agree_with_the_whole(asked: NextItems)
 
 def test_slices_know_prices_categories_and_what_is_new(shop: Path, asked: NextItems, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(shop, tmp_path / "copy"))
-    listed = pq.read_table(shop / snapshot.PRODUCTS)
-    number = np.array([int(name.as_py()[1:]) for name in listed["product_id"]])
-    listed = listed.set_column(listed.column_names.index("price"), "price", pa.array(number.astype(float)))
-    halves = pa.array([f"c{each // 20}/leaf" for each in number])
-    pq.write_table(
-        listed.set_column(listed.column_names.index("category"), "category", halves), copy / snapshot.PRODUCTS
-    )
+    listed = pd.read_parquet(shop / snapshot.PRODUCTS)
+    number = listed["product_id"].str[1:].astype(int)
+    listed = listed.assign(price=number.astype(float), category="c" + (number // 20).astype(str) + "/leaf")
+    unseen = listed[:1].assign(product_id="unseen", price=None, category=None)
+    pd.concat([listed, unseen]).to_parquet(copy / snapshot.PRODUCTS)
     priced = NextItems(copy, asked.manifest)
-    names = {
-        (row["by"], row["slice"])
-        for row in slices.figures(priced, Ranked(priced.target[:, None], np.ones((len(priced.target), 1))))
-    }
+    assert len(priced.names) == priced.known + 1  # nobody has looked at the new one
+    right = Ranked(priced.target[:, None], np.ones((len(priced.target), 1)))
+    names = {(row["by"], row["slice"]) for row in slices.figures(priced, right)}
     assert {("category", "c0"), ("category", "c1"), ("price", "0 to 9.75"), ("price", "29.25 to 39")} <= names

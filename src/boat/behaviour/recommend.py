@@ -216,7 +216,7 @@ def nothing_of_the_test_days_is_known(bed: Bed) -> float | None:
 def no_better_on_days_it_has_not_seen(bed: Bed) -> float | None:
     """MRR@20 on the test days over that on the validation days, which the exported model has learned from; the low
     end of the one's interval over the high end of the other's. Far above 1, it has learned from the test days."""
-    before = NextItems(bed.asked.folder, bed.asked.manifest, "validation", most=2_000)
+    before = bed.asked.on_validation_days(most=2_000)
     seen = before.values(before.ask(bed.model))["mrr_at_20"]
     ((_, high),) = before.draws.intervals(seen[:, None])
     ((low, _),) = bed.asked.draws.intervals(bed.asked.values(bed.ranked)["mrr_at_20"][:, None])

@@ -5,6 +5,7 @@ each product once, is what recall asks for. Intervals are of 95 %, by drawing wh
 does is no independent evidence twice.
 """
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from boat.errors import DataError
 from boat.evaluation import asking, baselines, metrics, products
 from boat.evaluation.baselines import Ranked
 from boat.models import examples
-from boat.models.examples import Part, Sessions, Windows
+from boat.models.examples import Sessions, Windows
 from boat.models.served import SavedModel
 from boat.snapshot import Manifest
 
@@ -48,26 +49,25 @@ class Targets:
 
 
 class NextItems:
-    """Days of a snapshot, the test days if not others, as questions for next items.
+    """The test days of a snapshot, as questions for next items.
 
     Products have codes: those of the days before run from 1, most frequent first; those follow that first came on the
-    days asked for, or are in the catalogue alone.
+    test days, or are in the catalogue alone.
 
     Args:
         folder: The snapshot.
         manifest: Its manifest.
-        part: Which days.
         most: Beyond so many targets, a fixed draw of them is asked for.
 
     Raises:
-        DataError: Nothing to predict on those days.
+        DataError: Nothing to predict on the test days.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, part: Part = "test", most: int = MAX_TARGETS) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, most: int = MAX_TARGETS) -> None:
         path = folder / snapshot.NEXT_ITEM
         self.folder, self.manifest = folder, manifest
         self.fit = examples.read(path, manifest.split, "fit")
-        self.sessions = examples.read(path, manifest.split, part)
+        self.sessions = examples.read(path, manifest.split, "test")
         known, self.counts = examples.vocabulary(self.fit.strings("product_id"))
         asked_products = self.sessions.strings("product_id")
         self.known = len(known)
@@ -75,9 +75,20 @@ class NextItems:
         others = pd.Index([*asked_products, *catalogue.index]).unique().difference(pd.Index(known), sort=True)
         self.names = np.append(known, others.to_numpy().astype(object))
         self.products = catalogue.reindex(self.names).fillna({"category": ""})
-        self.codes = examples.encode(asked_products, self.names)
+        self._ask_for(most)
+
+    def _ask_for(self, most: int) -> None:
+        self.codes = examples.encode(self.sessions.strings("product_id"), self.names)
         self.targets = _targets(self.sessions, most)
         self.target = self.codes[self.sessions.offsets[self.targets.session] + self.targets.shown]
+
+    def on_validation_days(self, most: int) -> "NextItems":
+        """The same of the days before: what the exported model has learned from last."""
+        other = copy.copy(self)
+        vars(other).pop("draws", None)
+        other.sessions = examples.read(self.folder / snapshot.NEXT_ITEM, self.manifest.split, "validation")
+        other._ask_for(most)
+        return other
 
     @cached_property
     def draws(self) -> metrics.Draws:
