@@ -18,7 +18,10 @@ _WIDE = 6
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a card: a sentence, a picture as SVG, a table whose first row is its head; each may be missing."""
+    """A part of a card: a sentence, a picture as SVG, a table whose first row is its head; each may be missing.
+
+    Under a picture, the table is folded.
+    """
 
     title: str
     text: str = ""
@@ -39,7 +42,8 @@ class Card:
         parts = [f"# {self.title}", _markdown_text(self.lead)]
         for section in self.sections:
             parts += [f"## {section.title}", _markdown_text(section.text)]
-            parts += [_markdown_picture(section.title, section.picture), _markdown_table(section.table)]
+            parts.append(_markdown_picture(section.title, section.picture))
+            parts.append(_folded(f"\n\n{_markdown_table(section.table)}\n\n", section))
         return "\n\n".join(filter(None, parts)) + "\n"
 
     def html(self) -> str:
@@ -50,7 +54,7 @@ class Card:
             parts.append(f"<p>{escape(section.text)}</p>" if section.text else "")
             picture = f'<img alt="{escape(section.title)}" src="{_data(section.picture)}">'
             parts.append(picture if section.picture else "")
-            parts.append(_html_table(section.table))
+            parts.append(_folded(_html_table(section.table), section))
         return page(self.title, "".join(parts))
 
 
@@ -69,6 +73,12 @@ def epochs(curve: Sequence[Mapping[str, Any]]) -> str:
         return f"{told}."
     best = (min if name.endswith("loss") else max)(filter(math.isfinite, values(curve, name)), default=math.nan)
     return f"{told}; best {name.replace('_', ' ')} {best:.4f}."
+
+
+def _folded(table: str, section: Section) -> str:
+    if not section.table or not section.picture:
+        return table.strip()
+    return f"<details><summary>Table</summary>{table}</details>"
 
 
 def _markdown_text(text: str) -> str:

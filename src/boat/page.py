@@ -13,6 +13,7 @@ th{color:var(--dim);font-weight:600;font-size:.85rem}
 td,th{text-align:left;vertical-align:top;padding:.42rem .8rem .42rem 0;border-bottom:1px solid var(--line);
 overflow-wrap:anywhere}
 th{overflow-wrap:normal}.short{white-space:nowrap}.keys td:first-child{width:17rem}.wide{font-size:.82rem}
+summary{color:var(--link);cursor:pointer}
 .figures td+td,.figures th+th{text-align:right}
 code,pre{font-size:.87em;background:var(--soft);border-radius:4px;padding:.1rem .3rem}
 pre{padding:.9rem;overflow-x:auto}img{max-width:100%;border-radius:6px}
