@@ -212,6 +212,7 @@ def _erase_rows_and_lines(warehouse: Warehouse, landing: Path, client: Client) -
     found = tuple(_traces(landing, client))
     copies = [erased_copy(one, client) for one in found]
     with warehouse.session() as session:
+        session.take_turn()
         loads = _touched_loads(session, client)
         for load_id, source_file, source_line in _letters(session, client):
             session.execute(

@@ -191,6 +191,7 @@ def swap_day(warehouse: Warehouse, day: Day) -> Day:
     if not day.differs:
         return day
     with warehouse.session() as session:
+        session.take_turn()
         found = _day(session, day.day)
         _refuse_gone(session, [day.day])
         session.execute(f"delete from {_LIVE}.events where {_on(day.day)}")
@@ -229,6 +230,7 @@ def swap_files(warehouse: Warehouse, files: Iterable[FileRows]) -> tuple[FileRow
     """Put the rebuilt products and dead letters of the files that differ in the place of the live ones."""
     files = tuple(files)
     with warehouse.session() as session:
+        session.take_turn()
         for table in _OF_FILES:
             digests = [file.digest for file in files if file.differs and file.table == table]
             for start in range(0, len(digests), _BATCH):
