@@ -28,16 +28,17 @@ _PURPOSE = {
     "recommend": "Given a session, the products that come next; where it holds no known product, the most popular.",
     "intent": "Given a session, the chance that it ends with a purchase. It is a share of 1, not a yes or no.",
 }
+_EVIDENCE = "It was measured on what shoppers did without it. What they do with it, only the live figures tell."
 _LIMITS = {
     "recommend": (
-        "It says what shoppers look at next, not what they should buy: it knows no stock, no margin and no taste.",
-        "What it never saw, it hardly finds: see the slice of products that are new.",
-        "It was measured on what shoppers did without it. What they do with it, only the live figures tell.",
+        ("Scope", "What shoppers look at next, not what they should buy: it knows no stock, no margin, no taste."),
+        ("New products", "What it never saw, it hardly finds: see the slice of products that are new."),
+        ("Evidence", _EVIDENCE),
     ),
     "intent": (
-        "It holds for sessions like those of the training days: a sale or a new page changes what a step means.",
-        "A chance is right on average over many sessions, not for one; use it to rank, or with what a contact costs.",
-        "It was measured on what shoppers did without it. What they do with it, only the live figures tell.",
+        ("Scope", "Sessions like those it was trained on: a sale or a new page changes what a step means."),
+        ("Use", "A chance is right over many sessions, not for one: rank by it, or weigh what a contact costs."),
+        ("Evidence", _EVIDENCE),
     ),
 }
 _FIGURE = {"recommend": "mrr_at_20", "intent": "pr_auc"}
@@ -90,7 +91,7 @@ def model_card(
         *_training(curve, making),
         *_data(figures),
         *_graphs(making),
-        Section("Limits", table=[("", ""), *((f"{number}.", text) for number, text in enumerate(_LIMITS[kind], 1))]),
+        Section("Limits", table=[("", ""), *_LIMITS[kind]]),
         Section("Made from", table=[("", ""), *_made_from(version)]),
     )
     return Card(f"{version.name}, version {version.version}", _lead(version, kind, figures, decision), sections)
@@ -253,10 +254,10 @@ def _training(curve: Sequence[Mapping[str, Any]], making: Making) -> Iterator[Se
 def _data(figures: Mapping[str, Any]) -> Iterator[Section]:
     data = figures.get("data")
     if data:
-        times = ("window_from", "validation_from", "test_from", "as_of")
-        begin, stop, test, end = (_moment_of(data[name]) for name in times)
+        times = ("first_session", "validation_from", "test_from", "as_of")
+        begin, stop, test, end = (f"{datetime.fromisoformat(data[name]):%Y-%m-%d %H:%M}" for name in times)
         rows = [
-            ("Trained on", f"{begin or 'the beginning'} to {test}"),
+            ("Trained on", f"{begin} to {test}"),
             ("of these, to know when to stop, from", stop),
             ("Measured on", f"{test} to {end}"),
             ("Cut", data["split_rule"]),
@@ -264,10 +265,6 @@ def _data(figures: Mapping[str, Any]) -> Iterator[Section]:
             *((f"Rows of {name}", f"{rows:,}") for name, rows in data["rows"].items()),
         ]
         yield Section("Data", "Times are UTC.", [("", ""), *rows])
-
-
-def _moment_of(text: str | None) -> str:
-    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M}" if text else ""
 
 
 def _graphs(making: Making) -> Iterator[Section]:

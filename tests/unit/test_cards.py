@@ -59,7 +59,7 @@ FIGURES: dict[str, Any] = {
     "popular": {"mrr_at_20": 0.003},
     "co_occurrence": {"mrr_at_20": 0.3},
     "data": {
-        "window_from": None,
+        "first_session": "2025-12-01T00:00:00",
         "validation_from": "2025-12-28T00:00:00",
         "test_from": "2025-12-30T12:00:00",
         "as_of": "2026-01-01T00:00:00",
@@ -123,7 +123,7 @@ def test_behaviour_is_listed_with_what_failed_first(card: cards.Card) -> None:
 
 def test_data_owner_cost_and_what_it_was_told_are_there(card: cards.Card) -> None:
     lines = card.markdown().splitlines()
-    assert "| Trained on | the beginning to 2025-12-30 12:00 |" in lines
+    assert "| Trained on | 2025-12-01 00:00 to 2025-12-30 12:00 |" in lines
     assert "| Measured on | 2025-12-30 12:00 to 2026-01-01 00:00 |" in lines
     assert "| Owner | Shop team |" in lines
     assert "| Model | attention |" in lines

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from boat import snapshot
 from boat.behaviour import intent, recommend
@@ -71,7 +73,7 @@ def evaluate(kind: archive.Kind, model: Path, folder: Path, champion: Path | Non
     manifest = snapshot.read(folder)
     report = _next_items if kind == "recommend" else _purchases
     figures = report(folder, manifest, _load(model, kind), _load(champion, kind) if champion else None)
-    return {**figures, "data": _data(manifest)}
+    return {**figures, "data": _data(folder, manifest)}
 
 
 def _plain(figures: Any) -> Any:
@@ -93,10 +95,11 @@ def _load(path: Path, kind: archive.Kind) -> SavedModel:
     return model
 
 
-def _data(manifest: Manifest) -> Figures:
+def _data(folder: Path, manifest: Manifest) -> Figures:
     split = manifest.split
+    begins = pq.read_table(folder / snapshot.NEXT_ITEM, columns=["started_at"])["started_at"]
     return {
-        "window_from": manifest.window_from and manifest.window_from.isoformat(),
+        "first_session": pc.min(begins).as_py().isoformat(),
         "validation_from": split.validation_from.isoformat(),
         "test_from": split.test_from.isoformat(),
         "as_of": manifest.as_of.isoformat(),
