@@ -12,14 +12,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 import views
 from bars import at_most, conclude
 from boat.models import examples, next_item
+from boat.models.blend import Mix
 from boat.models.parameters import RecommendParameters, parse
 
-SEEN_BONUS = 0.4
+SEEN = 0.4  # added to the cosine of a product seen before
 
 
 def learn(
@@ -33,6 +35,7 @@ def learn(
     seen = next_item.windows(known, names, parameters)
     network, learning = next_item.prepare(seen, len(names), parameters)
     judged = next_item.windows(unseen, names, parameters)
+    mix = Mix((), np.append(np.float32(0), np.full(parameters.window - 1, SEEN, np.float32)))
     spent, examples_seen, steps_seconds = time.monotonic() - began, 0, 0.0
     reached: dict[float, float] = {}
     for epoch in range(parameters.epochs + 1):
@@ -42,7 +45,7 @@ def learn(
             examples_seen += len(batch)
         seconds = time.monotonic() - began
         spent, steps_seconds = spent + seconds, steps_seconds + seconds
-        mrr = next_item.validation_mrr(next_item.scores(network, SEEN_BONUS), judged, parameters)
+        mrr = next_item.validation_mrr(next_item.scores(network, mix), judged, parameters)
         print(f"epoch {epoch}: {spent:.1f} s, MRR@20 {mrr:.4f}", file=sys.stderr)
         for target in targets:
             if mrr >= target:

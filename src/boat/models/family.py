@@ -11,9 +11,9 @@ from boat.errors import DataError
 from boat.models import counts, examples, next_item
 from boat.models.checkpoint import Checkpoint
 from boat.models.examples import Sessions
-from boat.models.parameters import RecommendModel, RecommendParameters
+from boat.models.parameters import RecommendParameters
 from boat.models.recommend_graph import RecommendGraph
-from boat.models.scores import DirectionScores, FollowerScores, NeighbourScores, PopularScores, Scores
+from boat.models.scores import FollowerScores, NeighbourScores, PopularScores, Scores
 
 Report = Callable[[Mapping[str, float]], None]
 
@@ -51,17 +51,16 @@ def fit(
         both: The two together, from which the exported model learns in the end.
         parameters: Which model, sizes, speed and limits.
         report: Called with the figures of each epoch.
-        checkpoint: Where `attention` keeps its state after each epoch, and goes on from.
+        checkpoint: Where a network keeps its state after each epoch, and goes on from.
 
     Raises:
         DataError: No examples in one of the parts.
     """
-    if parameters.model == "attention":
-        result = next_item.train(train, validation, both, parameters, report, checkpoint)
-        trained = result.trained
-        scores: Scores = DirectionScores(trained.network, trained.network.products().numpy(), result.seen_bonus)
-        graph = _graph(scores, result.names, result.counts, parameters)
-        return Fitted(graph, len(result.names), trained.curve, trained.metrics)
+    if parameters.model in next_item.NETWORKS:
+        beside = {name: _COUNTED[name] for name in _BESIDE} if parameters.model == "blend" else {}
+        result = next_item.train(train, validation, both, parameters, report, checkpoint, beside)
+        graph = _graph(result.scores, result.names, result.counts, parameters)
+        return Fitted(graph, len(result.names), result.trained.curve, result.trained.metrics)
     return _count(train, validation, both, parameters, report)
 
 
@@ -115,9 +114,9 @@ def _vmis_knn(part: Sessions, names: np.ndarray, frequency: np.ndarray, paramete
     return NeighbourScores(sessions, parameters.sample, parameters.neighbours, _shares(frequency))
 
 
-_Build = Callable[[Sessions, np.ndarray, np.ndarray, RecommendParameters], Scores]
-_COUNTED: Mapping[RecommendModel, _Build] = {
+_COUNTED: Mapping[str, next_item.Count] = {
     "popular": _popular,
     "co_occurrence": _co_occurrence,
     "vmis_knn": _vmis_knn,
 }
+_BESIDE = ("vmis_knn", "co_occurrence")  # what the blend counts beside its network

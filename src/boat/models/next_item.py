@@ -1,11 +1,11 @@
-"""The next-item model `attention`: what a session's last products say about the one to come.
+"""Next-item models with a network in them: what a session's last products say about the one to come.
 
-Each product is a direction. A session is its last product plus an attention-weighted mean of its last few; products
-whose directions are nearest are recommended, and those that the session has seen before are a little nearer. Trained on
-every prefix of every session, against products drawn at random; it begins with the directions that plain counts give.
+Each product is a direction, and so is a session; products whose directions are nearest are recommended, and those that
+the session has seen before are a little nearer. Trained on every prefix of every session, against products drawn at
+random; a training begins with the directions that plain counts give.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -14,24 +14,39 @@ import tensorflow as tf
 
 from boat.errors import DataError
 from boat.evaluation import metrics
-from boat.models import counts, examples
+from boat.models import blend, counts, examples
 from boat.models.checkpoint import Checkpoint
 from boat.models.examples import Sessions, Windows
 from boat.models.fitting import Limits, Resumable, Trained, fit, refit
-from boat.models.parameters import RecommendParameters
+from boat.models.networks import (
+    AttentionNetwork,
+    MaskedNetwork,
+    RecurrentNetwork,
+    SessionNetwork,
+    SkipGramNetwork,
+)
+from boat.models.parameters import RecommendModel, RecommendParameters
 from boat.models.recommend_graph import RECOMMENDED
-from boat.models.scores import DirectionScores, Scores
+from boat.models.scores import BlendScores, DirectionScores, Scores
 
 _FIRST_SHARE = 0.7  # of the time for the training that is validated
-_TURN_PENALTY = 0.01  # sessions without a direction in them do better with little of it
 _STEPS_AN_EPOCH, _SMALLEST_BATCH = 100, 32  # a small shop needs smaller steps to get anywhere in an epoch
 _WARM_UP, _LEAST_RATE = 50, 0.05  # steps up to the learning rate; share of it that is left at the end
 _LENGTH = 0.05  # of a product's embedding at first, per square root of its dimensions
-_REFIT_RATE = 0.3  # of the learning rate: what is known shall not be upset
-_SEEN_BONUS = 0.2  # while the training goes on; then the best of these
-_SEEN_BONUSES = (0.0, 0.1, 0.2, 0.3, 0.4)
 _VALIDATION_TARGETS = 5_000
 _VALIDATION_BATCH = 500
+
+
+NETWORKS: Mapping[RecommendModel, type[SessionNetwork]] = {
+    "blend": AttentionNetwork,
+    "attention": AttentionNetwork,
+    "session_lstm": RecurrentNetwork,
+    "masked_transformer": MaskedNetwork,
+    "prod2vec_knn": SkipGramNetwork,
+}
+
+Count = Callable[[Sessions, np.ndarray, np.ndarray, RecommendParameters], Scores]
+"""Counts sessions, given the products in the order of their codes and how often each occurs."""
 
 
 @dataclass(frozen=True)
@@ -42,53 +57,13 @@ class TrainedNextItem:
         trained: Network, learning curve and figures.
         names: Product ids in the order of their codes, most frequent first.
         counts: How often each occurs, int64 [products].
-        seen_bonus: What the cosine of a product that the session has seen is raised by.
+        scores: What is exported.
     """
 
     trained: Trained
     names: np.ndarray
     counts: np.ndarray
-    seen_bonus: float
-
-
-class AttentionNetwork(keras.Model):  # type: ignore[misc]  # keras has no types
-    """Turns windows of product codes into directions.
-
-    Args:
-        products: How many there are; codes run from 1, and 0 pads a window.
-        parameters: Sizes and dropout.
-    """
-
-    def __init__(self, products: int, parameters: RecommendParameters) -> None:
-        super().__init__()
-        size, window = parameters.dimensions, parameters.window
-        small = keras.initializers.RandomNormal(stddev=0.05)
-        self.embedding = self.add_weight(name="embedding", shape=(products + 1, size), initializer=small)
-        self.position = self.add_weight(name="position", shape=(window, size), initializer="zeros")
-        self.recency = self.add_weight(name="recency", shape=(window,), initializer="zeros")
-        self.key = keras.layers.Dense(size, name="key")
-        self.query = keras.layers.Dense(size, use_bias=False, name="query")
-        self.energy = keras.layers.Dense(1, use_bias=False, name="energy")
-        # Without it, what follows a product and what leads to it would be equally near.
-        self.turn = keras.layers.Dense(size, use_bias=False, kernel_initializer="zeros", name="turn")
-        self.dropout = keras.layers.Dropout(parameters.dropout)
-
-    def call(self, recent: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Windows, int32 [sessions, window], newest first, to unit vectors [sessions, dimensions].
-
-        What comes out for an empty window has no meaning.
-        """
-        items = self.dropout(tf.gather(self.embedding, recent), training=training)
-        last = items[:, 0]
-        energy = self.energy(tf.tanh(self.key(items + self.position) + self.query(last)[:, None]))[:, :, 0]
-        weights = tf.nn.softmax(tf.where(recent > 0, energy + self.recency, -1e9))
-        pooled = tf.einsum("sw,swd->sd", weights, items)
-        return tf.math.l2_normalize(last + pooled + self.turn(tf.concat([last, pooled], axis=1)), axis=1)
-
-    def products(self, codes: tf.Tensor | None = None) -> tf.Tensor:
-        """Unit vectors of some or all products, [products, dimensions]."""
-        chosen = self.embedding[1:] if codes is None else tf.gather(self.embedding, codes)
-        return tf.math.l2_normalize(chosen, axis=1)
+    scores: Scores
 
 
 def train(
@@ -98,21 +73,23 @@ def train(
     parameters: RecommendParameters,
     report: Callable[[Mapping[str, float]], None],
     checkpoint: Checkpoint | None = None,
+    beside: Mapping[str, Count] | None = None,
 ) -> TrainedNextItem:
     """Train on one part until validation MRR@20 no longer rises, then go on for a little with both parts.
 
     Args:
         part: Sessions to train on.
-        validation: Sessions that choose when to stop.
+        validation: Sessions that choose when to stop, and how much what is counted adds to the network.
         both: The two together. Only they know the products of the newest days.
         parameters: Sizes, speed and limits.
         report: Called with the figures of each epoch of the first training.
         checkpoint: Where its state is kept after each epoch, and gone on from. What comes after it is begun anew.
+        beside: What is counted beside the network, by name.
 
     Raises:
         DataError: No examples in one of the parts.
     """
-    names, _ = examples.vocabulary(part.strings("product_id"))
+    names, frequency = examples.vocabulary(part.strings("product_id"))
     seen, unseen = windows(part, names, parameters), windows(validation, names, parameters)
     if not len(seen.target) or not len(unseen.target):
         raise DataError(
@@ -125,46 +102,68 @@ def train(
         network,
         learning.step,
         learning.batches,
-        lambda: validation_mrr(scores(network), judged, parameters),
+        lambda: validation_mrr(scores(network, _mix(network, [], judged, parameters)), judged, parameters),
         ("validation_mrr", "rises"),
         Limits(parameters.epochs, parameters.patience, parameters.max_seconds * _FIRST_SHARE),
         report,
         Resumable(network, learning.optimizer, [learning.draw], checkpoint),
     )
-    by_bonus = {bonus: validation_mrr(scores(network, bonus), judged, parameters) for bonus in _SEEN_BONUSES}
-    bonus = max(by_bonus, key=lambda each: by_bonus[each])
-    trained.metrics["seen_bonus"] = bonus
-    return _go_on(trained, names, both, parameters, bonus)
+    beside = beside or {}
+    others = [count(part, names, frequency, parameters) for count in beside.values()]
+    mix = _mix(network, others, judged, parameters)
+    trained.metrics["validation_mrr"] = validation_mrr(scores(network, mix, others), judged, parameters)
+    trained.metrics.update({f"weight_{name}": weight for name, weight in zip(beside, mix.weights, strict=True)})
+    return _go_on(trained, names, both, parameters, mix, list(beside.values()))
 
 
-def prepare(seen: Windows, products: int, parameters: RecommendParameters) -> tuple[AttentionNetwork, "Learning"]:
+def prepare(seen: Windows, products: int, parameters: RecommendParameters) -> tuple[SessionNetwork, "Learning"]:
     """A network that begins with what counts say, and how it learns from examples."""
     keras.utils.set_random_seed(parameters.seed)
-    network = AttentionNetwork(products, parameters)
-    network(seen.recent[:1])
+    network = _built(seen, products, parameters)
     found = counts.directions(counts.followers(seen, products), parameters.dimensions, parameters.seed)
     network.embedding.assign(found * _LENGTH * np.sqrt(parameters.dimensions))
     return network, Learning(network, seen, parameters, parameters.learning_rate, parameters.epochs)
 
 
+def _built(seen: Windows, products: int, parameters: RecommendParameters) -> SessionNetwork:
+    network = NETWORKS[parameters.model](products, parameters)
+    network(seen.recent[:1])
+    return network
+
+
+def _mix(
+    network: SessionNetwork, others: Sequence[Scores], judged: Windows, parameters: RecommendParameters
+) -> blend.Mix:
+    directions = DirectionScores(network, network.products().numpy())
+    return blend.choose(directions, others, judged, parameters.repeats == "keep")
+
+
 def _go_on(
-    trained: Trained, names: np.ndarray, both: Sessions, parameters: RecommendParameters, bonus: float
+    trained: Trained,
+    names: np.ndarray,
+    both: Sessions,
+    parameters: RecommendParameters,
+    mix: blend.Mix,
+    beside: Sequence[Count],
 ) -> TrainedNextItem:
     all_names, frequency = examples.vocabulary(both.strings("product_id"))
     seen = windows(both, all_names, parameters)
-    network = AttentionNetwork(len(all_names), parameters)
-    network(seen.recent[:1])
+    network = _built(seen, len(all_names), parameters)
+    old_codes = np.append(0, examples.encode(all_names, names))
     for new, old in zip(network.weights, trained.network.weights, strict=True):
-        if new is not network.embedding:
+        if old.shape[0] != len(names) + 1:
             new.assign(old)
-    embedding, old_codes = network.embedding.numpy(), examples.encode(all_names, names)
-    embedding[1:][old_codes > 0] = trained.network.embedding.numpy()[old_codes[old_codes > 0]]
-    network.embedding.assign(embedding)
+            continue
+        table = new.numpy()
+        table[old_codes > 0] = old.numpy()[old_codes[old_codes > 0]]
+        new.assign(table)
     limits = Limits(parameters.refit_epochs, 0, parameters.max_seconds * (1 - _FIRST_SHARE))
-    learning = Learning(network, seen, parameters, parameters.learning_rate * _REFIT_RATE, parameters.refit_epochs)
+    learning = Learning(network, seen, parameters, parameters.learning_rate, parameters.refit_epochs)
     figures = refit(learning.step, learning.batches, limits)
     metrics = {**trained.metrics, **figures}
-    return TrainedNextItem(Trained(network, trained.curve, metrics), all_names, frequency, bonus)
+    others = [count(both, all_names, frequency, parameters) for count in beside]
+    blended = scores(network, mix, others)
+    return TrainedNextItem(Trained(network, trained.curve, metrics), all_names, frequency, blended)
 
 
 def windows(part: Sessions, names: np.ndarray, parameters: RecommendParameters) -> Windows:
@@ -176,7 +175,7 @@ class Learning:
     """Batches of examples, and a step on each."""
 
     def __init__(
-        self, network: AttentionNetwork, windows: Windows, parameters: RecommendParameters, rate: float, epochs: int
+        self, network: SessionNetwork, windows: Windows, parameters: RecommendParameters, rate: float, epochs: int
     ) -> None:
         current = windows.recent[:, 0]
         wanted = (windows.target > 0) & (current > 0)
@@ -216,24 +215,22 @@ class Learning:
 
 
 def _step(
-    network: AttentionNetwork, optimizer: keras.Optimizer, windows: Windows, parameters: RecommendParameters
+    network: SessionNetwork, optimizer: keras.Optimizer, windows: Windows, parameters: RecommendParameters
 ) -> Callable[[np.ndarray, np.ndarray], tf.Tensor]:
     recent, target = tf.constant(windows.recent), tf.constant(windows.target)
     products = network.embedding.shape[0] - 1
 
     def loss(batch: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
-        seen, wanted = tf.gather(recent, batch), tf.gather(target, batch)
-        directions = network(seen, training=True)
-        right = parameters.scale * tf.reduce_sum(directions * network.products(wanted), axis=1)
-        wrong = parameters.scale * tf.matmul(directions, network.products(drawn), transpose_b=True)
+        directions, wanted, seen = network.ask(tf.gather(recent, batch), tf.gather(target, batch))
+        right = parameters.scale * tf.reduce_sum(directions * network.answers(wanted), axis=1)
+        wrong = parameters.scale * tf.matmul(directions, network.answers(drawn), transpose_b=True)
         # Each product drawn stands for as many as were not.
         wrong += np.log(products / drawn.shape[0]).astype(np.float32)
-        left_out = drawn == wanted[:, None]
-        if parameters.repeats == "drop":
-            left_out |= drawn == seen[:, :1]
+        # Whether what was seen comes again is a matter of habit, not of direction: `blend.choose` sees to it.
+        known = tf.concat([wanted[:, None], seen], axis=1)
+        left_out = tf.reduce_any(drawn == known[:, :, None], axis=1)
         logits = tf.concat([right[:, None], tf.where(left_out, -1e9, wrong)], axis=1)
-        losses = tf.reduce_logsumexp(logits, axis=1) - right
-        return tf.reduce_mean(losses) + _TURN_PENALTY * tf.reduce_sum(tf.square(network.turn.kernel))
+        return tf.reduce_mean(tf.reduce_logsumexp(logits, axis=1) - right) + network.penalty()
 
     @tf.function  # type: ignore[untyped-decorator]
     def step(batch: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
@@ -254,9 +251,9 @@ def sample(validation: Windows, seed: int) -> Windows:
     return Windows(validation.recent[chosen], validation.target[chosen])
 
 
-def scores(network: AttentionNetwork, seen_bonus: float = _SEEN_BONUS) -> DirectionScores:
-    """What a network stands for, as it is."""
-    return DirectionScores(network, network.products().numpy(), seen_bonus)
+def scores(network: SessionNetwork, mix: blend.Mix, others: Sequence[Scores] = ()) -> BlendScores:
+    """What a network stands for, as it is, with what is counted beside it."""
+    return BlendScores(DirectionScores(network, network.products().numpy()), others, mix.weights, mix.seen)
 
 
 def validation_mrr(model: Scores, validation: Windows, parameters: RecommendParameters) -> float:

@@ -7,7 +7,16 @@ from typing import Any, Literal, TypeVar, get_args
 
 from boat.errors import SettingError
 
-RecommendModel = Literal["attention", "vmis_knn", "co_occurrence", "popular"]
+RecommendModel = Literal[
+    "blend",
+    "attention",
+    "session_lstm",
+    "masked_transformer",
+    "prod2vec_knn",
+    "vmis_knn",
+    "co_occurrence",
+    "popular",
+]
 Repeats = Literal["drop", "keep"]
 
 _CHOICES: Mapping[Any, tuple[str, ...]] = {kind: get_args(kind) for kind in (RecommendModel, Repeats)}
@@ -18,7 +27,7 @@ class RecommendParameters:
     """Of the next-item model.
 
     Attributes:
-        model: Which of the family. What is said of epochs, steps and steepness below is for `attention` alone.
+        model: Which of the family. What is said of epochs, steps and steepness below is for those with a network.
         repeats: `keep` lets a product follow itself; `drop` takes it in a row as one, and never lists the current one.
         sample: Sessions that `vmis_knn` compares, the newest that share a product.
         neighbours: Sessions that vote in it.
@@ -36,20 +45,20 @@ class RecommendParameters:
         seed: Of all that is random. The same seed gives the same model but for the rounding of parallel sums.
     """
 
-    model: RecommendModel = "attention"
+    model: RecommendModel = "blend"
     repeats: Repeats = "drop"
     sample: int = 500
     neighbours: int = 100
     dimensions: int = 128
-    window: int = 20
+    window: int = 12
     scale: float = 14.0
-    dropout: float = 0.5
+    dropout: float = 0.35
     learning_rate: float = 0.003
     batch_size: int = 512
     negatives: int = 1024
     epochs: int = 5
     patience: int = 3
-    refit_epochs: int = 2
+    refit_epochs: int = 3
     max_seconds: float = 75.0
     seed: int = 0
 

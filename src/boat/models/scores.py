@@ -1,5 +1,6 @@
 """Scores of all products after a session, as parts of an exported graph: one class for each way to come by them."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import keras
@@ -121,28 +122,59 @@ class NeighbourScores(tf.Module):  # type: ignore[misc]
 
 
 class DirectionScores(tf.Module):  # type: ignore[misc]
-    """Cosines between a session's direction and the products', and more for products that the session has seen.
+    """Cosines between a session's direction and the products'.
 
     Args:
         network: Turns windows [sessions, window] of codes into unit vectors [sessions, dimensions].
         products: Unit vectors, float32 [products, dimensions].
-        seen_bonus: Added to the cosine of a product in the window, except the newest one.
     """
 
-    def __init__(self, network: keras.Model, products: np.ndarray, seen_bonus: float = 0.0) -> None:
+    def __init__(self, network: keras.Model, products: np.ndarray) -> None:
         super().__init__()
         self._direction, self._weights = untracked(network)
-        self._seen_bonus = seen_bonus
         # Stored transposed: the product of a request's vectors with it is then one pass over memory, without a copy.
         self._transposed = tf.Variable(products.T.copy(), trainable=False)
 
     def __call__(self, recent: tf.Tensor) -> tf.Tensor:
         """See `Scores`."""
-        cosines = self._direction(recent) @ self._transposed
-        seen = tf.where(newest(recent) & (recent != recent[:, :1]))
-        codes = tf.gather_nd(recent, seen)
-        places = tf.stack([tf.cast(seen[:, 0], tf.int32), codes - 1], axis=1)
-        return tf.tensor_scatter_nd_add(cosines, places, tf.fill([tf.size(codes)], self._seen_bonus))
+        return self._direction(recent) @ self._transposed
+
+
+class BlendScores(tf.Module):  # type: ignore[misc]
+    """Cosines, what counts say beside them, and more for products that the session has seen.
+
+    Args:
+        directions: Cosines.
+        others: Counts, which enter as `relative` to the session's largest.
+        weights: What each of `others` is multiplied by.
+        seen: Added for a product in the window by its newest place, float32 [window].
+    """
+
+    def __init__(
+        self, directions: Scores, others: Sequence[Scores], weights: Sequence[float], seen: np.ndarray
+    ) -> None:
+        super().__init__()
+        self._directions = directions
+        kept = [(other, weight) for other, weight in zip(others, weights, strict=True) if weight]
+        self._others = [other for other, _ in kept]  # what has no weight is not exported
+        self._weights = tuple(weight for _, weight in kept)
+        self._seen = tf.constant(seen, tf.float32)
+
+    def __call__(self, recent: tf.Tensor) -> tf.Tensor:
+        """See `Scores`."""
+        scores = self._directions(recent)
+        for other, weight in zip(self._others, self._weights, strict=True):
+            scores += weight * relative(other(recent))
+        there = tf.where(newest(recent))
+        codes, raised = tf.gather_nd(recent, there), tf.gather(self._seen, there[:, 1])
+        places = tf.stack([tf.cast(there[:, 0], tf.int32), codes - 1], axis=1)
+        return tf.tensor_scatter_nd_add(scores, places, raised)
+
+
+def relative(counted: tf.Tensor) -> tf.Tensor:
+    """Counts [sessions, products] as shares of the session's largest, their roots taken: 1 for that one, 0 for none."""
+    most = tf.reduce_max(counted, axis=1, keepdims=True)
+    return tf.sqrt(tf.maximum(tf.math.divide_no_nan(counted, most), 0.0))
 
 
 def newest(recent: tf.Tensor) -> tf.Tensor:

@@ -39,7 +39,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def _recommend(path: Path) -> str:
     from boat.models.export import export
-    from boat.models.next_item import AttentionNetwork
+    from boat.models.networks import AttentionNetwork
     from boat.models.recommend_graph import OUTPUTS, RecommendGraph
     from boat.models.scores import DirectionScores
 
@@ -56,18 +56,16 @@ def _recommend(path: Path) -> str:
 def _intent(path: Path) -> str:
     from boat.models.export import export
     from boat.models.intent import IntentNetwork
+    from boat.models.intent_features import Window
     from boat.models.intent_graph import OUTPUTS, IntentGraph
+    from boat.models.intent_odds import NetworkOdds
 
     window = IntentParameters.window
     network = IntentNetwork(IntentParameters(), 0.1)
-    events = (
-        np.ones((1, window), np.int32),
-        np.ones((1, window), np.int64),
-        np.ones((1, window)),
-        np.ones(1, np.int32),
-    )
-    network(events)
-    return export(IntentGraph(network, window), path, kind="intent", model="gru", outputs=OUTPUTS, **_facts())
+    products = np.ones((1, window), np.int64)
+    network(Window(np.ones((1, window), np.int32), products, products, np.ones((1, window)), np.ones(1, np.int32)))
+    graph = IntentGraph(NetworkOdds(network), window)
+    return export(graph, path, kind="intent", model="sequence", outputs=OUTPUTS, **_facts())
 
 
 def _facts() -> dict[str, Any]:
