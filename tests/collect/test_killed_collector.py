@@ -53,7 +53,7 @@ class Client:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
 def test_every_acknowledged_event_is_kept_exactly_once(kills: int, tmp_path: Path) -> None:
     folder, port, ended = tmp_path / "landing", free_port(), threading.Event()
     clients = [Client(number, port, ended) for number in range(CLIENTS)]

@@ -182,7 +182,7 @@ def test_a_disk_that_fails_is_told_and_the_next_events_are_kept(tmp_path: Path) 
     assert counted_ids(tmp_path / "landing") == {"before": 1, "after": 1}
 
 
-@pytest.mark.parametrize("each", [1, pytest.param(250, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("each", [1, pytest.param(250, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
 def test_bad_events_among_good_ones_are_counted_with_their_reasons(each: int, tmp_path: Path) -> None:
     bad = [(event, reason) for event, reason, _ in MALFORMED.values()] * each
     events: list[tuple[object, str]] = [*bad, *((GOOD | {"event_id": f"g-{i}"}, "") for i in range(9 * len(bad)))]
@@ -200,7 +200,7 @@ def test_bad_events_among_good_ones_are_counted_with_their_reasons(each: int, tm
     assert reasons == Counter(reason for _, reason in bad)
 
 
-@pytest.mark.parametrize("number", [2000, pytest.param(100_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("number", [2000, pytest.param(100_000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
 def test_three_times_the_same_from_eight_clients_is_counted_once(number: int, tmp_path: Path) -> None:
     sent = [event(f"e-{index}") for index in range(number)] * 3
     random.Random(4).shuffle(sent)

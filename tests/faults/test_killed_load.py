@@ -59,7 +59,7 @@ def disagreements(warehouse: DuckDBWarehouse) -> list[dict[str, object]]:
         ).to_pylist()
 
 
-@pytest.mark.parametrize("kills", [20, pytest.param(100, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [20, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
 def test_a_loader_killed_again_and_again_takes_every_event_once(tmp_path: Path, kills: int) -> None:
     folder, chance = tmp_path / "landing", random.Random(kills)
     folder.mkdir()
