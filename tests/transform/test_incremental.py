@@ -159,6 +159,21 @@ def test_the_tail_that_is_not_built_yet_is_seen_live(night: Night) -> None:
     assert night.live_after == []
 
 
+def test_tests_look_at_what_a_night_changed_and_at_everything_on_demand(tmp_path: Path) -> None:
+    shop = connect(tmp_path, [event("old-1", 1, session_id="old"), event("old-2", 2, session_id="old")])
+    build(shop, tmp_path, *STOPPED)
+    with shop.session() as session:
+        session.execute("create table intermediate.int_loads_built as select load_id from raw.loads")
+    arrive(shop, tmp_path, [event("new-1", 1, session_id="new"), event("new-2", 2, session_id="new")])
+    build(shop, tmp_path, *STOPPED)
+    with shop.session() as session:
+        session.execute("update marts.fct_session_events set position = 9 where position = 2")
+    contiguous = ("--select", "contiguous_from_one_fct_session_events_position__session_key")
+    for variables, failures in (((), 1), (("--vars", "check: all"), 2)):
+        (result,) = dbt.read_results(build(shop, tmp_path, *contiguous, *variables).target)
+        assert result.failures == failures
+
+
 def test_what_a_stopped_build_left_half_done_the_next_one_finishes(tmp_path: Path) -> None:
     first = [event(f"e{minute}", minute, client_id="ann") for minute in (0, 10, 50, 60)]
     shop = connect(tmp_path, first)
