@@ -12,7 +12,7 @@ from tasks.ingestion import load_events
 from tasks.naming import dated
 from tasks.quality import check_quality
 from tasks.reports import publish_kpis
-from tasks.transform import build_warehouse
+from tasks.transform import build_warehouse, check_freshness, publish_docs
 
 
 @flow(name="ingestion", flow_run_name=dated("ingestion"), on_failure=[alert_failure], timeout_seconds=3 * 3600)
@@ -37,7 +37,9 @@ def ingestion(
     retried = RetryPolicy.load("default").apply
 
     retried(load_events)(place, source or place.landing, BadRows(on_bad_rows, max_bad_share))
+    retried(check_freshness)(place)
     retried(build_warehouse)(place, full_refresh)
+    publish_docs(place, return_state=True)  # without them the figures are as good
     try:
         retried(check_quality)(place)
     finally:  # on the day that something is wrong, people look at the figures

@@ -4,21 +4,25 @@ import os
 import shlex
 import shutil
 import sys
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
-from prefect import task
-from prefect.artifacts import create_table_artifact
+from prefect import get_run_logger, task
+from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect_dbt.cli.commands import DbtCoreOperation
 
 from boat import dbt, lineage, settings, store
-from boat.dbt import NodeResult
+from boat.dbt import Freshness, NodeResult
 from boat.errors import DataError
 from boat.lineage import Graph
+from boat.warehouse import Warehouse
 from tasks.blocks import Platform
 
 PROJECT = Path(__file__).parent.parent / "dbt"
 _BUILT_FROM = "dbt-manifest-digest"
 _LINEAGE = "dbt-lineage.json"
+_DOCS, _DOCS_MADE_FROM = "dbt.html", "dbt.digest"
 
 
 @task(task_run_name="dbt build", tags=["warehouse"])
@@ -36,18 +40,7 @@ def build_warehouse(platform: Platform, full_refresh: bool = False) -> tuple[Nod
     shutil.rmtree(target / "run", ignore_errors=True)
     (target / "run_results.json").unlink(missing_ok=True)  # a run that stops early must not show the last one's results
     warehouse = platform.warehouse
-    command = f"{shlex.quote(str(Path(sys.executable).with_name('dbt')))} --no-use-colors build"
-    operation = DbtCoreOperation(
-        commands=[f"{command} --full-refresh" if full_refresh else command],
-        # The block joins the two into a shell line without quotes: relative paths hold no spaces.
-        project_dir=os.path.relpath(PROJECT),
-        profiles_dir=os.path.relpath(PROJECT),
-        env={
-            **warehouse.dbt_environment(),
-            "DBT_TARGET_PATH": str(target),
-            "DBT_LOG_PATH": str(target.parent / "logs"),
-        },
-    )
+    operation = _dbt(warehouse, target, "build --full-refresh" if full_refresh else "build")
     stopped: RuntimeError | None = None
     with warehouse.exclusive():
         try:
@@ -63,6 +56,61 @@ def build_warehouse(platform: Platform, full_refresh: bool = False) -> tuple[Nod
     tables = lineage.to_json(lineage.of_dbt(target))
     store.publish_bytes(tables.encode(), store.join(platform.store, _LINEAGE))
     return results
+
+
+@task(task_run_name="check freshness", tags=["warehouse"])
+def check_freshness(platform: Platform) -> tuple[Freshness, ...]:
+    """Ask when the newest file was loaded, and warn where that is too long ago. An old source stops nothing."""
+    target = settings.load().dbt_target
+    (target / "sources.json").unlink(missing_ok=True)
+    warehouse = platform.warehouse
+    with warehouse.exclusive(), suppress(RuntimeError):  # an old source ends dbt with an error
+        _dbt(warehouse, target, "source freshness").run()
+    sources = dbt.read_freshness(target)
+    for source in sources:
+        if source.status != "pass":
+            get_run_logger().warning(
+                "Nothing new in %s for %.1f hours: do files still arrive?", source.source, source.hours
+            )
+    create_table_artifact(
+        key="freshness",
+        description="How long ago something new came",
+        table=[{**asdict(source), "hours": round(source.hours, 1)} for source in sources],
+    )
+    return sources
+
+
+@task(task_run_name="publish the models' documentation", tags=["warehouse"])
+def publish_docs(platform: Platform) -> None:
+    """Link dbt's documentation, one page; it is made anew when the models are others than last time."""
+    known, made_from = store.join(platform.reports, _DOCS_MADE_FROM), built_from(platform)
+    with platform.reporting() as folder:
+        page = folder / _DOCS
+        if not store.exists(known) or store.read_text(known) != made_from:
+            target = settings.load().dbt_target.with_name("docs")
+            warehouse = platform.warehouse
+            with warehouse.exclusive():
+                _dbt(warehouse, target, "docs generate --static").run()
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(target / "static_index.html", page)
+            (folder / _DOCS_MADE_FROM).write_text(made_from)
+        link = platform.report_link(page, folder)
+    create_link_artifact(link, link_text="Models and columns", key="dbt-docs", description="dbt's documentation")
+
+
+def _dbt(warehouse: Warehouse, target: Path, command: str) -> DbtCoreOperation:
+    dbt_itself = shlex.quote(str(Path(sys.executable).with_name("dbt")))
+    return DbtCoreOperation(
+        commands=[f"{dbt_itself} --no-use-colors {command}"],
+        # The block joins the two into a shell line without quotes: relative paths hold no spaces.
+        project_dir=os.path.relpath(PROJECT),
+        profiles_dir=os.path.relpath(PROJECT),
+        env={
+            **warehouse.dbt_environment(),
+            "DBT_TARGET_PATH": str(target),
+            "DBT_LOG_PATH": str(target.parent / "logs"),
+        },
+    )
 
 
 def built_from(platform: Platform) -> str:

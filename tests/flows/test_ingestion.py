@@ -17,8 +17,12 @@ def test_events_become_checked_tables_and_a_second_run_changes_nothing(shop: Sho
     ingestion(source=str(shop_files), platform=shop.name)
     events, sessions = shop.count("raw.events"), shop.count("marts.fct_sessions")
     assert sessions == SESSIONS
+    docs = Path(shop.platform.reports, "dbt.html")
+    assert "next_item_examples" in docs.read_text()
+    docs.write_text("")
     ingestion(source=str(shop_files), platform=shop.name)
     assert (shop.count("raw.events"), shop.count("marts.fct_sessions")) == (events, sessions)
+    assert docs.read_text() == "", "made anew though no model is another"
 
 
 def test_a_bad_file_loads_nothing_and_the_alert_names_file_line_and_field(shop: Shop, tmp_path: Path) -> None:
