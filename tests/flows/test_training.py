@@ -17,7 +17,7 @@ from flows.retrain import retrain
 from tests.installation import free_ports
 from tests.shops import Shop
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
