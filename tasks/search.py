@@ -52,7 +52,7 @@ def search_parameters(
 
     budget = Budget(minutes, trials, str(runtime.flow_run.id))
     study = search(platform.compute, subject, budget, show)
-    card = search_card.search_card(study, subject)
+    card = search_card.search_card(study, subject, over=True)
     chart.update(card.markdown, now=True)
     with platform.reporting() as folder:
         page = search_card.write_page(card, study, folder)

@@ -20,14 +20,13 @@ from boat.search import Subject, best
 _ROWS = 10
 _STATES: Mapping[TrialState, str] = {
     TrialState.PRUNED: "ended early, hopeless",
-    TrialState.RUNNING: "under way",
     TrialState.WAITING: "next",
 }
 _LEAST = 4  # trials, from which one can tell what matters
 
 
-def search_card(study: Study, subject: Subject) -> Card:
-    """What there is to know of a search, also while it goes on."""
+def search_card(study: Study, subject: Subject, *, over: bool = False) -> Card:
+    """What there is to know of a search: while it goes on, or when it is over."""
     found = best(study)
     figure = subject.figure.replace("_", " ")
     sections = []
@@ -39,7 +38,7 @@ def search_card(study: Study, subject: Subject) -> Card:
         if matters:
             text = "Share of what the parameters have to do with the figure (fANOVA over the trials)."
             sections.append(Section("What matters", text, picture=shares_svg(matters)))
-    sections.append(Section("Trials", _counted(study), _table(study, subject)))
+    sections.append(Section("Trials", _counted(study), _table(study, subject, over)))
     return Card(f"Search for {subject.kind}", f"{subject.study}: snapshot {subject.digest[:12]}.", tuple(sections))
 
 
@@ -87,7 +86,7 @@ def _counted(study: Study) -> str:
     return f"{len(trials)} trials, {complete} of them to their end, {seconds:,.0f} s of training{cost}."
 
 
-def _table(study: Study, subject: Subject) -> list[list[str]]:
+def _table(study: Study, subject: Subject, over: bool) -> list[list[str]]:
     """The best trials, then the newest of the others."""
     worst_first = study.direction == StudyDirection.MAXIMIZE
     ended = sorted(filter(_complete, study.trials), key=lambda trial: trial.value or 0, reverse=worst_first)
@@ -95,13 +94,15 @@ def _table(study: Study, subject: Subject) -> list[list[str]]:
     names = list(subject.space)
     return [
         ["Trial", subject.figure.replace("_", " "), *names, "Seconds"],
-        *([str(trial.number), _fate(trial), *_values(trial, names)] for trial in ended[:_ROWS] + others[:_ROWS]),
+        *([str(trial.number), _fate(trial, over), *_values(trial, names)] for trial in ended[:_ROWS] + others[:_ROWS]),
     ]
 
 
-def _fate(trial: FrozenTrial) -> str:
+def _fate(trial: FrozenTrial, over: bool) -> str:
     if trial.value is not None and _complete(trial):
         return f"{trial.value:.4f}"
+    if trial.state == TrialState.RUNNING:
+        return "stopped, as the time was over; the next search takes it up" if over else "under way"
     return _STATES.get(trial.state, f"failed: {trial.user_attrs.get('why', 'its run was interrupted')}"[:200])
 
 

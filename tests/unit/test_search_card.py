@@ -63,3 +63,4 @@ def test_history_and_importance_are_drawn_once_there_is_something_to_draw(study:
     early = search_card(begun, SUBJECT)
     assert [section.title for section in early.sections] == ["Trials"]
     assert "under way" in early.html()
+    assert "stopped, as the time was over" in search_card(begun, SUBJECT, over=True).html()
