@@ -57,7 +57,7 @@ class Client:
 def test_every_acknowledged_event_is_kept_exactly_once(kills: int, tmp_path: Path) -> None:
     folder, port, ended = tmp_path / "landing", free_port(), threading.Event()
     clients = [Client(number, port, ended) for number in range(CLIENTS)]
-    threads = [threading.Thread(target=client.run) for client in clients]
+    threads = [threading.Thread(target=client.run, daemon=True) for client in clients]
     options = ("--events-per-second", "1e9", "--burst", "1000000000", "--rotate-seconds", "1")
     for turn in range(kills):
         with running_collector(folder, *options, port=port) as collecting:
