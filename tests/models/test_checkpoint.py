@@ -10,6 +10,7 @@ from boat import snapshot
 from boat.models import examples, intent, next_item
 from boat.models.checkpoint import Checkpoint, State
 from boat.models.fitting import Trained
+from boat.models.intent_features import histories
 from boat.models.parameters import IntentParameters, RecommendParameters
 
 ABOUT = {"seed": 3}
@@ -27,9 +28,9 @@ def training(request: pytest.FixtureRequest, shop: Path) -> Training:
     """Four epochs of either model."""
     split = snapshot.read(shop).split
     if request.param == "intent":
-        part = intent.histories(examples.read(shop / snapshot.INTENT, split, "train"))
+        part = histories(examples.read(shop / snapshot.INTENT, split, "train"))
         parameters = IntentParameters(epochs=4, patience=4, dropout=0.3, seed=3)
-        return lambda report, checkpoint: intent.train(part, part, parameters, report, checkpoint)
+        return lambda report, checkpoint: intent.train("sequence", part, part, parameters, report, checkpoint)
     parts = [examples.read(shop / snapshot.NEXT_ITEM, split, name) for name in ("train", "validation", "fit")]  # type: ignore[arg-type]
     quick = RecommendParameters(dimensions=8, epochs=4, patience=4, refit_epochs=1, seed=3)
     return lambda report, checkpoint: next_item.train(*parts, quick, report, checkpoint).trained

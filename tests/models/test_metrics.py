@@ -78,6 +78,31 @@ def test_calibration_by_hand() -> None:
     assert metrics.expected_calibration_error(table) == pytest.approx(0.5 * 0.3 + 0.5 * 0.1)
 
 
+def test_the_interval_of_the_pr_auc_holds_it_and_counts_whole_groups(answers: tuple[np.ndarray, np.ndarray]) -> None:
+    label, probability = answers
+    low, high = metrics.pr_auc_interval(label, probability, np.arange(3000))
+    assert low < metrics.pr_auc(label, probability) < high
+    # The same rows ten times over tell nothing new.
+    group, ten = np.tile(np.arange(3000), 10), (np.tile(values, 10) for values in answers)
+    assert metrics.pr_auc_interval(*ten, group) == pytest.approx((low, high), abs=1e-9)  # type: ignore[misc]
+
+
+def test_draws_of_the_pr_auc_are_those_of_scikit_learn(answers: tuple[np.ndarray, np.ndarray]) -> None:
+    label, probability = (values[:200] for values in answers)
+    draws = metrics.pr_auc_draws(label, probability, np.arange(200), seed=5)
+    drawn = np.random.default_rng(5).integers(200, size=200)
+    assert draws[0] == pytest.approx(known.average_precision_score(label[drawn], probability[drawn]))
+
+
+def test_lift_by_hand() -> None:
+    label = np.array([1, 0, 1, 0, 0, 0, 0, 0, 0, 0])
+    probability = np.linspace(1, 0, 10)
+    assert metrics.lift(label, probability, 0.1) == pytest.approx(5)
+    assert metrics.lift(label, probability, 0.3) == pytest.approx(1 / 0.3)
+    assert metrics.lift(label, np.full(10, 0.2), 0.1) == pytest.approx(1)
+    assert math.isnan(metrics.lift(np.zeros(3), np.ones(3), 0.1))
+
+
 def test_one_class_alone_has_no_areas() -> None:
     assert math.isnan(metrics.pr_auc(np.zeros(3, bool), np.array([0.1, 0.2, 0.3])))
     assert math.isnan(metrics.roc_auc(np.ones(3, bool), np.array([0.1, 0.2, 0.3])))

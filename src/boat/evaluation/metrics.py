@@ -89,6 +89,43 @@ def pr_auc(label: np.ndarray, probability: np.ndarray) -> float:
     return float(np.sum(gained * positives / predicted) / positives[-1])
 
 
+def pr_auc_interval(
+    label: np.ndarray, probability: np.ndarray, group: np.ndarray, seed: int = 0
+) -> tuple[float, float]:
+    """95 % bootstrap interval of the PR-AUC; groups, such as the starts of a session, are drawn whole."""
+    areas = pr_auc_draws(label, probability, group, seed)
+    low, high = np.quantile(areas if len(areas) else [np.nan], [0.025, 0.975])
+    return float(low), float(high)
+
+
+def pr_auc_draws(label: np.ndarray, probability: np.ndarray, group: np.ndarray, seed: int = 0) -> np.ndarray:
+    """PR-AUC in draws of whole groups, float64 [draws]; those without a positive are left out.
+
+    The same seed draws the same groups, so that two models are compared on the same draws.
+    """
+    order, last_of_score = _by_score(probability)
+    number = np.unique(group, return_inverse=True)[1]
+    groups = int(number.max()) + 1
+    number, positive = number[order], label[order].astype(np.float64)
+    generator = np.random.default_rng(seed)
+    areas = []
+    for _ in range(_RESAMPLES):
+        weight = np.bincount(generator.integers(groups, size=groups), minlength=groups)[number]
+        positives, predicted = (np.cumsum(each)[last_of_score] for each in (weight * positive, weight))
+        if positives[-1]:
+            areas.append(np.sum(np.diff(positives, prepend=0) * positives / np.maximum(predicted, 1)) / positives[-1])
+    return np.array(areas)
+
+
+def lift(label: np.ndarray, probability: np.ndarray, share: float) -> float:
+    """How many times as many positives are in the top `share` as in any; ties give their mean. NaN without any."""
+    positives, predicted = _curve(label, probability)
+    if positives[-1] == 0:
+        return float("nan")
+    found = np.interp(share * len(label), np.append(0, predicted), np.append(0, positives))
+    return float(found / positives[-1] / share)
+
+
 def roc_auc(label: np.ndarray, probability: np.ndarray) -> float:
     """Chance that a positive has the higher score than a negative, ties half. NaN where there is but one class."""
     positives, predicted = _curve(label, probability)
@@ -135,6 +172,11 @@ def expected_calibration_error(table: list[dict[str, float]]) -> float:
 
 def _curve(label: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positives and all, cumulated from the highest score down, at each distinct score."""
-    order = np.argsort(-probability, kind="stable")
-    last_of_score = np.append(np.flatnonzero(np.diff(probability[order])), len(order) - 1)
+    order, last_of_score = _by_score(probability)
     return np.cumsum(label[order].astype(np.int64))[last_of_score], last_of_score + 1
+
+
+def _by_score(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows from the highest score down, and the last place of each distinct score among them."""
+    order = np.argsort(-probability, kind="stable")
+    return order, np.append(np.flatnonzero(np.diff(probability[order])), len(order) - 1)

@@ -16,7 +16,7 @@ from boat.snapshot import Split
 Part = Literal["train", "validation", "fit", "test"]
 """`fit` is train and validation together: all that may be known before the test days."""
 
-CUTS = (1, 2, 4, 8)
+CUTS = (1, 2, 4, 6, 8, 10)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def windows(codes: np.ndarray, offsets: np.ndarray, length: int) -> Windows:
 
 
 def cuts(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where sessions are cut to ask for their intent: after 1, 2, 4, 8 events, where they are longer, and at their end.
+    """Where sessions are cut to ask for their intent: at their end, and where they are longer, after `CUTS` events.
 
     Args:
         lengths: int64 [sessions].

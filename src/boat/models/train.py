@@ -20,9 +20,8 @@ from boat.models.parameters import IntentParameters, RecommendParameters, parse
 from boat.snapshot import Manifest
 
 if TYPE_CHECKING:
+    from boat.models import family, intent_family
     from boat.models.checkpoint import Checkpoint
-    from boat.models.family import Fitted
-    from boat.models.fitting import Trained
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,25 +100,29 @@ def train_intent(
     manifest = snapshot.read(folder)
     if manifest.intent_obstacle:
         raise DataError(f"No intent model: {manifest.intent_obstacle}.", "Train the recommendations alone.")
-    from boat.models import examples, intent
+    from boat.models import examples, intent_family
     from boat.models.export import export
-    from boat.models.intent_graph import OUTPUTS, IntentGraph
+    from boat.models.intent_features import histories
+    from boat.models.intent_graph import OUTPUTS
 
-    train = examples.read(folder / snapshot.INTENT, manifest.split, "train")
-    validation = examples.read(folder / snapshot.INTENT, manifest.split, "validation")
-    kept = _kept(checkpoint, parameters, manifest)
-    trained = intent.train(intent.histories(train), intent.histories(validation), parameters, _report, kept)
-    _write(trained, output)
+    path = folder / snapshot.INTENT
+    train, validation, both = (
+        histories(examples.read(path, manifest.split, "train")),
+        histories(examples.read(path, manifest.split, "validation")),
+        histories(examples.read(path, manifest.split, "fit")),
+    )
+    fitted = intent_family.fit(train, validation, both, parameters, _report, _kept(checkpoint, parameters, manifest))
+    _write(fitted, output)
     if not to_export:
         return ""
     return export(
-        IntentGraph(trained.network, parameters.window),
+        fitted.graph,
         output / "model.tar.gz",
         kind="intent",
-        model="sequence",
+        model=fitted.model,
         outputs=OUTPUTS,
         parameters=asdict(parameters),
-        metrics=trained.metrics,
+        metrics=fitted.metrics,
         snapshot_digest=manifest.digest,
         products=0,
     )
@@ -138,10 +141,10 @@ def _report(figures: Mapping[str, float]) -> None:
     report(**figures)
 
 
-def _write(trained: "Trained | Fitted", output: Path) -> None:
+def _write(fitted: "family.Fitted | intent_family.Fitted", output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
-    (output / "metrics.json").write_text(json.dumps(trained.metrics, indent=2) + "\n", encoding="utf-8")
-    (output / "curve.json").write_text(json.dumps(trained.curve, indent=2) + "\n", encoding="utf-8")
+    (output / "metrics.json").write_text(json.dumps(fitted.metrics, indent=2) + "\n", encoding="utf-8")
+    (output / "curve.json").write_text(json.dumps(fitted.curve, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
