@@ -3,8 +3,8 @@
 It is a command and no flow: a flow run keeps its parameters, and the client's id would be one. A dry run counts.
 
 Files are rewritten beside themselves first. Then rows go and the ledger learns the new digests, in one transaction, and
-the files take their places. Stopped in between, the old files are known as erased and are not loaded again: erase
-again to finish.
+the files take their places, in a bucket too; what a bucket keeps of them goes last. Stopped in between, the old files
+are known as erased and are not loaded again: erase again to finish.
 """
 
 import hashlib
