@@ -1,7 +1,7 @@
 """The evaluation scores exported archives on days that no model has seen, next to simple models."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +37,15 @@ class Told(tf.Module):
         }
 
 
-def _told(path: Path, kind: str, **outputs: tf.Tensor) -> Path:
-    about = {"model": "told", "outputs": {}, "parameters": {}, "metrics": {}, "snapshot_digest": "", "products": 0}
+def _told(path: Path, kind: str, parameters: Mapping[str, float] | None = None, /, **outputs: tf.Tensor) -> Path:
+    about = {
+        "model": "told",
+        "outputs": {},
+        "parameters": parameters or {},
+        "metrics": {},
+        "snapshot_digest": "",
+        "products": 0,
+    }
     export(Told(outputs), path, kind=kind, **about)  # type: ignore[arg-type]
     return path
 
@@ -101,7 +108,7 @@ def test_products_that_nobody_knows_are_misses(shop: Path, tmp_path: Path) -> No
 
 
 def test_intent_is_held_against_the_base_rate_and_event_counts(shop: Path, tmp_path: Path) -> None:
-    train_intent(shop, tmp_path, '{"max_seconds": 20, "epochs": 30}')
+    train_intent(shop, tmp_path, '{"model": "boosting", "members": 4}')
     constant = _told(tmp_path / "constant.tar.gz", "intent", purchase=tf.constant(0.4))
     figures = evaluate.evaluate("intent", tmp_path / "model.tar.gz", shop, constant)
     assert set(figures) == {"challenger", "champion", "base_rate", "logistic", "data"}
@@ -115,8 +122,34 @@ def test_intent_is_held_against_the_base_rate_and_event_counts(shop: Path, tmp_p
     assert champion["roc_auc"] == pytest.approx(0.5)
     assert champion["ece"] == pytest.approx(abs(0.4 - champion["base_rate"]), abs=1e-6)
     assert sum(row["count"] for row in challenger["calibration"]) == challenger["targets"]
+    assert challenger["pr_auc_low"] < challenger["pr_auc"] < challenger["pr_auc_high"]
+    assert challenger["lift_at_10"] > 1.3 > figures["base_rate"]["lift_at_10"] == pytest.approx(1)
     # Nobody has added to the cart after one event, so nothing can be told yet.
     assert challenger["after"]["1"]["pr_auc"] < challenger["after"]["4"]["pr_auc"]
+
+
+def test_intent_is_judged_when_something_goes_into_the_cart(shop: Path, tmp_path: Path) -> None:
+    constant = _told(tmp_path / "constant.tar.gz", "intent", purchase=tf.constant(0.4))
+    after = evaluate.evaluate("intent", constant, shop)["challenger"]["after"]
+    assert list(after) == ["1", "2", "4", "6", "end", "add_to_cart"]
+    # Three in ten add, and nine in ten of them buy; nobody else does.
+    assert after["add_to_cart"]["base_rate"] > 0.8
+    assert after["add_to_cart"]["purchases"] == after["end"]["purchases"] == after["1"]["purchases"]
+    assert after["add_to_cart"]["targets"] < after["end"]["targets"] == after["1"]["targets"]
+
+
+@pytest.mark.parametrize(("chance", "contacted"), [(0.11, 1.0), (0.09, 0.0)])
+def test_who_is_worth_more_than_a_contact_costs_is_contacted(
+    shop: Path, tmp_path: Path, chance: float, contacted: float
+) -> None:
+    parameters = {"contact_cost": 2.0, "sale_value": 20.0}
+    model = _told(tmp_path / "m.tar.gz", "intent", parameters, purchase=tf.constant(chance))
+    figures = evaluate.evaluate("intent", model, shop)["challenger"]
+    decision = figures["decision"]
+    assert (decision["threshold"], decision["contacted"]) == (pytest.approx(0.1), contacted)
+    assert decision["buyers_contacted"] == contacted
+    assert decision["gain_contacting_all"] == pytest.approx(20 * figures["base_rate"] - 2)
+    assert decision["gain"] == pytest.approx(contacted * decision["gain_contacting_all"])
 
 
 def test_a_figure_that_cannot_be_had_is_null(tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
 """The evaluation job: `python -m boat.evaluation.evaluate --kind recommend --model TAR --snapshot DIR --output FILE`.
 
 Scores exported archives, strings in, on the test days of a snapshot, next to simple models that learned from all days
-before. Next items: see `boat.evaluation.next_items`. Intent: each session is judged after 1, 2, 4 and 8 events and at
-its end.
+before. See `boat.evaluation.next_items` and `boat.evaluation.purchases`.
 """
 
 import argparse
@@ -15,23 +14,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from boat import snapshot
 from boat.behaviour import intent, recommend
 from boat.behaviour.suite import Result
-from boat.errors import ArtifactError, BoatError, DataError
-from boat.evaluation import asking, baselines, metrics, slices
+from boat.errors import ArtifactError, BoatError
+from boat.evaluation import slices
 from boat.evaluation.baselines import Ranked
 from boat.evaluation.next_items import NextItems
-from boat.models import archive, examples
-from boat.models.examples import Sessions
+from boat.evaluation.purchases import Purchases
+from boat.models import archive
 from boat.models.served import SavedModel
 from boat.snapshot import Manifest
-
-MAX_TARGETS = 20_000
 
 Figures = dict[str, Any]
 
@@ -133,64 +129,14 @@ def _said(results: Sequence[Result]) -> list[Figures]:
 
 
 def _purchases(folder: Path, manifest: Manifest, challenger: SavedModel, champion: SavedModel | None) -> Figures:
-    path = folder / snapshot.INTENT
-    fit = examples.read(path, manifest.split, "fit")
-    test = examples.read(path, manifest.split, "test")
-    if not len(fit) or not len(test):
-        raise DataError("There is no session to judge intent by on the test days.", "Take a snapshot of more days.")
-    session, shown = _cuts(test)
-    label = _buys(test)[session]
-
-    def chances(model: SavedModel) -> np.ndarray:
-        probability: np.ndarray = asking.answers(model, test, session, shown)["purchase"].astype(np.float64)
-        return probability
-
-    probability = chances(challenger)
-    behaviour = intent.suite.run(intent.Bed(challenger, fit, test, session, shown, probability))
-    base_rate = float(np.mean(_buys(fit)[_cuts(fit)[0]]))
+    asked = Purchases(folder, manifest, challenger.manifest.parameters)
+    chances = asked.ask(challenger)
+    starts = chances[: len(asked.session)]
+    bed = intent.Bed(challenger, asked.fit, asked.test, asked.session, asked.shown, starts)
     return {
-        "challenger": {**_intent_figures(label, probability, shown), "behaviour": _said(behaviour)},
-        "champion": _intent_figures(label, chances(champion), shown) if champion else None,
-        "base_rate": _intent_figures(label, np.full(len(label), base_rate), shown),
-        "logistic": _intent_figures(label, baselines.event_count_odds(fit, _cuts(fit), test, (session, shown)), shown),
-    }
-
-
-def _cuts(part: Sessions) -> tuple[np.ndarray, np.ndarray]:
-    """Session and number of events shown, at most `MAX_TARGETS` by a fixed draw."""
-    session, shown = examples.cuts(part.lengths)
-    if len(session) > MAX_TARGETS:
-        chosen = np.sort(np.random.default_rng(0).choice(len(session), MAX_TARGETS, replace=False))
-        session, shown = session[chosen], shown[chosen]
-    return session, shown
-
-
-def _buys(part: Sessions) -> np.ndarray:
-    buys: np.ndarray = part.events["is_purchase"].to_numpy()[part.offsets[:-1]].astype(bool)
-    return buys
-
-
-def _intent_figures(label: np.ndarray, probability: np.ndarray, shown: np.ndarray) -> Figures:
-    table = metrics.calibration(label, probability)
-    return {
-        "targets": len(label),
-        "purchases": int(label.sum()),
-        "base_rate": float(np.mean(label)),
-        "pr_auc": metrics.pr_auc(label, probability),
-        "roc_auc": metrics.roc_auc(label, probability),
-        "log_loss": metrics.log_loss(label, probability),
-        "brier": metrics.brier(label, probability),
-        "ece": metrics.expected_calibration_error(table),
-        "calibration": table,
-        "after": {
-            str(cut): {
-                "targets": int(np.sum(shown == cut)),
-                "pr_auc": metrics.pr_auc(label[shown == cut], probability[shown == cut]),
-                "base_rate": float(np.mean(label[shown == cut])),
-            }
-            for cut in examples.CUTS
-            if np.any(shown == cut)
-        },
+        "challenger": {**asked.figures(chances), "behaviour": _said(intent.suite.run(bed))},
+        "champion": asked.figures(asked.ask(champion)) if champion else None,
+        **asked.baselines(),
     }
 
 

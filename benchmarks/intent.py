@@ -1,0 +1,233 @@
+"""Purchase intent on real sessions, beside gradient boosting on hand-made features as scikit-learn has it.
+
+`diginetica`: views, and whether a purchase follows. Time is walked forward: each of the newest blocks of sessions is
+judged by models that learned from the sessions before it, whose labels are what had been bought by its start. A session
+is judged after 1, 2, 4, 6, 8, 10 views and after its last before the first purchase; later views are never seen. The
+peers read the same hand-made features of the same starts of sessions as our trees.
+
+`uci`: a row a session, without `PageValues`, which tells the label; five folds, other ones for each seed. There are no
+events to read in turn, so our boosting stands alone.
+
+The peers are scikit-learn's `HistGradientBoostingClassifier` as it comes, and tuned by a random search in the sessions
+to learn from. Intervals are bootstraps of whole sessions, and the differences are paired. Prints a line of JSON a data
+set; one whose file is not there is left out, and the script says so.
+
+    python benchmarks/intent.py [--data ../shared/data] [--sets diginetica uci] [--seeds 0 1 2]
+"""
+
+import argparse
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
+from sklearn.model_selection import GroupKFold, RandomizedSearchCV, StratifiedKFold
+from threadpoolctl import threadpool_limits
+
+from bars import Bar, at_least, conclude
+from boat.evaluation import metrics
+from boat.models import boosting, examples, intent_family
+from boat.models.examples import Sessions
+from boat.models.intent_features import histories
+from boat.models.intent_graph import IntentGraph
+from boat.models.parameters import IntentParameters
+
+BLOCKS, FIRST_BLOCK = 5, 0.4
+VALIDATION_SHARE = 0.2
+FOLDS = 5
+RESAMPLES = 500
+TUNED = {
+    "learning_rate": [0.02, 0.05, 0.1],
+    "max_iter": [50, 100, 200],
+    "max_leaf_nodes": [4, 8, 16, 31],
+    "min_samples_leaf": [20, 50, 100],
+    "l2_regularization": [0.0, 1.0, 5.0],
+}
+TRIALS = 12
+DEFAULTS = IntentParameters()
+
+Chances = dict[str, np.ndarray]
+Table = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Features, labels, and the session of each row."""
+
+
+def peers(learned: Table, asked: np.ndarray, seed: int) -> Chances:
+    """Chances by scikit-learn's boosting, as it comes and tuned."""
+    features, label, group = learned
+    plain = HistGradientBoostingClassifier(random_state=seed)
+    tuned = RandomizedSearchCV(
+        plain, TUNED, n_iter=TRIALS, scoring="average_precision", cv=GroupKFold(3), random_state=seed
+    )
+    return {
+        "default": plain.fit(features, label).predict_proba(asked)[:, 1],
+        "tuned": tuned.fit(features, label, groups=group).predict_proba(asked)[:, 1],
+    }
+
+
+def diginetica(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray, Chances]:
+    """Label and session of each judged start, and its chances by model."""
+    views = read_views(path)
+    starts = views.drop_duplicates("session")["time"].to_numpy()
+    edges = [int(edge) for edge in np.linspace(FIRST_BLOCK, 1, BLOCKS + 1) * len(starts)]
+    labels, groups, chances = [], [], []
+    for first, last in itertools.pairwise(edges):
+        test = sessions(views[(views["session"] >= first) & (views["session"] < last)])
+        session, shown = examples.cuts(test.lengths)
+        labels.append(histories(test).buys[session])
+        groups.append(first + session)
+        chances.append(block(views, starts, first, test, (session, shown), seed))
+        print(f"diginetica, seed {seed}: judged sessions {first} to {last}", file=sys.stderr)
+    return np.concatenate(labels), np.concatenate(groups), joined(chances)
+
+
+def block(
+    views: pd.DataFrame, starts: np.ndarray, first: int, test: Sessions, cuts: tuple[np.ndarray, np.ndarray], seed: int
+) -> Chances:
+    """Chances of one block's sessions by models that knew what had happened when it began."""
+    known = views[(views["session"] < first) & (views["time"] < starts[first])]
+    known = known.assign(bought=known["bought"].where(known["bought"] < starts[first]))
+    cut = int(first * (1 - VALIDATION_SHARE))
+    parts = known[known["session"] < cut], known[known["session"] >= cut], known
+    train, validation, both = (histories(sessions(part)) for part in parts)
+    parameters = IntentParameters(seed=seed)
+    found = intent_family.candidates(train, validation, both, parameters, lambda epoch: None)
+    columns = examples.columns(test, *cuts, max(test.lengths))
+    graphs = {name: IntentGraph(each.odds, parameters.window) for name, each in found.items()}
+    ours: Chances = {name: graph.serve(**columns)["purchase"].numpy() for name, graph in graphs.items()}
+    judged, _shown = validation.cuts(seed)
+    ours["live"] = ours[intent_family.best(found, validation.buys[judged], judged)]
+    learned = both.prefixes(seed)
+    table = both.features(*learned, parameters.window), both.buys[learned[0]], learned[0]
+    return {**ours, **peers(table, histories(test).features(*cuts, parameters.window), seed)}
+
+
+def read_views(path: Path) -> pd.DataFrame:
+    """Views before the first purchase: `session` (numbered by start), `product`, `time`, when it `bought`."""
+    events = pd.read_parquet(path).rename(columns={"ts": "time", "item_id": "product"})
+    bought = events[events["event_type"] == "purchase"].groupby("session_id")["time"].min()
+    views = events[events["event_type"] == "view"].assign(bought=lambda found: found["session_id"].map(bought))
+    views = views[views["bought"].isna() | (views["time"] < views["bought"])]
+    views["start"] = views.groupby("session_id")["time"].transform("min")
+    views = views.sort_values(["start", "session_id", "time", "product"], ignore_index=True)
+    views["session"] = (views["session_id"] != views["session_id"].shift()).cumsum() - 1
+    return views[["session", "product", "time", "bought"]]
+
+
+def sessions(views: pd.DataFrame) -> Sessions:
+    """The views as a part of `intent.parquet`."""
+    begins = np.flatnonzero(views["session"] != views["session"].shift())
+    events = pa.table(
+        {
+            "event_time": pa.array(views["time"].astype("datetime64[us]")),
+            "event_type": pa.array(["detail"] * len(views), pa.string()),
+            "product_id": pa.array(views["product"].astype(str), pa.string()),
+            "url": pa.nulls(len(views), pa.string()),
+            "is_purchase": pa.array(views["bought"].notna()),
+        }
+    )
+    return Sessions(events, np.append(begins, len(views)).astype(np.int64))
+
+
+def uci(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray, Chances]:
+    """The same for the sessions of a table."""
+    table = pd.read_csv(path).drop(columns="PageValues")
+    label = table.pop("Revenue").to_numpy(bool)
+    for name in ("Month", "VisitorType", "Weekend"):
+        table[name] = table[name].astype("category").cat.codes
+    features, row = table.to_numpy(float), np.arange(len(table))
+    chances: list[Chances] = []
+    order = []
+    for learn, judge in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(features, label):
+        learned = features[learn], label[learn], row[learn]
+        boosted = boosting.fit(
+            *learned, members=DEFAULTS.members, leaves=DEFAULTS.leaves, most_rounds=DEFAULTS.rounds, seed=seed
+        )
+        odds = boosted.log_odds(features[judge])
+        chances.append({"live": 1 / (1 + np.exp(-odds)), **peers(learned, features[judge], seed)})
+        order.append(judge)
+        print(f"uci, seed {seed}: a fold with {boosted.rounds} rounds", file=sys.stderr)
+    rows = np.concatenate(order)
+    return label[rows], rows, joined(chances)
+
+
+def joined(parts: Sequence[Chances]) -> Chances:
+    """Chances of all parts in turn."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def figures(label: np.ndarray, group: np.ndarray, chances: Chances) -> dict[str, float]:
+    """PR-AUC and more of each model, with 95 % intervals over resampled sessions."""
+    drawn = list(resampled(group))
+    every = {name: [area(label, chance, rows) for rows in drawn] for name, chance in chances.items()}
+    told: dict[str, float] = {"judged": len(label), "sessions": len(np.unique(group)), "base_rate": float(label.mean())}
+    for name, chance in chances.items():
+        low, high = np.quantile(every[name], [0.025, 0.975])
+        told |= {f"pr_auc_{name}": average_precision_score(label, chance)}
+        told |= {f"pr_auc_{name}_low": low, f"pr_auc_{name}_high": high}
+        told |= {f"roc_auc_{name}": roc_auc_score(label, chance), f"log_loss_{name}": log_loss(label, chance)}
+        told |= {f"ece_{name}": metrics.expected_calibration_error(metrics.calibration(label, chance))}
+    for peer in ("default", "tuned"):
+        low, high = np.quantile(np.subtract(every["live"], every[peer]), [0.025, 0.975])
+        told |= {f"above_{peer}": told["pr_auc_live"] - told[f"pr_auc_{peer}"]}
+        told |= {f"above_{peer}_low": low, f"above_{peer}_high": high}
+    return told
+
+
+def resampled(group: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows of as many sessions, drawn with replacement."""
+    order = np.argsort(group, kind="stable")
+    rows = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+    draw = np.random.default_rng(0)
+    for _ in range(RESAMPLES):
+        yield np.concatenate([rows[number] for number in draw.integers(len(rows), size=len(rows))])
+
+
+def area(label: np.ndarray, chance: np.ndarray, rows: np.ndarray) -> float:
+    """PR-AUC of some rows."""
+    return metrics.pr_auc(label[rows], chance[rows])
+
+
+def measure(
+    name: str, judge: Callable[[Path, int], tuple[np.ndarray, np.ndarray, Chances]], path: Path, seeds: Sequence[int]
+) -> int:
+    """Figures over all seeds, and the line that holds what goes live to the peers."""
+    runs: list[Mapping[str, float]] = []
+    for seed in seeds:
+        with threadpool_limits(1, "openmp"):  # on busy cores, OpenMP's threads mostly wait for each other
+            runs.append(figures(*judge(path, seed)))
+        print(name, {figure: round(float(value), 4) for figure, value in runs[-1].items()}, file=sys.stderr)
+    means = {figure: round(float(np.mean([run[figure] for run in runs])), 4) for figure in runs[0]}
+    bars: list[Bar] = [at_least(f"above_{peer}", means[f"above_{peer}"], 0.0) for peer in ("default", "tuned")]
+    return conclude("intent", {**means, "seeds": len(seeds)}, *bars, data=name)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with the data sets")
+    parser.add_argument("--sets", nargs="+", choices=("diginetica", "uci"), default=["diginetica", "uci"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options = parser.parse_args()
+    sets = {
+        "diginetica": (diginetica, options.data / "diginetica_10k" / "views_plus_purchases.parquet"),
+        "uci": (uci, options.data / "uci_online_shoppers" / "online_shoppers_intention.csv"),
+    }
+    failed = 0
+    for name in options.sets:
+        judge, path = sets[name]
+        if path.is_file():
+            failed |= measure(name, judge, path, options.seeds)
+        else:
+            print(f"{name} is left out: {path} is not there.", file=sys.stderr)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
