@@ -313,17 +313,21 @@ def _cosine(bed: Bed, codes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return found
 
 
-@suite.at_most(1.3)
+@suite.at_most(0.2)
 def prices_stay_near(bed: Bed) -> float | None:
-    """The mean step in price, as a logarithm, from the current to the first listed product, over that to the product
-    which came. Who looks at a scarf is not shown a sofa."""
-    price = np.append(np.nan, np.log(np.maximum(bed.asked.products["price"].to_numpy(), 1e-9)))
-    listed = np.abs(price[np.maximum(bed.ranked.products[:, 0], 0)] - price[bed.current])
-    came = np.abs(price[bed.asked.target] - price[bed.current])
-    told = np.isfinite(listed) & np.isfinite(came)
-    if told.sum() < _FEW or not came[told].any():
+    """The share of first listed products that cost more than double, or less than half, of the current one, less that
+    share among the products that came. Who looks at a scarf is not shown a sofa."""
+    price = np.append(np.nan, bed.asked.products["price"].to_numpy())
+    current = price[bed.current]
+    listed, came = price[np.maximum(bed.ranked.products[:, 0], 0)], price[bed.asked.target]
+    told = (listed > 0) & (came > 0) & (current > 0)
+    if told.sum() < _FEW:
         return None
-    return float(listed[told].mean() / came[told].mean())
+    return float(np.mean(_far(listed, current)[told]) - np.mean(_far(came, current)[told]))
+
+
+def _far(price: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return (price > 2 * other) | (price < other / 2)
 
 
 @suite.at_least(0.05)
