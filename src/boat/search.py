@@ -36,7 +36,7 @@ from boat.version import code_version
 
 FIGURES: Mapping[Kind, tuple[str, Literal["maximize", "minimize"]]] = {
     "recommend": ("validation_mrr", "maximize"),
-    "intent": ("validation_loss", "minimize"),
+    "intent": ("validation_pr_auc", "maximize"),
 }
 """By what trials are compared: never a figure of the test days."""
 

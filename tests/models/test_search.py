@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import get_args
 
 import optuna
 import pytest
@@ -19,10 +20,11 @@ from boat import snapshot
 from boat.compute import JobResult, JobSpec
 from boat.compute.local import LocalCompute
 from boat.models.archive import Kind
-from boat.models.parameters import IntentParameters, RecommendParameters
+from boat.models.parameters import IntentModel, IntentParameters, RecommendModel, RecommendParameters
 from boat.models.search_space import defaults, space
 from boat.search import STARTED_BY, Budget, Subject, best, search
 
+UNVARIED = ("co_occurrence", "popular")
 QUICK = {"dimensions": 8, "learning_rate": 0.01, "scale": 14, "seed": 3, "max_seconds": 60}
 
 
@@ -166,12 +168,14 @@ def test_when_the_time_is_over_what_runs_is_stopped_and_the_next_search_takes_it
 
 
 @pytest.mark.parametrize(
-    ("kind", "model"), [("recommend", "attention"), ("recommend", "vmis_knn"), ("intent", "sequence")]
+    ("kind", "model"),
+    [("recommend", model) for model in get_args(RecommendModel) if model not in UNVARIED]
+    + [("intent", model) for model in get_args(IntentModel)],
 )
 def test_the_defaults_lie_in_the_space_that_is_searched(
     kind: Kind, model: str, recwarn: pytest.WarningsRecorder
 ) -> None:
-    varied = space(kind, {"model": model} if kind == "recommend" else {})
+    varied = space(kind, {"model": model})
     usual = IntentParameters() if kind == "intent" else RecommendParameters()
     assert varied
     study = optuna.create_study()

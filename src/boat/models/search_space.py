@@ -32,12 +32,23 @@ _RECOMMEND: Mapping[str, Space] = {
     "prod2vec_knn": _NETWORK,
     "vmis_knn": {**_NEIGHBOURS, "window": IntDistribution(2, 40)},
 }
-_INTENT: Space = {
-    "window": IntDistribution(10, 60),
+_SEQUENCE: Space = {
     "units": IntDistribution(8, 128, log=True),
     "dropout": FloatDistribution(0.0, 0.6),
     "learning_rate": _RATE,
     "batch_size": IntDistribution(64, 1024, log=True),
+}
+_TREES: Space = {
+    "leaves": IntDistribution(3, 32, log=True),
+    "rounds": IntDistribution(50, 600, log=True),
+}
+_EVENTS: Space = {"window": IntDistribution(10, 60)}
+_INTENT: Mapping[str, Space] = {
+    "auto": {**_SEQUENCE, **_TREES, **_EVENTS},
+    "blend": {**_SEQUENCE, **_TREES, **_EVENTS},
+    "boosting": {**_TREES, **_EVENTS},
+    "sequence": {**_SEQUENCE, **_EVENTS},
+    "lstm": {**_SEQUENCE, **_EVENTS},
 }
 
 
@@ -48,7 +59,8 @@ def space(kind: Kind, told: Mapping[str, Any]) -> Space:
         kind: Of the model.
         told: What a training is told in any case: which model, and parameters that are not to be varied.
     """
-    whole = _INTENT if kind == "intent" else _RECOMMEND.get(told.get("model", RecommendParameters.model), {})
+    spaces, usual = (_INTENT, IntentParameters.model) if kind == "intent" else (_RECOMMEND, RecommendParameters.model)
+    whole = spaces.get(told.get("model", usual), {})
     return {name: distribution for name, distribution in whole.items() if name not in told}
 
 
