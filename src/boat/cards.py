@@ -106,7 +106,7 @@ def _html_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _cells(tag: str, cells: Iterable[str]) -> str:
-    return "".join(f"<{tag}{_look(cell)}>{escape(cell)}</{tag}>" for cell in cells)
+    return "".join(f"<{tag}{_look(cell) if tag == 'td' else ''}>{escape(cell)}</{tag}>" for cell in cells)
 
 
 def _look(cell: str) -> str:

@@ -41,6 +41,16 @@ _LIMITS = {
         ("Evidence", _EVIDENCE),
     ),
 }
+_CONTACTS = {
+    "contact_cost": "A contact costs",
+    "sale_value": "A sale is worth",
+    "threshold": "So contact from a chance of",
+    "contacted": "Share of starts contacted",
+    "buying_of_contacted": "Share of these that buys",
+    "buyers_contacted": "Share of buyers reached",
+    "gain": "Gain for each start",
+    "gain_contacting_all": "Gain if all were contacted",
+}
 _FIGURE = {"recommend": "mrr_at_20", "intent": "pr_auc"}
 
 
@@ -216,7 +226,7 @@ def _contacts(figures: Mapping[str, Any]) -> Iterator[Section]:
         text = (
             "A session is worth a contact where its chance times the worth of a sale is above what the contact costs."
         )
-        rows = [(_words(name), f"{value:.4g}") for name, value in told.items()]
+        rows = [(_CONTACTS.get(name, _words(name)), f"{value:.3g}") for name, value in told.items()]
         yield Section("Whom to contact", text, [("", ""), *rows])
 
 

@@ -172,11 +172,16 @@ def test_a_curve_without_an_epoch_says_so() -> None:
     assert "## Training" not in model_card.model_card(VERSION, FIGURES, []).markdown()
 
 
-def test_an_intent_card_shows_calibration() -> None:
-    figures = {"challenger": {"targets": 500, "pr_auc": 0.3, "calibration": CALIBRATION}, "champion": None}
-    markdown = model_card.model_card(VERSION, figures, []).markdown()
+def test_an_intent_card_shows_calibration_how_early_it_knows_and_whom_to_contact() -> None:
+    moments = {"1": {"targets": 90, "pr_auc": 0.1}, "add_to_cart": {"targets": 20, "pr_auc": 0.5}}
+    told = {"threshold": 0.05, "gain": 0.25}
+    challenger = {"targets": 500, "pr_auc": 0.3, "calibration": CALIBRATION, "after": moments, "decision": told}
+    markdown = model_card.model_card(VERSION, {"challenger": challenger, "champion": None}, []).markdown()
     assert "chance that it ends with a purchase" in markdown
     assert "| PR-AUC | 0.300 |" in markdown
+    assert "| after 1 event | 90 | 0.100 |" in markdown
+    assert "| Add to cart | 20 | 0.500 |" in markdown
+    assert "| So contact from a chance of | 0.05 |" in markdown
     assert pictures(markdown) == [calibration_svg(CALIBRATION)]
 
 
