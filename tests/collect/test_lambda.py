@@ -16,8 +16,10 @@ from typing import Any
 import boto3
 import pytest
 
+from boat import landing
 from boat.collect.pixel import GIF
-from deployments.aws import lambda_collect, package
+from boat.warehouse import connect
+from deployments.aws import lambda_collect, package, template
 from tests.cloud.infra.conftest import aws, moto_url  # noqa: F401 - fixtures
 from tests.collect.events import GOOD
 
@@ -74,6 +76,16 @@ def test_a_batch_becomes_a_landing_file_and_its_bad_event_a_dead_letter(s3: Any)
     assert objects[events][0]["product_id"] == "blue-mug"
     assert letters.startswith("events/.dead-letter/20")
     assert objects[letters][0]["reason"] == "missing"
+
+
+def test_what_the_function_keeps_is_loaded_from_the_place_the_stack_tells(s3: Any, tmp_path: Path) -> None:
+    ask(body=json.dumps([GOOD, {"event_type": "add"}]))
+    ask(body=json.dumps(GOOD))  # the page had no answer, and sends it again
+    warehouse = connect(f"duckdb:///{tmp_path}/warehouse.duckdb")
+    place = template.load()["Outputs"]["LandingUri"]["Value"]["Fn::Sub"].replace("${Landing}", BUCKET)
+    report = landing.load(warehouse, place)
+    assert (report.received, report.accepted, report.duplicate, report.failed) == (3, 1, 1, 1)
+    assert landing.load(warehouse, place).received == 0
 
 
 def test_a_packed_body_and_a_pixel_are_taken(s3: Any) -> None:
