@@ -35,6 +35,7 @@ def plain(config: Settings, files: Path, training_seconds: float) -> None:
     from boat.models import archive
     from boat.serving import ServedModel
     from boat.serving.base import invoke
+    from boat.tracking import Training
     from expectations import suites
     from tasks.blocks import Platform
     from tasks.serving import SMOKE_SESSION
@@ -59,7 +60,7 @@ def plain(config: Settings, files: Path, training_seconds: float) -> None:
         place.compute.run(JobSpec("evaluate", "boat.evaluation.evaluate", arguments), lambda line: None)
         metrics = json.loads(figures.read_text())
         digest = archive.digest(model)
-        version = place.registry.register(name, str(model), digest, metrics={}, parameters={}, lineage={})
+        version = place.registry.register(Training(name, str(model), digest, {}, {}, {}))
         model_card.write_page(model_card.model_card(version, metrics, []), version, Path(place.reports))
         gate.decide(kind, metrics)
         place.serving.update(name, ServedModel(str(model), digest, version.version))

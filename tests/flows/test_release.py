@@ -10,6 +10,7 @@ from boat.errors import QualityError
 from boat.models.sessions import SessionEvent
 from boat.serving.base import invoke
 from boat.settings import INTENT, RECOMMEND
+from boat.tracking import Training
 from flows.ingestion import ingestion
 from flows.promote import promote
 from flows.retrain import retrain
@@ -51,7 +52,7 @@ def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
 
     # One that lists for everybody what was looked at last is refused by the test of behaviour it fails, and told of.
     planted = export(tmp_path, "recommend", recommending("p"))
-    registry.register(RECOMMEND, planted.uri, planted.digest, metrics={}, parameters={}, lineage=champion.lineage)
+    registry.register(Training(RECOMMEND, planted.uri, planted.digest, {}, {}, champion.lineage))
     misbehaving: State = promote(platform=shop.name, models=("recommend",), return_state=True)
     assert "behaviour current_product_is_left_out" in misbehaving.message
     assert "boat-recommend: a challenger misbehaves behaviour" in shop.newest_alert()
