@@ -1,7 +1,7 @@
-"""Gradient boosting on a table of features, bagged, as trees that a graph can walk.
+"""Gradient boosting on a table of features, by several members, as trees that a graph can walk.
 
-Small trees, few features a split, and each member grown on a draw of the groups (sessions): what is out of a member's
-bag tells when to stop, so that nothing is held back. Few buyers are enough for it not to learn them by heart.
+Small trees, and each member's splits choose among other features. When to stop is told by members that saw a draw of
+the groups (sessions) each, and judged the others; those that are kept saw all rows, so that nothing is held back.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _STEP = 20
 """Rounds between two looks at the loss out of the bag."""
 _PATIENCE = 2
 _BAG = 0.5
-"""With half the groups, as many members judge a row out of the bag as in the end: fewer would stop too early."""
+"""Of the groups, for choosing the rounds: a row is judged by half the members, as fewer would stop too early."""
 _FEWEST_IN_LEAF = 20
 _SHRINKAGE = 5.0
 _FEATURES_A_SPLIT = 0.4
@@ -47,7 +47,7 @@ class Forest:
 
 @dataclass(frozen=True)
 class Boosted:
-    """Members that learned from different draws; their mean decides.
+    """Members that chose among different features; their mean decides.
 
     Attributes:
         members: scikit-learn's models.
@@ -106,14 +106,13 @@ def fit(
     Args:
         features: [rows, columns], without NaN.
         label: bool [rows].
-        group: int [rows], such as sessions: a member has all rows of a group or none.
+        group: int [rows], such as sessions: a draw has all rows of a group or none.
         members: How many models are averaged.
         leaves: Of a tree, at most.
         most_rounds: Trees a member, at most.
         seed: Of the draws.
         rounds: Trees a member, where that is known already.
     """
-    bags = _bags(label, group, members, seed)
     grown = tuple(
         HistGradientBoostingClassifier(
             learning_rate=_LEARNING_RATE,
@@ -130,11 +129,11 @@ def fit(
     # One thread: OpenMP's wait for each other at every split, so on busy cores two take many times as long as one.
     with threadpool_limits(1, "openmp"):
         if rounds is None:
-            rounds, loss = _best_rounds(grown, bags, features, label, most_rounds)
+            rounds, loss = _best_rounds(grown, _bags(label, group, members, seed), features, label, most_rounds)
         else:
             loss = float("nan")
-        for member, bag in zip(grown, bags, strict=True):
-            member.set_params(max_iter=rounds, warm_start=False).fit(features[bag], label[bag])
+        for member in grown:
+            member.set_params(max_iter=rounds, warm_start=False).fit(features, label)
     return Boosted(grown, rounds, loss)
 
 

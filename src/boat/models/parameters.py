@@ -74,7 +74,7 @@ class IntentParameters:
             clearly better on the validation split, see `boat.models.intent_family.best`. What is said of units,
             dropout, speed, epochs and seconds below is for networks alone.
         window: How many of a session's last events it looks at one by one.
-        members: Boosted models, each grown on other sessions, that are averaged.
+        members: Boosted models, each choosing among other features, that are averaged.
         leaves: Of a tree, at most.
         rounds: Trees of a member, at most.
         contact_cost: What it costs to do something about a shopper. The evaluation reads it; training does not.
