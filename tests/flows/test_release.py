@@ -50,16 +50,15 @@ def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
     assert registry.by_alias(RECOMMEND, "champion").version == "1"
     assert len(shop.installation.alerts()) == alerts
 
-    # One that lists for everybody what was looked at last is refused by the test of behaviour it fails, and told of.
+    # One that lists products of another shop is refused by the test of behaviour it fails, and told of.
     planted = export(tmp_path, "recommend", recommending("p"))
     registry.register(Training(RECOMMEND, planted.uri, planted.digest, {}, {}, champion.lineage))
     misbehaving: State = promote(platform=shop.name, models=("recommend",), return_state=True)
-    assert "behaviour current_product_is_left_out" in misbehaving.message
-    assert "boat-recommend: a challenger misbehaves behaviour" in shop.newest_alert()
-    assert "current_product_is_left_out" in shop.newest_alert()
+    assert "behaviour only_products_of_the_shop" in misbehaving.message
+    assert "boat-recommend: a challenger misbehaves behaviour only_products_of_the_shop" in shop.newest_alert()
     assert registry.by_alias(RECOMMEND, "champion") == champion
     shown = shop.installation.api("GET", "/artifacts/behaviour-recommend/latest")
-    assert '"test": "current product is left out", "severity": "critical", "passed": "NO"' in shown["data"]
+    assert '"test": "only products of the shop", "severity": "critical", "passed": "NO"' in shown["data"]
 
     # A critical expectation that does not hold stops a retrain before its snapshot; the champion goes on answering.
     before, snapshots = answers(shop), sorted(Path(shop.platform.store, "snapshots").iterdir())
