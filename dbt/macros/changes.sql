@@ -35,14 +35,28 @@
     where known.session_id is null
 {%- endmacro %}
 
-{#- The pending events and all others of the sessions they reopen, each once. -#}
-{% macro events_reopened(events, known, reopened) -%}
+{#- The pending events and all others of the sessions they reopen, each once. `in_span` says when those were, so that the
+    wide columns of other days are not read. -#}
+{% macro events_reopened(events, known, reopened, in_span='true') -%}
     select {{ event_columns() }}
     from {{ events }}
     union
     select {{ event_columns() }}
     from {{ known }}
     where session_key in (select session_key from {{ reopened }})
+        and {{ in_span }}
+{%- endmacro %}
+
+{#- SQL that holds of the events between the first and the last day of the reopened sessions. -#}
+{% macro in_span_of(known, reopened) -%}
+    {% set days %}
+        select cast(min(event_time) as date), cast(max(event_time) as date)
+        from {{ known }}
+        where session_key in (select session_key from {{ reopened }})
+    {% endset %}
+    {% set first, last = run_query(days).rows[0].values() %}
+    {% if not first -%}{{ return('false') }}{%- endif %}
+    {{ return("event_time >= '" ~ first ~ "' and event_time < " ~ dbt.dateadd('day', 1, "cast('" ~ last ~ "' as timestamp)")) }}
 {%- endmacro %}
 
 {#- Where a table takes its rows from: all events when it is built anew, else those of the sessions made again. dbt notes
@@ -70,6 +84,26 @@
     select {{ columns }} from {{ arg_dict['temp_relation'] }}
     {% endset %}
     {{ return(in_one_transaction(dml)) }}
+{%- endmacro %}
+
+{#- The incremental strategy `by_day`: the days whose figures may have changed are counted again. -#}
+{% macro get_incremental_by_day_sql(arg_dict) -%}
+    {% set columns = get_quoted_csv(arg_dict['dest_columns'] | map(attribute='name')) %}
+    {% set dml %}
+    delete from {{ arg_dict['target_relation'] }}
+    where (shop, cast({{ config.require('day_column') }} as date)) in (select shop, day from {{ ref('int_kpi_days') }});
+    insert into {{ arg_dict['target_relation'] }} ({{ columns }})
+    select {{ columns }} from {{ arg_dict['temp_relation'] }}
+    {% endset %}
+    {{ return(in_one_transaction(dml)) }}
+{%- endmacro %}
+
+{#- Whether the KPIs of an earlier build stay, but for some days. -#}
+{% macro counts_some_days() -%}
+    {% if not execute %}{{ return(false) }}{% endif %}
+    {% set daily = of_earlier_builds('marts', 'kpi_daily') %}
+    {% set hourly = of_earlier_builds('marts', 'kpi_hourly') %}
+    {{ return(daily and hourly and not is_first_build(of_earlier_builds('intermediate', 'int_loads_pending'))) }}
 {%- endmacro %}
 
 {#- Where all is built anew, no load is built. Dropped by dbt and not by a statement: it remembers which tables there are. -#}

@@ -3,7 +3,7 @@
 import json
 import random
 from collections import defaultdict
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +15,13 @@ from tests.transform.conftest import Build, Event, build, connect, shop_events
 from tests.transform.test_dbt import sessions_in_python
 
 MODELS = ("--exclude", "resource_type:test", "resource_type:unit_test")
-MARTS = ("fct_session_events", "fct_sessions", "next_item_examples", "intent_examples")
+MARTS = (
+    *("fct_session_events", "fct_sessions", "next_item_examples", "intent_examples"),
+    *("kpi_daily", "kpi_hourly", "fct_transactions", "dim_products", "daily_volume"),
+)
 STOPPED = (*MODELS, "--select", "+fct_session_events")
 TEN = datetime(2024, 1, 1, 10)
+DAY = 24 * 60
 
 
 def arrive(shop: Warehouse, folder: Path, events: list[Event]) -> None:
@@ -76,6 +80,7 @@ class Night(NamedTuple):
     before: dict[str, list[dict[str, Any]]]
     live: list[dict[str, Any]]
     made_again: set[str]
+    counted_again: set[date]
     after: dict[str, list[dict[str, Any]]]
     live_after: list[dict[str, Any]]
     made_of_nothing: set[str]
@@ -97,11 +102,15 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
         *(event(f"quiet-{minute}", minute, **quiet) for minute in (1, 2)),
         event("twice-2", 0, **twice, product_id="p"),
         event("twice-3", 5, **twice),
+        *(event(f"regular-{day}", day * DAY, client_id="regular") for day in (2, 4)),
+        event("ordered", 5 * DAY, "purchase", session_id="ordered", price=3, transaction_id="o1"),
+        event("elsewhere", 6 * DAY, session_id="elsewhere"),
     ]
     late = [
         event("join-late", 30, **joins),
         event("renamed-late", 0, **renamed),
-        event("given-late", 0, "purchase", **given, price=3),
+        event("given-late", 0, "purchase", **given, price=3, transaction_id="o1", product_id="ordered"),
+        event("regular-late", DAY, client_id="regular"),
         event("twice-1", 0, **twice, product_id="p"),
         event("new", 0, client_id="new"),
     ]
@@ -114,17 +123,24 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     after = build(shop, folder)
     assert after.code == 0, after.output
     made, tables_after, live_after = made_again(after), tables(after), after.rows("from staging.live_sessions")
+    counted = {row["day"] for row in after.rows("from intermediate.int_kpi_days")}
     nothing = build(shop, folder, *MODELS)
     assert tables(nothing) == tables_after
-    return Night(tables_before, live, made, tables_after, live_after, made_again(nothing), built_anew(nothing, folder))
+    anew = built_anew(nothing, folder)
+    return Night(tables_before, live, made, counted, tables_after, live_after, made_again(nothing), anew)
 
 
 def test_only_sessions_with_new_events_are_made_again(night: Night) -> None:
     keys = {key.rsplit(":", 1)[0] for key in night.made_again}
-    assert keys == {"shop:joins", "shop:renamed", "shop", "shop:twice", "shop:new"}
-    assert len(night.made_again) == 5
+    assert keys == {"shop:joins", "shop:renamed", "shop", "shop:twice", "shop:new", "shop:regular"}
+    assert len(night.made_again) == 6
     assert "shop:given" in night.made_again
     assert night.made_of_nothing == set()
+
+
+def test_only_days_whose_figures_may_differ_are_counted_again(night: Night) -> None:
+    late, lost_its_first_client, lost_its_order = (1, 2), 3, 6
+    assert night.counted_again == {date(2024, 1, day) for day in (*late, lost_its_first_client, lost_its_order)}
 
 
 def test_the_night_leaves_what_a_build_from_nothing_leaves(night: Night) -> None:

@@ -1,6 +1,7 @@
 {{ config(meta={'session_gap_minutes': var('session_gap_minutes')}) }}
 {% set known = of_earlier_builds('marts', 'fct_session_events') %}
 {% set reopened = ref('int_sessions_reopened') %}
+{% set in_span = in_span_of(known, reopened) if known %}
 
 with pending as (
     select * from {{ ref('int_loads_pending') }}
@@ -12,7 +13,7 @@ events as (
 ),
 
 whole_sessions as (
-    {{ events_reopened('events', known, reopened) if known else 'select * from events where false' }}
+    {{ events_reopened('events', known, reopened, in_span) if known else 'select * from events where false' }}
 ),
 
 deduplicated as (

@@ -1,5 +1,22 @@
-with sessions as (
+{% set some_days = counts_some_days() %}
+{#- dbt notes what a model depends on while nothing is executed. -#}
+{% set days = ref('int_kpi_days') if some_days or not execute %}
+
+with all_sessions as (
     select * from {{ ref('fct_sessions') }}
+),
+
+sessions as (
+    select * from all_sessions
+    {% if some_days %}where (shop, session_date) in (select shop, day from {{ days }}){% endif %}
+),
+
+first_of_clients as (
+    select session_key
+    from all_sessions
+    where client_id is not null
+        {% if some_days %}and client_id in (select client_id from sessions){% endif %}
+    qualify row_number() over (partition by shop, client_id order by started_at, session_key) = 1
 ),
 
 transactions as (
@@ -23,9 +40,7 @@ session_kpis as (
         sessions.client_id,
         sessions.started_at,
         sessions.session_date,
-        sessions.client_id is not null and row_number() over (
-            partition by sessions.shop, sessions.client_id order by sessions.started_at, sessions.session_key
-        ) = 1 as is_first_of_client,
+        first_of_clients.session_key is not null as is_first_of_client,
         sessions.is_purchase,
         sessions.event_count,
         sessions.pageview_count,
@@ -40,6 +55,7 @@ session_kpis as (
         coalesce(orders.shipping, 0) as shipping
     from sessions
     left join orders on sessions.session_key = orders.session_key
+    left join first_of_clients on sessions.session_key = first_of_clients.session_key
 )
 
 select * from session_kpis

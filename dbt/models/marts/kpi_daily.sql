@@ -1,3 +1,6 @@
+{{ config(materialized='incremental', incremental_strategy='by_day', day_column='day') }}
+-- depends_on: {{ ref('int_kpi_days') }}
+
 with sessions as (
     select * from {{ ref('int_session_kpis') }}
 ),

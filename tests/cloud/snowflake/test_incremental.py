@@ -16,6 +16,8 @@ MARTS = {
     "fct_sessions": "session_key",
     "next_item_examples": "session_key, position",
     "intent_examples": "session_key, position",
+    "kpi_daily": "shop, day",
+    "kpi_hourly": "shop, hour",
 }
 
 
