@@ -220,7 +220,7 @@ def test_training_keeps_to_its_time(shop: Path) -> None:
     parts = [examples.read(shop / snapshot.NEXT_ITEM, split, part) for part in ("train", "validation", "fit")]  # type: ignore[arg-type]
     endless = RecommendParameters(dimensions=8, epochs=100_000, patience=100_000, refit_epochs=100_000, max_seconds=5)
     metrics = next_item.train(*parts, endless, lambda figures: None).trained.metrics
-    assert metrics["train_seconds"] + metrics["refit_seconds"] < 10
+    assert metrics["train_seconds"] + metrics["refit_seconds"] < 15
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class RecommendParameters:
     Attributes:
         model: Which of the family. What is said of epochs, steps and steepness below is for those with a network.
         repeats: `keep` lets a product follow itself; `drop` takes it in a row as one, and never lists the current one.
-        sample: Sessions that `vmis_knn` compares, the newest that share a product.
+        sample: Sessions that `vmis_knn` compares, alone or in a blend: the newest that share a product.
         neighbours: Sessions that vote in it.
         dimensions: Length of a product's embedding.
         window: How many of a session's last products it looks at.
