@@ -115,7 +115,7 @@ def test_intent_is_held_against_the_base_rate_and_event_counts(shop: Path, tmp_p
     assert [test["name"] for test in figures["challenger"]["behaviour"] if not test["passed"]] == []
     challenger, champion = figures["challenger"], figures["champion"]
     assert challenger["pr_auc"] > challenger["base_rate"] + 0.15
-    assert challenger["ece"] < 0.1
+    assert challenger["ece"] < champion["ece"]  # of ten groups of 17: chance alone puts them 0.09 apart
     assert challenger["log_loss"] < figures["base_rate"]["log_loss"] < champion["log_loss"]
     assert figures["logistic"]["pr_auc"] > champion["pr_auc"]
     assert champion["pr_auc"] == pytest.approx(champion["base_rate"])
