@@ -36,8 +36,10 @@ def ingestion(
     place = Platform.load(platform)
     retried = RetryPolicy.load("default").apply
 
-    retried(load_events)(place, source or place.landing, BadRows(on_bad_rows, max_bad_share))
-    check_freshness(place, return_state=True)  # what these two do not know or write stops nothing
+    loaded = retried(load_events)(place, source or place.landing, BadRows(on_bad_rows, max_bad_share))
+    # What `return_state` goes with does not know or write something at worst: that stops nothing.
+    if all(file.already_loaded for file in loaded.files):
+        check_freshness(place, return_state=True)
     retried(build_warehouse)(place, full_refresh)
     publish_docs(place, return_state=True)
     try:

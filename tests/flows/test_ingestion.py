@@ -21,6 +21,8 @@ def test_events_become_checked_tables_and_a_second_run_changes_nothing(shop: Sho
     assert "next_item_examples" in docs.read_text()
     docs.write_text("")
     ingestion(source=str(shop_files), platform=shop.name)
+    freshness = shop.installation.api("GET", "/artifacts/freshness/latest")
+    assert '"raw.loads"' in freshness["data"], "not asked though nothing new came"
     assert (shop.count("raw.events"), shop.count("marts.fct_sessions")) == (events, sessions)
     assert docs.read_text() == "", "made anew though no model is another"
 

@@ -678,6 +678,8 @@ def test_a_file_larger_than_the_memory_is_loaded(tmp_path: Path) -> None:
     assert load(warehouse, tmp_path / "browsing_train.csv").accepted == 600_000
     with warehouse.session() as session:
         (ends,) = session.query(
-            "select min(source_line) as first, max(source_line) as last from raw.events"
+            """select min(source_line) as first, max(source_line) as last,
+                count(*) filter (source_line <> epoch_ms(event_time) - 1547528580000 + 2) as misplaced
+            from raw.events"""
         ).to_pylist()
-    assert ends == {"first": 2, "last": 600_001}
+    assert ends == {"first": 2, "last": 600_001, "misplaced": 0}

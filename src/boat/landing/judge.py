@@ -2,7 +2,7 @@
 
 from boat.events import EVENT_TYPES, PRODUCT_EVENT_TYPES, SCHEMA_VERSION, SYNONYMS
 from boat.landing.dead_letters import Reason
-from boat.landing.rows import flaw_sql, literal
+from boat.landing.rows import flaw_sql, is_one_of, literal
 
 # What makes an event the one it is, where a file gives it no id.
 _CONTENT = (
@@ -21,8 +21,6 @@ _CONTENT = (
 
 def events(rows: str) -> str:
     """Query for `line`, `flaw`, `has_id` and the typed columns of `raw.events` up to `extra`, over a query of texts."""
-    types = ", ".join(literal(name) for name in EVENT_TYPES)
-    with_product = ", ".join(literal(name) for name in PRODUCT_EVENT_TYPES)
     flaw = _first_flaw(
         ("event_time_text is null", Reason.MISSING, "event_time", "event_time_text", "is missing"),
         ("event_time is null", Reason.NOT_A_TIME, "event_time", "event_time_text",
@@ -30,9 +28,10 @@ def events(rows: str) -> str:
         ("received_at is null and received_at_text is not null", Reason.NOT_A_TIME, "received_at", "received_at_text",
          "is not a time"),
         ("event_type is null", Reason.MISSING, "event_type", "event_type", "is missing"),
-        (f"event_type not in ({types})", Reason.UNKNOWN_EVENT_TYPE, "event_type", "event_type",
+        (f"not {is_one_of('event_type', EVENT_TYPES)}", Reason.UNKNOWN_EVENT_TYPE, "event_type", "event_type",
          f"is not one of {', '.join(EVENT_TYPES)}"),
-        (f"product_id is null and event_type in ({with_product})", Reason.MISSING, "product_id", "product_id",
+        (f"product_id is null and {is_one_of('event_type', PRODUCT_EVENT_TYPES)}", Reason.MISSING, "product_id",
+         "product_id",
          "is missing, and only a pageview or a search can be without"),
         ("coalesce(session_id, client_id) is null", Reason.MISSING, "session_id", "session_id",
          "and client_id are both missing"),
@@ -115,5 +114,5 @@ def _number(text: str) -> str:
 def _event_type() -> str:
     name = "lower(trim(event_type))"
     synonyms = " ".join(f"when {literal(synonym)} then {literal(meant)}" for synonym, meant in SYNONYMS.items())
-    known = ", ".join(literal(name) for name in EVENT_TYPES)
-    return f"nullif(case when {name} in ({known}) then {name} else case {name} {synonyms} else {name} end end, '')"
+    known = is_one_of(name, EVENT_TYPES)
+    return f"nullif(case when {known} then {name} else case {name} {synonyms} else {name} end end, '')"

@@ -14,7 +14,7 @@ from boat.landing.bucket import fetched, is_bucket
 from boat.landing.dead_letters import MAX_PAYLOAD, BadRows, Reason
 from boat.landing.files import Kind, LandingFile, digest, discover
 from boat.landing.rows import EVENT_FIELDS, LAYOUTS, PRODUCT_FIELDS, literal
-from boat.landing.staging import Reading, UnreadableText, clear_failed, keeps_apart, number, reading
+from boat.landing.staging import Reading, UnreadableText, clear_failed, drop, keeps_apart, number, reading
 from boat.warehouse import Session, Warehouse
 from boat.warehouse.duckdb import DuckDBSession
 
@@ -194,7 +194,8 @@ class _Loader:
             self._stop_at_too_many(file, received)
             self._find_repeats()
             accepted, duplicate = self._insert_events(rows, load_id)
-            self._local.execute("drop table landing_events; drop table landing_repeats")
+            drop(self._local, "landing_events")
+            self._local.execute("drop table landing_repeats")
         return _Counts(received, accepted, duplicate)
 
     def _find_repeats(self) -> None:
@@ -202,17 +203,17 @@ class _Loader:
         # Few events share a hash, which is narrow to group by; only those are compared.
         self._local.execute(
             """create temp table landing_repeats as
-            select rowid as event from landing_events
+            select row as event from landing_events
             where flaw is null and hash(shop, event_id) in (
                 select hash(shop, event_id) from landing_events where flaw is null group by all having count(*) > 1)
-            qualify row_number() over (partition by shop, event_id order by rowid) > 1"""
+            qualify row_number() over (partition by shop, event_id order by row) > 1"""
         )
 
     def _insert_events(self, rows: Reading, load_id: str) -> tuple[int, int]:
         """Insert the events that are new; returns how many they are, and how many were there already."""
         good = number(self._local, "select count(*) from landing_events where flaw is null")
         names = ", ".join((*EVENT_FIELDS, "extra", "line", "has_id"))
-        every = f"""select {names}, rowid not in (select event from landing_repeats) as is_first
+        every = f"""select {names}, row not in (select event from landing_repeats) as is_first
             from landing_events where flaw is null"""
         with self._session.received(self._local, every) as events:
             self._session.execute(
@@ -259,7 +260,7 @@ class _Loader:
             with self._reading(file.names) as rows:
                 rows.judge("landing_names", judge.products)
         else:
-            self._local.execute("create temp table landing_names as from landing_products limit 0")
+            self._local.execute("create temp view landing_names as from landing_products limit 0")
         named = f"""
             select coalesce(p.shop, n.shop) as shop, coalesce(p.product_id, n.product_id) as product_id,
                 coalesce(n.product_name, p.product_name) as product_name, p.category, p.price, p.extra,
@@ -276,7 +277,8 @@ class _Loader:
                 from {products} as product""",
                 [load_id],
             )
-        self._local.execute("drop table landing_products; drop table landing_names")
+        drop(self._local, "landing_names")
+        drop(self._local, "landing_products")
         count = f"select count(*) from {self._schema}.products where load_id = ?"
         return _Counts(received, number(self._session, count, load_id))
 

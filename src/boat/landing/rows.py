@@ -5,6 +5,7 @@ for NDJSON, `json`) and gives `record`, `line`, `flaw` (what is wrong with a row
 the target table.
 """
 
+import glob
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -29,11 +30,13 @@ class Layout:
         fields: Columns of the target table that its rows may fill.
         columns: What the file calls them where it has another name for them.
         required: Columns a file must have, by the file's names; one of each alternative.
+        is_row_by_row: Whether each record is one row of the target table.
     """
 
     fields: tuple[str, ...]
     required: tuple[tuple[str, ...], ...]
     columns: Mapping[str, str] = field(default_factory=dict)
+    is_row_by_row: bool = True
 
     def column(self, name: str) -> str:
         """What the file calls a column of the target table."""
@@ -73,6 +76,7 @@ LAYOUTS: Mapping[Kind, Layout] = {
         EVENT_FIELDS,
         (("session_id_hash",), ("clicked_skus_hash",), ("server_timestamp_epoch_ms",)),
         _COVEO_EVENT | {"product_id": "clicked_skus_hash"},
+        is_row_by_row=False,
     ),
     "coveo_catalogue": Layout(
         PRODUCT_FIELDS,
@@ -89,6 +93,11 @@ LAYOUTS: Mapping[Kind, Layout] = {
 def literal(text: str) -> str:
     """A text as SQL."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def is_one_of(text: str, values: Iterable[str]) -> str:
+    """SQL of whether a text is one of these. Not `in (…)`: DuckDB makes a join of that, and rows lose their order."""
+    return f"list_contains([{', '.join(map(literal, values))}], {text})"
 
 
 def flaw_sql(reason: Reason, column: str, value: str, message: str) -> str:
@@ -127,18 +136,19 @@ def _aliases(file: LandingFile, names: Iterable[str]) -> dict[str, str]:
 
 
 def reader(file: LandingFile, names: list[str]) -> str:
-    """The query that reads the file named by its one parameter: columns `c0`, `c1`, …, or `json` for NDJSON."""
+    """The query that reads a file: columns `c0`, `c1`, …, or `json` for NDJSON."""
+    path = literal(glob.escape(str(file.path.absolute())))  # DuckDB takes `*`, `?` and `[` for patterns
     if file.format == "parquet":
         given = [name.replace('"', '""') for name in column_names(file)]
         renamed = ", ".join(f'"{name}" as c{index}' for index, name in enumerate(given))
-        return f"select {renamed} from read_parquet(?, binary_as_string = true, {_AS_IT_IS})"
+        return f"select {renamed} from read_parquet({path}, binary_as_string = true, {_AS_IT_IS})"
     if file.format == "ndjson":
         # Lines as they are, so that a broken one can be told by its number. No JSON holds a raw control character.
         return f"""select nullif(trim(json, e' \\t\\r'), '') as json
-            from read_csv(?, columns = {{'json': 'varchar'}}, header = false, auto_detect = false, delim = '\x1f',
+            from read_csv({path}, columns = {{'json': 'varchar'}}, header = false, auto_detect = false, delim = '\x1f',
             quote = '', escape = '', strict_mode = false, {_AS_IT_IS})"""
     texts = ", ".join(f"'c{index}': 'varchar'" for index in range(len(names)))
-    return f"""from read_csv(?, columns = {{{texts}}}, header = true, auto_detect = false, delim = ',',
+    return f"""from read_csv({path}, columns = {{{texts}}}, header = true, auto_detect = false, delim = ',',
         quote = '"', escape = '"', {_AS_IT_IS})"""
 
 
@@ -208,9 +218,8 @@ class _Table:
             if name in lists:
                 as_json = f"replace({column}, '''', '\"')"
                 value = f"case when json_valid({as_json}) then {as_json} else {value} end"
-            says = (
-                f"{column} is not null and to_json({column})::varchar not in ('\"\"', 'NaN', 'Infinity', '-Infinity')"
-            )
+            nothing = is_one_of(f"to_json({column})::varchar", ('""', "NaN", "Infinity", "-Infinity"))
+            says = f"{column} is not null and not {nothing}"
             pairs.append(f"case when {says} then {literal(json.dumps(name) + ':')} || {value} end")
         others = f"nullif('{{' || concat_ws(',', {', '.join(pairs)}) || '}}', '{{}}')" if pairs else "null"
         return _merged(self.text("extra"), others)
@@ -242,9 +251,9 @@ def _browsing(table: _Table) -> str:
     types = "is neither pageview nor event_product"
     actions = "is none of detail, add, remove, purchase"
     flaw = f"""case
-        when coalesce({event_type}, '') not in ('pageview', 'event_product')
+        when not {is_one_of(f"coalesce({event_type}, '')", ("pageview", "event_product"))}
             then {flaw_sql(Reason.UNKNOWN_EVENT_TYPE, "event_type", event_type, types)}
-        when {action} not in ('pageview', 'detail', 'add', 'remove', 'purchase')
+        when not {is_one_of(action, ("pageview", "detail", "add", "remove", "purchase"))}
             then {flaw_sql(Reason.UNKNOWN_EVENT_TYPE, "product_action", given, actions)}
         end"""
     used = {*(layout.column(name) for name in layout.fields), "product_action"}

@@ -1,9 +1,11 @@
 """Reading a file into temporary tables of a DuckDB: rows that can be taken, and dead letters.
 
 `landing_rows` is a view of the file's records, `landing_failed` a table of what could not be taken of it so far.
+
+The rows of a file without a flaw are typed as they are read. A file in which something is wrong is read once more, as
+text: for the lines its records are on, and for what to keep of them.
 """
 
-import glob
 import json
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import duckdb
+import pyarrow.parquet as pq
 
 from boat.errors import DataError
 from boat.landing import rows
@@ -31,7 +34,7 @@ _APART = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reading:
     """A file that is being read.
 
@@ -40,32 +43,75 @@ class Reading:
         file: The file.
         names: Its columns; none for NDJSON.
         keep_apart: Whether rows that cannot be taken become dead letters, or else an error.
+        is_numbered: Whether `landing_rows` is of a table that knows each record's line, or still of the file itself.
     """
 
     local: DuckDBSession
     file: LandingFile
     names: list[str]
     keep_apart: bool
+    is_numbered: bool = False
 
-    def judge(self, table: str, judged: Callable[[str], str]) -> None:
-        """Make a table of the rows, typed; those with a `flaw` in it are in `landing_failed` too.
+    def judge(self, view: str, judged: Callable[[str], str]) -> None:
+        """Make a view of the rows, typed, with the `line` each starts on and their order (`row`); `drop` removes it.
+
+        Those with a `flaw` in it are in `landing_failed` too.
 
         Raises:
+            UnreadableText: As `reading`.
             DataError: A row cannot be taken, and bad rows are not kept apart.
         """
-        self.local.execute(f"create temp table {table} as {judged(rows.select(self.file, self.names))}")
-        if number(self.local, f"select count(flaw) from {table}") == 0:
+        query = judged(rows.select(self.file, self.names))
+        typed = _typed(view)
+        self._type(typed, query)
+        line = "line"
+        if not self.is_numbered:
+            if number(self.local, f"select count(*) - count(flaw) from {typed}") == _expected_records(self.file):
+                line = f"rowid - {_first_rowid(self.local, typed)} + {_first_line(self.file)}"
+            else:
+                self.local.execute(f"drop table {typed}")
+                self.number_lines()
+                self._type(typed, query)
+        self.local.execute(f"create temp view {view} as select rowid as row, * replace ({line} as line) from {typed}")
+        self._fail_flaws(view)
+
+    def _type(self, table: str, query: str) -> None:
+        with _naming_damage(self.file, self.names):
+            self.local.execute(f"create temp table {table} as {query}")
+
+    def _fail_flaws(self, view: str) -> None:
+        if number(self.local, f"select count(flaw) from {view}") == 0:
             return
         if not self.keep_apart:
-            _raise_for_flaws(self.local, self.file, table)
+            _raise_for_flaws(self.local, self.file, view)
         value = f"case when length(flaw ->> 2) > {_SHOWN} then left(flaw ->> 2, {_SHOWN}) || '…' else flaw ->> 2 end"
         self.fail(
             f"(select line, flaw ->> 0 as reason, flaw ->> 1 as field, "
-            f"coalesce('''' || {value} || ''' ', '') || (flaw ->> 3) as message from {table} where flaw is not null)"
+            f"coalesce('''' || {value} || ''' ', '') || (flaw ->> 3) as message from {view} where flaw is not null)"
         )
+
+    def number_lines(self, source: LandingFile | None = None) -> None:
+        """Make `landing_rows` the records as text with the line each starts on, if it is not yet.
+
+        Args:
+            source: A mended copy, in place of the file.
+
+        Raises:
+            UnreadableText: As `reading`.
+        """
+        if self.is_numbered:
+            return
+        source = source or self.file
+        with _naming_damage(source, self.names):
+            # Kept as text: the scan of the file stays parallel, and the table's rowid counts the records in order.
+            text = rows.reader(source, self.names)
+            self.local.execute(f"create temp table landing_text as {text}")
+        _number_lines(self.local, source)
+        self.is_numbered = True
 
     def fail(self, failures: str) -> None:
         """Add dead letters: a relation with `line`, `reason`, `field` and `message`."""
+        self.number_lines()
         payload = rows.payload(self.file, self.names)
         self.local.execute(
             f"""insert into landing_failed
@@ -84,6 +130,15 @@ class Reading:
         labels = f"{literal(reason)} as reason, {literal(field)} as field, {literal(message)} as message"
         self.fail(f"(select line, {labels} from landing_lines)")
         self.local.execute("drop table landing_lines")
+
+
+def drop(local: DuckDBSession, view: str) -> None:
+    """Remove what `Reading.judge` made."""
+    local.execute(f"drop view {view}; drop table if exists {_typed(view)}")
+
+
+def _typed(view: str) -> str:
+    return f"{view}_typed"
 
 
 def clear_failed(local: DuckDBSession) -> None:
@@ -120,14 +175,18 @@ def reading(local: DuckDBSession, file: LandingFile, bad_rows: BadRows, mend: bo
     """
     names = [] if file.format == "ndjson" else rows.columns(file)
     opened = Reading(local, file, names, keeps_apart(file, bad_rows))
-    with tempfile.TemporaryDirectory(prefix="boat-mended-") as folder:
-        source = _mended(opened, Path(folder)) if mend else file
-        _read_text(local, source, names)
-        _number_lines(local, source, count_lines(source) if file.format == "csv" else 0)
+    if mend:
+        with tempfile.TemporaryDirectory(prefix="boat-mended-") as folder:
+            opened.number_lines(_mended(opened, Path(folder)))
+    elif file.format == "ndjson" or not LAYOUTS[file.kind].is_row_by_row:
+        opened.number_lines()
+    else:
+        text = rows.reader(file, names)
+        local.execute(f"create temp view landing_rows as select null as record, null::bigint as line, * from ({text})")
     if file.format == "ndjson":
         _set_broken_json_apart(opened)
     yield opened
-    local.execute("drop view landing_rows; drop table landing_text; drop table if exists landing_shifts")
+    local.execute("drop view landing_rows; drop table if exists landing_text; drop table if exists landing_shifts")
 
 
 def keeps_apart(file: LandingFile, bad_rows: BadRows) -> bool:
@@ -146,10 +205,10 @@ def _mended(reading: Reading, folder: Path) -> LandingFile:
     return copy
 
 
-def _read_text(local: DuckDBSession, file: LandingFile, names: list[str]) -> None:
+@contextmanager
+def _naming_damage(file: LandingFile, names: list[str]) -> Iterator[None]:
     try:
-        # Kept as text first: the scan of the file stays parallel, and the table's rowid counts the records in order.
-        local.execute(f"create temp table landing_text as {rows.reader(file, names)}", [_plain(file.path)])
+        yield
     except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.IOException) as error:
         damage = None if file.format == "parquet" else find_damage(file, len(names))
         reason = str(error).splitlines()[0].rstrip(" .:")
@@ -161,20 +220,32 @@ def _read_text(local: DuckDBSession, file: LandingFile, names: list[str]) -> Non
         raise unreadable from error
 
 
-def _number_lines(local: DuckDBSession, file: LandingFile, lines: int) -> None:
-    """Make the view `landing_rows`: the records with the line each starts on."""
-    first = 2 if file.format == "csv" else 1
-    # Rows of an open transaction have rowids that start at a large number of DuckDB's choice.
-    start = number(local, "select coalesce(min(rowid), 0) from landing_text")
+def _expected_records(file: LandingFile) -> int:
+    """How many records a file has where each is on a line of its own."""
+    return pq.read_metadata(file.path).num_rows if file.format == "parquet" else count_lines(file) - 1
+
+
+def _first_line(file: LandingFile) -> int:
+    return 2 if file.format == "csv" else 1
+
+
+def _first_rowid(local: DuckDBSession, table: str) -> int:
+    """Rows of an open transaction have rowids that start at a large number of DuckDB's choice."""
+    return number(local, f"select coalesce(min(rowid), 0) from {table}")
+
+
+def _number_lines(local: DuckDBSession, file: LandingFile) -> None:
+    """Make the view `landing_rows` of `landing_text`: the records with the line each starts on."""
+    start, first = _first_rowid(local, "landing_text"), _first_line(file)
     numbered = f"select rowid - {start} as record, rowid - {start} + {first} as line, * from landing_text"
-    view = f"create temp view landing_rows as {numbered}"
-    if file.format == "csv" and number(local, "select count(*) from landing_text") != lines - 1:
+    view = f"create or replace temp view landing_rows as {numbered}"
+    if file.format == "csv" and number(local, "select count(*) from landing_text") != count_lines(file) - 1:
         local.execute("create temp table landing_shifts (record bigint, shift bigint)")
         shifts = line_shifts(file)
         while batch := list(islice(shifts, _BATCH)):
             records, ahead = zip(*batch, strict=True)
             local.execute("insert into landing_shifts select unnest(?), unnest(?)", [list(records), list(ahead)])
-        view = f"""create temp view landing_rows as
+        view = f"""create or replace temp view landing_rows as
             select text.* replace (line + coalesce(shift, 0) as line)
             from ({numbered}) as text
             asof left join landing_shifts on text.record >= landing_shifts.record
@@ -227,11 +298,6 @@ def _kinds(local: DuckDBSession, file: LandingFile, table: str) -> str:
     ]
     counted = [f"{text} in {kind['n']:,}" for text, kind in zip(texts, kinds, strict=True)]
     return f"cannot be taken: {', '.join(counted)}"
-
-
-def _plain(path: Path) -> str:
-    """A path that DuckDB takes for one file: it reads `*`, `?` and `[` as patterns otherwise."""
-    return glob.escape(str(path.absolute()))
 
 
 def _shown(value: str) -> str:
