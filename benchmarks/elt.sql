@@ -63,7 +63,8 @@ group by session_key, event_time;
 create table marts.dim_products as
 select
     'shop' as shop, product_id, product_name, category_hash as category, coalesce(price_bucket::double, price) as price,
-    first_seen_at, coalesce(event_count, 0) as event_count
+    first_seen_at, coalesce(event_count, 0) as event_count,
+    json_extract_string(description_vector, '$') as description_vector
 from (
     select
         product_id, min(event_time) as first_seen_at, count(*) as event_count,
@@ -78,17 +79,28 @@ full join (select product_sku_hash as product_id, product_name from read_csv('{f
     as name using (product_id);
 
 create table marts.next_item_examples as
-select session_key, shop, started_at, item_position as position, event_time, event_type, product_id
+select session_key, shop, started_at, item_position as position, event_time, event_type, product_id, url_before
 from (
     select
         *, row_number() over (partition by session_key order by position) as item_position,
-        count(*) over (partition by session_key) as item_count
+        count(*) over (partition by session_key) as item_count,
+        case
+            when url_1 <> coalesce(url, '') and event_time - time_1 >= interval 1 second then url_1
+            when url_2 <> coalesce(url, '') and event_time - time_2 >= interval 1 second then url_2
+            when url_3 <> coalesce(url, '') and event_time - time_3 >= interval 1 second then url_3
+        end as url_before
     from (
-        select *, lag(product_id) over (partition by session_key order by position) as previous_product_id
+        select
+            session_key, shop, position, event_time, event_type, product_id, url,
+            lag(case when event_type in ('detail', 'add', 'purchase') then product_id end ignore nulls) over in_session
+                as previous_product_id,
+            lag(url, 1) over in_session as url_1, lag(event_time, 1) over in_session as time_1,
+            lag(url, 2) over in_session as url_2, lag(event_time, 2) over in_session as time_2,
+            lag(url, 3) over in_session as url_3, lag(event_time, 3) over in_session as time_3
         from marts.fct_session_events
-        where event_type in ('detail', 'add', 'purchase')
+        window in_session as (partition by session_key order by position)
     )
-    where product_id is distinct from previous_product_id
+    where event_type in ('detail', 'add', 'purchase') and product_id is distinct from previous_product_id
 )
 join (select session_key, started_at from marts.fct_sessions) using (session_key)
 where item_count >= 2;

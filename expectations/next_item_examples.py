@@ -5,7 +5,7 @@ from great_expectations import expectations as gxe
 
 from expectations import columns
 
-COLUMNS = ("session_key", "shop", "started_at", "position", "event_time", "event_type", "product_id")
+COLUMNS = ("session_key", "shop", "started_at", "position", "event_time", "event_type", "product_id", "url_before")
 
 
 def suite() -> ExpectationSuite:

@@ -26,7 +26,8 @@ newest_entry as (
         catalogue.product_id,
         catalogue.product_name,
         catalogue.category,
-        catalogue.price
+        catalogue.price,
+        catalogue.description_vector
     from catalogue
     left join loaded
         on catalogue.load_id = loaded.load_id
@@ -65,7 +66,8 @@ products as (
         newest_entry.category,
         coalesce(newest_entry.price, newest_price.price) as price,
         seen.first_seen_at,
-        coalesce(seen.event_count, 0) as event_count
+        coalesce(seen.event_count, 0) as event_count,
+        newest_entry.description_vector
     from newest_entry
     full outer join seen
         on newest_entry.shop = seen.shop

@@ -53,11 +53,14 @@ def shops(account: Account, tmp_path_factory: pytest.TempPathFactory) -> Shops:
     files = folder / "landing"
     files.mkdir()
     (files / "events.ndjson").write_text("".join(json.dumps(event) + "\n" for event in shop_events()))
-    (files / "products.csv").write_text("product_id,product_name,price\np1,Mug,2.5\nunsold,Hat,\n")
+    (files / "products.ndjson").write_text(
+        '{"product_id": "p1", "product_name": "Mug", "price": 2.5, "description_vector": [0.25, -1]}\n'
+        '{"product_id": "unsold", "product_name": "Hat"}\n'
+    )
     warehouse = account.database(tag=TAG)
     landing.load(warehouse, files)
     plain = connect(embedded, shop_events())
-    landing.load(plain, files / "products.csv")
+    landing.load(plain, files / "products.ndjson")
     return Shops(build(warehouse, folder), build(plain, embedded, "--select", "resource_type:model"))
 
 
@@ -71,13 +74,14 @@ def test_every_model_builds_and_every_test_passes(shops: Shops) -> None:
 
 def unpacked(row: dict[str, Any]) -> dict[str, Any]:
     """Snowflake hands arrays over as JSON."""
-    return {name: json.loads(value) if str(value).startswith("[") else value for name, value in row.items()}
+    is_list = {name: isinstance(value, str) and value.startswith("[") for name, value in row.items()}
+    return {name: json.loads(value) if is_list[name] else value for name, value in row.items()}
 
 
 @pytest.mark.parametrize("mart", MARTS)
 def test_a_mart_is_that_of_duckdb_row_for_row(shops: Shops, mart: str) -> None:
     query = f"select * from marts.{mart} order by {MARTS[mart]}"
-    expected = shops.duckdb.rows(query)
+    expected = [unpacked(row) for row in shops.duckdb.rows(query)]
     assert [unpacked(row) for row in shops.snowflake.rows(query)] == expected
     assert expected
 
