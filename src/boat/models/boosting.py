@@ -4,12 +4,19 @@ Small trees, and each member's splits choose among other features. When to stop 
 the groups (sessions) each, and judged the others; those that are kept saw all rows, so that nothing is held back.
 """
 
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
+
+Result = TypeVar("Result")
 
 _LEARNING_RATE = 0.05
 _STEP = 20
@@ -126,14 +133,15 @@ def fit(
         )
         for number in range(members)
     )
-    # One thread: OpenMP's wait for each other at every split, so on busy cores two take many times as long as one.
+    # One thread a member: OpenMP's wait for each other at every split, and take many times as long on busy cores.
     with threadpool_limits(1, "openmp"):
         if rounds is None:
             rounds, loss = _best_rounds(grown, _bags(label, group, members, seed), features, label, most_rounds)
         else:
             loss = float("nan")
         for member in grown:
-            member.set_params(max_iter=rounds, warm_start=False).fit(features, label)
+            member.set_params(max_iter=rounds, warm_start=False)
+        _side_by_side(lambda member: member.fit(features, label), grown)
     return Boosted(grown, rounds, loss)
 
 
@@ -151,6 +159,21 @@ def _bags(label: np.ndarray, group: np.ndarray, members: int, seed: int) -> list
     return bags
 
 
+def _side_by_side(work: Callable[..., Result], *arguments: Sequence[Any]) -> list[Result]:
+    """What a function gives for each, in this order; scikit-learn holds no lock while it grows a tree."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return list(pool.map(work, *arguments))
+
+
+def _judge(
+    rounds: int, features: np.ndarray, label: np.ndarray, member: HistGradientBoostingClassifier, bag: np.ndarray
+) -> np.ndarray:
+    """Grow a member in its bag, and say what it thinks of the rows outside."""
+    member.set_params(max_iter=rounds).fit(features[bag], label[bag])
+    odds: np.ndarray = member.decision_function(features[~bag])
+    return odds
+
+
 def _best_rounds(
     members: tuple[HistGradientBoostingClassifier, ...],
     bags: list[np.ndarray],
@@ -164,9 +187,8 @@ def _best_rounds(
     best, best_loss = step, float("inf")
     for rounds in range(step, most + 1, step):
         total = np.zeros(len(label))
-        for member, bag in zip(members, bags, strict=True):
-            member.set_params(max_iter=rounds).fit(features[bag], label[bag])
-            total[~bag] += member.decision_function(features[~bag])
+        for said, bag in zip(_side_by_side(partial(_judge, rounds, features, label), members, bags), bags, strict=True):
+            total[~bag] += said
         chance = 1 / (1 + np.exp(-total[asked] / outside[asked]))
         loss = float(log_loss(label[asked], chance, labels=[False, True]))
         if loss < best_loss:
