@@ -3,7 +3,16 @@
 from great_expectations import ExpectationSuite
 from great_expectations import expectations as gxe
 
-COLUMNS = ("shop", "product_id", "product_name", "category", "price", "first_seen_at", "event_count", "description_vector")
+COLUMNS = (
+    "shop",
+    "product_id",
+    "product_name",
+    "category",
+    "price",
+    "first_seen_at",
+    "event_count",
+    "description_vector",
+)
 
 
 def suite() -> ExpectationSuite:

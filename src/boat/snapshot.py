@@ -22,16 +22,16 @@ from boat import store as artifacts
 from boat.errors import ArtifactError, DataError
 from boat.warehouse import Session, Warehouse
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 NEXT_ITEM, INTENT, PRODUCTS = "next_item.parquet", "intent.parquet", "products.parquet"
 MANIFEST = "manifest.json"
 
 _EXAMPLES = {
-    NEXT_ITEM: ("marts.next_item_examples", "event_time, event_type, product_id"),
+    NEXT_ITEM: ("marts.next_item_examples", "event_time, event_type, product_id, url_before"),
     INTENT: ("marts.intent_examples", "event_time, event_type, product_id, url, is_purchase"),
 }
 # Without event_count and first_seen_at: they look at the days that a model must not have seen.
-_PRODUCTS_QUERY = "select shop, product_id, product_name, category, price from marts.dim_products"
+_PRODUCTS_QUERY = "select shop, product_id, product_name, category, price, description_vector from marts.dim_products"
 _ORDER = {
     NEXT_ITEM: ("started_at", "session_key", "position"),
     INTENT: ("started_at", "session_key", "position"),

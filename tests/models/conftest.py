@@ -1,6 +1,6 @@
 """A small shop with a rule in it: what follows a product is certain, and who adds to the cart mostly buys."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,12 +17,14 @@ _MARTS = """
 create schema marts;
 create table marts.fct_session_events as select * from read_parquet('{events}');
 create table marts.next_item_examples as
-    select session_key, shop, started_at, position, event_time, event_type, product_id from marts.fct_session_events
-    where event_type != 'pageview';
+    select session_key, shop, started_at, position, event_time, event_type, product_id, null::varchar as url_before
+    from marts.fct_session_events where event_type != 'pageview';
 create table marts.intent_examples as select * from marts.fct_session_events where event_type != 'purchase';
 create table marts.dim_products as
-    select distinct 'shop' as shop, product_id, null::varchar as product_name, null::varchar as category, 1.0 as price
-    from marts.fct_session_events where product_id is not null;
+    select 'shop' as shop, product_id, null::varchar as product_name, null::varchar as category, 1.0 as price,
+        description_vector
+    from (select distinct product_id from marts.fct_session_events where product_id is not null)
+    full join read_parquet('{vectors}') using (product_id);
 """
 
 
@@ -49,16 +51,22 @@ def _session(number: int, products: int, buyers: bool, draw: np.random.Generator
 
 @pytest.fixture(scope="session")
 def shop_snapshot(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Takes a snapshot of a shop with so many products and sessions, one an hour."""
+    """Takes a snapshot of a shop with so many products and sessions, one an hour, and vectors in its catalogue."""
 
-    def take(products: int = 40, sessions: int = 700, buyers: bool = True) -> Path:
+    def take(
+        products: int = 40, sessions: int = 700, buyers: bool = True, vectors: Mapping[str, str] | None = None
+    ) -> Path:
         folder = tmp_path_factory.mktemp("shop")
         draw = np.random.default_rng(0)
         events = [event for number in range(sessions) for event in _session(number, products, buyers, draw)]
         pq.write_table(pa.Table.from_pylist(events), folder / "events.parquet")
+        texts = (pa.array((vectors or {}).keys(), pa.string()), pa.array((vectors or {}).values(), pa.string()))
+        pq.write_table(pa.table(texts, ["product_id", "description_vector"]), folder / "vectors.parquet")
         built = warehouse.connect(f"duckdb:///{folder}/shop.duckdb")
         with built.session() as session:
-            for statement in _MARTS.format(events=folder / "events.parquet").split(";")[:-1]:
+            for statement in _MARTS.format(events=folder / "events.parquet", vectors=folder / "vectors.parquet").split(
+                ";"
+            )[:-1]:
                 session.execute(statement)
         return Path(snapshot.take(built, folder / "store").uri)
 
@@ -80,12 +88,14 @@ create table marts.fct_session_events as
         row_number() over (partition by session_id order by event_time, product_id) as position
     from read_parquet('{events}');
 create table marts.next_item_examples as
-    select *, count(*) over (partition by session_key) as items from marts.fct_session_events
+    select *, null::varchar as url_before, count(*) over (partition by session_key) as items
+    from marts.fct_session_events
     qualify items >= 2;
 create table marts.intent_examples as
     select *, null::varchar as url, false as is_purchase from marts.fct_session_events;
 create table marts.dim_products as
-    select distinct 'shop' as shop, product_id, null::varchar as product_name, null::varchar as category, 1.0 as price
+    select distinct 'shop' as shop, product_id, null::varchar as product_name, null::varchar as category, 1.0 as price,
+        null::varchar as description_vector
     from marts.fct_session_events;
 """
 

@@ -26,11 +26,12 @@ CIRCLES, ROUND = 6, 10
 _MARTS = """
 create schema marts;
 create table marts.fct_session_events as select * from read_parquet('{events}');
-create table marts.next_item_examples as select * from marts.fct_session_events where event_type = 'detail';
+create table marts.next_item_examples as select *, null::varchar as url_before from marts.fct_session_events
+    where event_type = 'detail';
 create table marts.intent_examples as select * from marts.fct_session_events where event_type != 'purchase';
 create table marts.dim_products as
     select 'shop' as shop, product_id, null::varchar as product_name, any_value(category) as category,
-        any_value(price) as price
+        any_value(price) as price, null::varchar as description_vector
     from marts.fct_session_events where product_id is not null group by product_id;
 """
 

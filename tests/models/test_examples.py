@@ -11,19 +11,19 @@ from boat.models import examples
 
 def test_a_window_holds_what_was_before_its_target_newest_first() -> None:
     codes, offsets = np.array([1, 2, 3, 4, 5]), np.array([0, 3, 5])
-    recent, target = examples.windows(codes, offsets, 2)
+    recent, target, _ = examples.windows(codes, offsets, 2)
     assert recent.tolist() == [[1, 0], [2, 1], [4, 0]]
     assert target.tolist() == [2, 3, 5]
 
 
 def test_unknown_products_are_skipped_in_a_window_but_stay_a_target() -> None:
-    recent, target = examples.windows(np.array([1, 0, 2, 0]), np.array([0, 4]), 2)
+    recent, target, _ = examples.windows(np.array([1, 0, 2, 0]), np.array([0, 4]), 2)
     assert recent.tolist() == [[1, 0], [1, 0], [2, 1]]
     assert target.tolist() == [0, 2, 0]
 
 
 def test_sessions_of_unknown_products_have_empty_windows() -> None:
-    recent, target = examples.windows(np.array([0, 0]), np.array([0, 2]), 2)
+    recent, target, _ = examples.windows(np.array([0, 0]), np.array([0, 2]), 2)
     assert recent.tolist() == [[0, 0]]
     assert target.tolist() == [0]
 

@@ -3,8 +3,6 @@
 import json
 import os
 import random
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 
 from boat import landing, warehouse
 from boat.warehouse import Warehouse
+from tests.transform import forked_dbt
 
 PROJECT = Path(__file__).parents[2] / "dbt"
 
@@ -50,14 +49,11 @@ def build(loaded: Warehouse, folder: Path, *arguments: str, project: Path = PROJ
 def run(loaded: Warehouse, folder: Path, *arguments: str, project: Path = PROJECT) -> Build:
     """Run dbt."""
     target = folder / "target"
-    command = [
-        *(str(Path(sys.executable).with_name("dbt")), *arguments, "--project-dir", str(project)),
-        *("--profiles-dir", str(project), "--target-path", str(target), "--log-path", str(folder / "logs")),
-    ]
-    environment = {**os.environ, **loaded.dbt_environment()}
+    places = ["--project-dir", str(project), "--profiles-dir", str(project)]
+    places += ["--target-path", str(target), "--log-path", str(folder / "logs")]
     with loaded.exclusive():
-        done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=240)
-    return Build(loaded, target, done.returncode, done.stdout + done.stderr)
+        code, output = forked_dbt.run([*arguments, *places], {**os.environ, **loaded.dbt_environment()}, timeout=240)
+    return Build(loaded, target, code, output)
 
 
 def shop_events(seed: int = 0) -> list[Event]:
@@ -75,7 +71,7 @@ def _shop_events(chance: random.Random) -> Iterator[Event]:
             kind = chance.choices(
                 ["pageview", "detail", "click", "search", "add", "remove", "purchase"], [5, 8, 2, 1, 3, 1, 1]
             )[0]
-            event = {"event_time": time.isoformat(), "event_type": kind, "url": f"/{kind}", **who}
+            event = {"event_time": time.isoformat(), "event_type": kind, "url": f"/{kind}/{time.minute % 5}", **who}
             if kind not in ("pageview", "search"):
                 event |= {"product_id": f"p{chance.randint(1, 30)}", "price": chance.randint(1, 9), "quantity": 1}
             for _ in range(chance.choice([1, 1, 1, 2])):

@@ -8,10 +8,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from boat import dbt, landing, warehouse
 from boat.errors import TransformError
+from boat.models import examples, next_item
+from boat.models.examples import Sessions
+from boat.models.parameters import RecommendParameters
+from boat.models.recommend_graph import RecommendGraph
+from boat.models.scores import PopularScores
 from tests.transform.conftest import PROJECT, Build, Event, build, connect, run, shop_events
 
 FUNNEL = ["pageview", "search", "click", "detail", "add", "remove", "purchase"]
@@ -87,6 +94,41 @@ def test_the_next_item_examples_are_the_products_without_repeats_in_a_row(
     for row in built.rows("from marts.next_item_examples order by session_key, position"):
         found[row["session_key"]].append(row["product_id"])
     assert found == expected
+
+
+def test_an_endpoint_sees_the_windows_and_pages_that_training_saw(
+    built: Build, sessions: dict[str, list[Event]]
+) -> None:
+    with built.warehouse.session() as session:
+        rows = session.query("from marts.next_item_examples order by session_key, position")
+    begins = [row for row, position in enumerate(rows["position"].to_pylist()) if position == 1]
+    part = Sessions(rows, np.array([*begins, len(rows)]))
+    names, frequency = examples.vocabulary(part.strings("product_id"))
+    shares = (frequency / frequency.sum()).astype(np.float32)
+    graph = RecommendGraph(PopularScores(shares), names, shares, window=6)
+    learned = next_item.windows(part, names, RecommendParameters(window=6))
+    targets = (row for row in rows.to_pylist() if row["position"] > 1)
+    told = 0
+    for row, recent, page in zip(targets, learned.recent, learned.page, strict=True):
+        events = sessions[row["session_key"]]
+        place = next(i for i, event in enumerate(events) if _is_target(event, row))
+        types, products = (tf.constant([[event.get(name) or "" for event in events[:place]]]) for name in _INPUTS)
+        assert graph.windows(types, products)[0].numpy()[0].tolist() == recent.tolist()
+        # A second before the item, when it was not chosen yet.
+        seen = [event for event in events[:place] if (row["event_time"] - event["event_time"]).total_seconds() >= 1]
+        urls = tf.constant([[event["url"] for event in seen]], tf.string, [1, len(seen)])
+        served = graph.page(tf.fill([1, len(seen)], "pageview"), urls).numpy()[0].decode()
+        if page and served != events[place]["url"]:
+            assert page == served
+            told += 1
+    assert told > 100
+
+
+_INPUTS = ("event_type", "product_id")
+
+
+def _is_target(event: Event, row: dict[str, Any]) -> bool:
+    return all(event.get(name) == row[name] for name in ("event_time", "event_type", "product_id"))
 
 
 def test_the_intent_examples_end_before_the_first_purchase(built: Build, sessions: dict[str, list[Event]]) -> None:

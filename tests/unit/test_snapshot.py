@@ -26,11 +26,13 @@ create table marts.fct_session_events as
         session % 5 = 0 as is_purchase
     from range({sessions}) as sessions(session), range(1, 4) as positions(position);
 create table marts.next_item_examples as
-    select session_key, shop, started_at, position, event_time, event_type, product_id from marts.fct_session_events;
+    select session_key, shop, started_at, position, event_time, event_type, product_id, null::varchar as url_before
+    from marts.fct_session_events;
 create table marts.intent_examples as select * from marts.fct_session_events;
 create table marts.dim_products as
     select 'shop' as shop, 'p' || product as product_id, 'Product ' || product as product_name,
-        null::varchar as category, 1.5 as price, timestamp '{first}' as first_seen_at, 10 as event_count
+        null::varchar as category, 1.5 as price, timestamp '{first}' as first_seen_at, 10 as event_count,
+        null::varchar as description_vector
     from range(7) as products(product);
 """
 

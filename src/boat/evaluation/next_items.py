@@ -74,7 +74,8 @@ class NextItems:
         catalogue = products.read(folder)
         others = pd.Index([*asked_products, *catalogue.index]).unique().difference(pd.Index(known), sort=True)
         self.names = np.append(known, others.to_numpy().astype(object))
-        self.products = catalogue.reindex(self.names).fillna({"category": ""})
+        listed = catalogue.reindex(self.names)
+        self.products = listed.assign(category=listed["category"].fillna(""), described=listed["described"].eq(True))
         self._ask_for(most)
 
     def _ask_for(self, most: int) -> None:

@@ -75,10 +75,7 @@ def choose(directions: Scores, others: Sequence[Scores], validation: Windows, re
 
 
 def _batches(validation: Windows) -> list[Windows]:
-    return [
-        Windows(validation.recent[at : at + _BATCH], validation.target[at : at + _BATCH])
-        for at in range(0, len(validation.target), _BATCH)
-    ]
+    return [validation.at(slice(at, at + _BATCH)) for at in range(0, len(validation.target), _BATCH)]
 
 
 def _group(place: np.ndarray) -> np.ndarray:
@@ -86,8 +83,8 @@ def _group(place: np.ndarray) -> np.ndarray:
 
 
 def _candidates(directions: Scores, others: Sequence[Scores], batch: Windows, repeats: bool) -> _Candidates:
-    recent = tf.constant(batch.recent)
-    parts = [directions(recent), *(relative(other(recent)) for other in others)]
+    recent, page = tf.constant(batch.recent), None if batch.page is None else tf.constant(batch.page)
+    parts = [directions(recent, page), *(relative(other(recent, page)) for other in others)]
     most = min(_BEST_OF_EACH, parts[0].shape[1])
     there = newest(recent).numpy()
     best = [tf.math.top_k(part, most).indices.numpy() + 1 for part in parts]

@@ -8,6 +8,7 @@ from boat.models.examples import Windows
 
 STEPS = 5
 DECAY = 0.8  # a product counts by how many steps back it was
+_FOLLOWERS_OF_A_PAGE = 100  # the start page leads everywhere
 
 
 def followers(windows: Windows, products: int) -> sparse.csr_matrix:
@@ -25,6 +26,42 @@ def followers(windows: Windows, products: int) -> sparse.csr_matrix:
     weights = np.broadcast_to(DECAY ** np.arange(before.shape[1]), before.shape)
     after = np.broadcast_to(windows.target[:, None], before.shape)
     return sparse.csr_matrix((weights[there], (before[there], after[there])), shape=(products + 1, products + 1))
+
+
+def page_followers(
+    pages: np.ndarray, codes: np.ndarray, offsets: np.ndarray, weights: np.ndarray, shape: tuple[int, int]
+) -> sparse.csr_matrix:
+    """How often a product came within five steps of a page, near and recent ones counting more.
+
+    Of each page, the hundred products that came most are kept.
+
+    Args:
+        pages: Code of the page before each event, int32 [events]; 0 where none.
+        codes: Products of the events, int32 [events]; 0 where unknown.
+        offsets: int64 [sessions + 1].
+        weights: What each event counts, float64 [events].
+        shape: Number of pages and of products; codes run from 1.
+
+    Returns:
+        Weights [pages + 1, products + 1] by codes.
+    """
+    rows = np.arange(len(codes))
+    begin = np.repeat(offsets[:-1], np.diff(offsets))
+    found = sparse.csr_matrix((shape[0] + 1, shape[1] + 1))
+    for step in range(STEPS):
+        after = rows[(rows - step >= begin) & (codes > 0)]
+        after = after[pages[after - step] > 0]
+        near = (weights[after] * DECAY**step, (pages[after - step], codes[after]))
+        found += sparse.csr_matrix(near, shape=found.shape)
+    return _strongest(found, _FOLLOWERS_OF_A_PAGE)
+
+
+def _strongest(follows: sparse.csr_matrix, most: int) -> sparse.csr_matrix:
+    """Without all but the largest values of each row."""
+    row = np.repeat(np.arange(follows.shape[0]), np.diff(follows.indptr))
+    order = np.lexsort((follows.indices, -follows.data, row))
+    kept = order[np.arange(len(order)) - follows.indptr[row] < most]
+    return sparse.csr_matrix((follows.data[kept], (row[kept], follows.indices[kept])), shape=follows.shape)
 
 
 def memberships(codes: np.ndarray, offsets: np.ndarray, seconds: np.ndarray, products: int) -> sparse.csr_matrix:

@@ -16,6 +16,8 @@ from boat.snapshot import Split
 Part = Literal["train", "validation", "fit", "test"]
 """`fit` is train and validation together: all that may be known before the test days."""
 
+_PAGE = "url_before"  # of marts.next_item_examples
+
 CUTS = (1, 2, 4, 6, 8, 10)
 
 
@@ -55,10 +57,17 @@ class Windows(NamedTuple):
     Attributes:
         recent: int32 [targets, length], codes of the known products before the target, newest first; 0 where none.
         target: int32 [targets], code of the product that came; 0 for one that is not known.
+        page: object [targets], URL of the page the shopper was on before it, empty where nobody knows; None where
+            nobody asks.
     """
 
     recent: np.ndarray
     target: np.ndarray
+    page: np.ndarray | None = None
+
+    def at(self, rows: slice | np.ndarray) -> "Windows":
+        """Some of them."""
+        return Windows(self.recent[rows], self.target[rows], None if self.page is None else self.page[rows])
 
 
 def read(path: Path, split: Split, part: Part) -> Sessions:
@@ -117,11 +126,29 @@ def windows(codes: np.ndarray, offsets: np.ndarray, length: int) -> Windows:
     known = np.append(np.int64(0), np.cumsum(codes > 0))
     compact = codes[codes > 0]
     session = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    targets = np.flatnonzero(np.arange(len(codes)) > offsets[session])
+    targets = _targets(offsets)
     index: np.ndarray = np.subtract.outer(known[targets], np.arange(1, length + 1))
     inside = index >= known[offsets[session[targets]]][:, None]
     recent = np.where(inside, compact[np.where(inside, index, 0)] if len(compact) else 0, 0)
     return Windows(recent.astype(np.int32), codes[targets])
+
+
+def pages(part: Sessions) -> np.ndarray:
+    """URL of the page the shopper was on before each item, object [events], empty where nobody knows."""
+    known = _PAGE in part.events.column_names
+    return part.strings(_PAGE) if known else np.full(len(part.events), "", object)
+
+
+def pages_before_targets(part: Sessions) -> np.ndarray:
+    """The same for the targets of `windows`, object [targets]."""
+    found: np.ndarray = pages(part)[_targets(part.offsets)]
+    return found
+
+
+def _targets(offsets: np.ndarray) -> np.ndarray:
+    first = np.repeat(offsets[:-1], np.diff(offsets))
+    targets: np.ndarray = np.flatnonzero(np.arange(len(first)) > first)
+    return targets
 
 
 def cuts(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -143,6 +170,8 @@ def cuts(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def columns(part: Sessions, session: np.ndarray, shown: np.ndarray, longest: int) -> dict[str, np.ndarray]:
     """Starts of sessions as an exported model takes them: its inputs, padded at the end.
 
+    Where the next event of the session tells the page before it, the shopper opens that page last.
+
     Args:
         part: The sessions.
         session: int64 [cuts], numbers of sessions.
@@ -150,7 +179,7 @@ def columns(part: Sessions, session: np.ndarray, shown: np.ndarray, longest: int
         longest: Of those, only the last so many are passed.
 
     Returns:
-        An array [cuts, longest] for each of `boat.models.sessions.INPUTS`.
+        An array [cuts, longest] for each of `boat.models.sessions.INPUTS`; one column more where there are pages.
     """
     kept = np.minimum(shown, longest)
     row = (part.offsets[session] + shown - kept)[:, None] + np.arange(longest)
@@ -164,7 +193,26 @@ def columns(part: Sessions, session: np.ndarray, shown: np.ndarray, longest: int
             filled[name][there] = taken.seconds
         elif name in shown_events.column_names:
             filled[name][there] = taken.strings(name)
-    return filled
+    return _with_page(part, session, shown, filled)
+
+
+def _with_page(
+    part: Sessions, session: np.ndarray, shown: np.ndarray, filled: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    asked = part.offsets[session] + shown
+    goes_on = np.flatnonzero(asked < part.offsets[session + 1])
+    page = np.full(len(session), "", object)
+    if _PAGE in part.events.column_names:
+        page[goes_on] = _numpy(pc.fill_null(part.events[_PAGE].take(pa.array(asked[goes_on])), ""))
+    there = np.flatnonzero(page != "")
+    if not len(there):
+        return filled
+    wider = {name: np.pad(values, [(0, 0), (0, 1)], constant_values=PADDING[name]) for name, values in filled.items()}
+    place = np.minimum(shown, filled["event_type"].shape[1])[there]
+    wider["event_type"][there, place] = "pageview"
+    wider["url"][there, place] = page[there]
+    wider["event_time"][there, place] = filled["event_time"].max(axis=1)[there]
+    return wider
 
 
 def _numpy(column: pa.ChunkedArray | pa.Array) -> np.ndarray:

@@ -9,11 +9,12 @@ import tensorflow as tf
 
 from boat.errors import DataError
 from boat.models import counts, examples, next_item
+from boat.models.catalogue import Catalogue
 from boat.models.checkpoint import Checkpoint
 from boat.models.examples import Sessions
 from boat.models.parameters import RecommendParameters
 from boat.models.recommend_graph import RecommendGraph
-from boat.models.scores import FollowerScores, NeighbourScores, PopularScores, Scores
+from boat.models.scores import FollowerScores, NeighbourScores, PageScores, PopularScores, Scores, SummedScores
 
 Report = Callable[[Mapping[str, float]], None]
 
@@ -42,6 +43,7 @@ def fit(
     parameters: RecommendParameters,
     report: Report,
     checkpoint: Checkpoint | None = None,
+    described: Catalogue | None = None,
 ) -> Fitted:
     """Fit the model that the parameters name.
 
@@ -52,13 +54,16 @@ def fit(
         parameters: Which model, sizes, speed and limits.
         report: Called with the figures of each epoch.
         checkpoint: Where a network keeps its state after each epoch, and goes on from.
+        described: What the shop says of its products; with it a network knows those, too, that nobody has viewed.
 
     Raises:
         DataError: No examples in one of the parts.
     """
     if parameters.model in next_item.NETWORKS:
         beside = {name: _COUNTED[name] for name in _BESIDE} if parameters.model == "blend" else {}
-        result = next_item.train(train, validation, both, parameters, report, checkpoint, beside)
+        if beside and len(_known_pages(train)):
+            beside["pages"] = _pages
+        result = next_item.train(train, validation, both, parameters, report, checkpoint, beside, described)
         graph = _graph(result.scores, result.names, result.counts, parameters)
         return Fitted(graph, len(result.names), result.trained.curve, result.trained.metrics)
     return _count(train, validation, both, parameters, report)
@@ -77,14 +82,24 @@ def _count(
             f"There are {len(names)} products to count and {len(unseen.target)} examples to validate with.",
             "Take a snapshot of more days.",
         )
-    mrr = next_item.validation_mrr(build(train, names, frequency, parameters), unseen, parameters)
+    tried = {0.0: build(train, names, frequency, parameters)}
+    with_pages = parameters.model == "co_occurrence" and len(_known_pages(train)) > 0
+    if with_pages:
+        beside = _pages(train, names, frequency, parameters)
+        tried |= {weight: SummedScores([tried[0.0], beside], [1.0, weight]) for weight in _PAGE_WEIGHTS}
+    found = {weight: next_item.validation_mrr(scores, unseen, parameters) for weight, scores in tried.items()}
+    weight, mrr = max(found.items(), key=lambda each: each[1])
     names, frequency = examples.vocabulary(both.strings("product_id"))
     scores = build(both, names, frequency, parameters)
+    if weight:
+        scores = SummedScores([scores, _pages(both, names, frequency, parameters)], [1.0, weight])
     seconds = time.monotonic() - began
     speed = round(len(both.events) / seconds)
     row = {"epoch": 1, "validation_mrr": mrr, "events_per_second": speed, "seconds": round(seconds, 2)}
     report(row)
     metrics = {"validation_mrr": mrr, "train_seconds": round(seconds, 2)}
+    if with_pages:
+        metrics["weight_pages"] = weight
     return Fitted(_graph(scores, names, frequency, parameters), len(names), [row], metrics)
 
 
@@ -114,9 +129,28 @@ def _vmis_knn(part: Sessions, names: np.ndarray, frequency: np.ndarray, paramete
     return NeighbourScores(sessions, parameters.sample, parameters.neighbours, _shares(frequency))
 
 
+def _pages(part: Sessions, names: np.ndarray, frequency: np.ndarray, parameters: RecommendParameters) -> tf.Module:
+    urls = _known_pages(part)
+    codes = examples.encode(part.strings("product_id"), names)
+    days = (part.seconds.max() - part.seconds) / _DAY
+    before = examples.encode(examples.pages(part), urls)
+    weights = 0.5 ** (days / parameters.half_life)
+    return PageScores(urls, counts.page_followers(before, codes, part.offsets, weights, (len(urls), len(names))))
+
+
+def _known_pages(part: Sessions) -> np.ndarray:
+    """URLs that somebody was on twice before an item, most frequent first; none where the data has no URLs."""
+    before = examples.pages(part)
+    names, often = examples.vocabulary(before[before != ""])
+    return names[often > 1][:_MOST_PAGES]
+
+
 _COUNTED: Mapping[str, next_item.Count] = {
     "popular": _popular,
     "co_occurrence": _co_occurrence,
     "vmis_knn": _vmis_knn,
 }
 _BESIDE = ("vmis_knn", "co_occurrence")  # what the blend counts beside its network
+_PAGE_WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
+_MOST_PAGES = 200_000
+_DAY = 86_400

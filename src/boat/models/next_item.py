@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from boat.errors import DataError
 from boat.evaluation import metrics
-from boat.models import blend, counts, examples
+from boat.models import blend, catalogue, counts, examples
+from boat.models.catalogue import Catalogue
 from boat.models.checkpoint import Checkpoint
 from boat.models.examples import Sessions, Windows
 from boat.models.fitting import Limits, Resumable, Trained, fit, refit
@@ -55,8 +56,8 @@ class TrainedNextItem:
 
     Attributes:
         trained: Network, learning curve and figures.
-        names: Product ids in the order of their codes, most frequent first.
-        counts: How often each occurs, int64 [products].
+        names: Product ids in the order of their codes, most frequent first, those that nobody has viewed last.
+        counts: How often each of the others occurs, int64 [viewed products].
         scores: What is exported.
     """
 
@@ -74,6 +75,7 @@ def train(
     report: Callable[[Mapping[str, float]], None],
     checkpoint: Checkpoint | None = None,
     beside: Mapping[str, Count] | None = None,
+    described: Catalogue | None = None,
 ) -> TrainedNextItem:
     """Train on one part until validation MRR@20 no longer rises, then go on for a little with both parts.
 
@@ -85,6 +87,7 @@ def train(
         report: Called with the figures of each epoch of the first training.
         checkpoint: Where its state is kept after each epoch, and gone on from. What comes after it is begun anew.
         beside: What is counted beside the network, by name.
+        described: What the shop says of its products, so that those can be recommended that nobody has viewed.
 
     Raises:
         DataError: No examples in one of the parts.
@@ -113,7 +116,7 @@ def train(
     mix = _mix(network, others, judged, parameters)
     trained.metrics["validation_mrr"] = validation_mrr(scores(network, mix, others), judged, parameters)
     trained.metrics.update({f"weight_{name}": weight for name, weight in zip(beside, mix.weights, strict=True)})
-    return _go_on(trained, names, both, parameters, mix, list(beside.values()))
+    return _go_on(trained, names, both, parameters, mix, list(beside.values()), described)
 
 
 def prepare(seen: Windows, products: int, parameters: RecommendParameters) -> tuple[SessionNetwork, "Learning"]:
@@ -145,6 +148,7 @@ def _go_on(
     parameters: RecommendParameters,
     mix: blend.Mix,
     beside: Sequence[Count],
+    described: Catalogue | None,
 ) -> TrainedNextItem:
     all_names, frequency = examples.vocabulary(both.strings("product_id"))
     seen = windows(both, all_names, parameters)
@@ -162,13 +166,20 @@ def _go_on(
     figures = refit(learning.step, learning.batches, limits)
     metrics = {**trained.metrics, **figures}
     others = [count(both, all_names, frequency, parameters) for count in beside]
-    blended = scores(network, mix, others)
-    return TrainedNextItem(Trained(network, trained.curve, metrics), all_names, frequency, blended)
+    if described is None:
+        blended = scores(network, mix, others)
+        return TrainedNextItem(Trained(network, trained.curve, metrics), all_names, frequency, blended)
+    new_names, directions = catalogue.unviewed(described, all_names, network.products().numpy())
+    metrics |= {"unviewed_products": len(new_names), "vectors_left_out": described.left_out}
+    blended = scores(network, mix, others, directions)
+    names = np.append(all_names, new_names)
+    return TrainedNextItem(Trained(network, trained.curve, metrics), names, frequency, blended)
 
 
 def windows(part: Sessions, names: np.ndarray, parameters: RecommendParameters) -> Windows:
     """Examples of sessions, by codes."""
-    return examples.windows(examples.encode(part.strings("product_id"), names), part.offsets, parameters.window)
+    found = examples.windows(examples.encode(part.strings("product_id"), names), part.offsets, parameters.window)
+    return found._replace(page=examples.pages_before_targets(part))
 
 
 class Learning:
@@ -248,26 +259,34 @@ def sample(validation: Windows, seed: int) -> Windows:
     if len(validation.target) <= _VALIDATION_TARGETS:
         return validation
     chosen = np.random.default_rng(seed).choice(len(validation.target), _VALIDATION_TARGETS, replace=False)
-    return Windows(validation.recent[chosen], validation.target[chosen])
+    return validation.at(chosen)
 
 
-def scores(network: SessionNetwork, mix: blend.Mix, others: Sequence[Scores] = ()) -> BlendScores:
-    """What a network stands for, as it is, with what is counted beside it."""
-    return BlendScores(DirectionScores(network, network.products().numpy()), others, mix.weights, mix.seen)
+def scores(
+    network: SessionNetwork, mix: blend.Mix, others: Sequence[Scores] = (), unviewed: np.ndarray | None = None
+) -> BlendScores:
+    """What a network stands for, as it is, with what is counted beside it, and directions of unviewed products."""
+    products = network.products().numpy()
+    new = products[:0] if unviewed is None else unviewed
+    directions = DirectionScores(network, np.vstack([products, new]))
+    return BlendScores(directions, others, mix.weights, mix.seen, len(new))
 
 
 def validation_mrr(model: Scores, validation: Windows, parameters: RecommendParameters) -> float:
     """MRR@20 as the exported model will have it: a session of unknown products gets the most popular."""
+    batches = [
+        validation.at(slice(at, at + _VALIDATION_BATCH)) for at in range(0, len(validation.target), _VALIDATION_BATCH)
+    ]
     found = [
-        _ranks(
-            model(tf.constant(validation.recent[at : at + _VALIDATION_BATCH])).numpy(),
-            validation.recent[at : at + _VALIDATION_BATCH, 0],
-            validation.target[at : at + _VALIDATION_BATCH],
-            parameters.repeats == "keep",
-        )
-        for at in range(0, len(validation.target), _VALIDATION_BATCH)
+        _ranks(_said(model, batch), batch.recent[:, 0], batch.target, parameters.repeats == "keep") for batch in batches
     ]
     return float(np.mean(metrics.reciprocal_ranks(np.concatenate(found), RECOMMENDED)))
+
+
+def _said(model: Scores, batch: Windows) -> np.ndarray:
+    page = None if batch.page is None else tf.constant(batch.page)
+    said: np.ndarray = model(tf.constant(batch.recent), page).numpy()
+    return said
 
 
 def _ranks(scores: np.ndarray, current: np.ndarray, target: np.ndarray, repeats: bool) -> np.ndarray:

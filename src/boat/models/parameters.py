@@ -30,6 +30,7 @@ class RecommendParameters:
     Attributes:
         model: Which of the family. What is said of epochs, steps and steepness below is for those with a network.
         repeats: `keep` lets a product follow itself; `drop` takes it in a row as one, and never lists the current one.
+        half_life: Days after which what followed a page counts half, in `co_occurrence` and in a blend.
         sample: Sessions that `vmis_knn` compares, alone or in a blend: the newest that share a product.
         neighbours: Sessions that vote in it.
         dimensions: Length of a product's embedding.
@@ -48,6 +49,7 @@ class RecommendParameters:
 
     model: RecommendModel = "blend"
     repeats: Repeats = "drop"
+    half_life: float = 30.0
     sample: int = 500
     neighbours: int = 100
     dimensions: int = 128

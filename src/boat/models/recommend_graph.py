@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from boat.models import sessions
 from boat.models.graphs import first
-from boat.models.scores import Scores
+from boat.models.scores import Scores, codes_of
 
 RECOMMENDED = 20
 OUTPUTS = {"product_id": "string", "score": "float32"}
@@ -22,12 +22,12 @@ class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
     Skips padding, unknown products, and events of other types. Unless `repeats` are wanted, takes those in a row as one
     and never recommends the session's last product. A session without a known product gets the most popular ones.
     `score` falls along the list: what the model scores by, or shares of the popular products. There are
-    min(20, products - 1) places.
+    min(20, products - 1) places. The page that the shopper is on is the newest URL of any event.
 
     Args:
-        scores: The model: scores of all products after windows of codes.
-        names: Product ids in the order of their codes, most popular first.
-        shares: How much of all events each has, float32 [products].
+        scores: The model: scores of all products after windows of codes, and on a page.
+        names: Product ids in the order of their codes: most popular first, those that nobody has viewed last.
+        shares: How much of all events each viewed product has, float32 [viewed products].
         window: How many products back `scores` looks.
         repeats: Whether a product may follow itself.
     """
@@ -43,12 +43,11 @@ class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
         super().__init__()
         self._scores, self._window, self._repeats = scores, window, repeats
         self._places = min(RECOMMENDED, len(names) - 1)
-        codes = tf.range(1, len(names) + 1, dtype=tf.int32)
-        self._codes = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(tf.constant(names.tolist()), codes), 0
-        )
+        self._codes = codes_of(names)
         self._names = tf.Variable(names.tolist(), trainable=False, dtype=tf.string)
-        self._shares = tf.Variable(shares[: self._places + 1], trainable=False, dtype=tf.float32)
+        self._viewed = len(shares)
+        popular = np.pad(shares, (0, len(names) - len(shares)))[: self._places + 1]
+        self._shares = tf.Variable(popular, trainable=False, dtype=tf.float32)
 
     @tf.function(  # type: ignore[untyped-decorator]
         input_signature=[tf.TensorSpec([None, None], kind, name) for name, kind in sessions.INPUTS.items()]
@@ -58,7 +57,7 @@ class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
     ) -> Mapping[str, tf.Tensor]:
         """The signature `serving_default`."""
         recent, current = self.windows(event_type, product_id)
-        scores, indices = tf.math.top_k(self._scores(recent), self._places + 1)
+        scores, indices = tf.math.top_k(self._scores(recent, self.page(event_type, url)), self._places + 1)
         known = recent[:, :1] > 0
         scores = tf.where(known, scores, self._shares)
         indices = tf.where(known, indices, tf.range(self._places + 1))
@@ -70,10 +69,15 @@ class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
         return {"product_id": tf.gather(self._names, listed), "score": tf.gather(scores, places, batch_dims=1)}
 
     def windows(self, event_type: tf.Tensor, product_id: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Codes of the last known products, newest first [sessions, window], and of the last product [sessions, 1]."""
+        """Codes of the last viewed products, newest first [sessions, window], and of the last product [sessions, 1]."""
         item = tf.reduce_any(event_type[:, :, None] == tf.constant(_ITEM_EVENTS), axis=2) & (product_id != "")
         codes = tf.reverse(tf.where(item, self._codes.lookup(product_id), 0), [1])
         current = first(codes, tf.reverse(item, [1]), 1)
-        recent = first(codes, codes > 0, _REPEATS * self._window)
+        recent = first(codes, (codes > 0) & (codes <= self._viewed), _REPEATS * self._window)
         newer = tf.pad(recent[:, :-1], [[0, 0], [1, 0]])
         return first(recent, (recent > 0) & (self._repeats | (recent != newer)), self._window), current
+
+    def page(self, event_type: tf.Tensor, url: tf.Tensor) -> tf.Tensor:
+        """The newest URL of each session, string [sessions]; empty where there is none."""
+        there = (event_type != "") & (url != "")
+        return first(tf.reverse(url, [1]), tf.reverse(there, [1]), 1)[:, 0]

@@ -17,10 +17,11 @@ _REACH = 10  # a shared product lies at most so many steps back to make a sessio
 class Scores(Protocol):
     """Scores of products after a window; a `tf.Module`, so that it can be exported."""
 
-    def __call__(self, recent: tf.Tensor) -> tf.Tensor:
+    def __call__(self, recent: tf.Tensor, page: tf.Tensor | None = None) -> tf.Tensor:
         """Windows of codes, int32 [sessions, window], newest first, to scores, float32 [sessions, products].
 
-        Product `i` has the code `i + 1`. What comes out for an empty window has no meaning.
+        Product `i` has the code `i + 1`. What comes out for an empty window has no meaning. `page` is the URL that the
+        shopper is on, string [sessions], empty where nobody knows it.
         """
 
 
@@ -35,7 +36,7 @@ class PopularScores(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         super().__init__()
         self._shares = tf.Variable(shares, trainable=False, dtype=tf.float32)
 
-    def __call__(self, recent: tf.Tensor) -> tf.Tensor:
+    def __call__(self, recent: tf.Tensor, page: tf.Tensor | None = None) -> tf.Tensor:
         """See `Scores`."""
         return tf.broadcast_to(self._shares, [tf.shape(recent)[0], tf.size(self._shares)])
 
@@ -54,7 +55,7 @@ class FollowerScores(tf.Module):  # type: ignore[misc]
         self._weights = tf.Variable(follows.data, trainable=False, dtype=tf.float32)
         self._least = tf.Variable(shares * 1e-6, trainable=False, dtype=tf.float32)
 
-    def __call__(self, recent: tf.Tensor) -> tf.Tensor:
+    def __call__(self, recent: tf.Tensor, page: tf.Tensor | None = None) -> tf.Tensor:
         """See `Scores`."""
         steps = recent[:, :STEPS]
         index, owner = self._rows.of(tf.reshape(steps, [-1]))
@@ -62,6 +63,47 @@ class FollowerScores(tf.Module):  # type: ignore[misc]
         weight = tf.gather(self._weights, index) * DECAY ** tf.cast(owner % width, tf.float32)
         products = tf.size(self._least)
         return self._least + _spread(owner // width, self._rows.value(index), weight, tf.shape(recent)[0], products)
+
+
+class PageScores(tf.Module):  # type: ignore[misc]
+    """How often a product came after the page that the shopper is on; none after a page that is not known.
+
+    Args:
+        names: URLs in the order of their codes.
+        follows: Weight by which a product (column) came after a page (row), csr [pages + 1, products + 1], by codes.
+    """
+
+    def __init__(self, names: np.ndarray, follows: sparse.csr_matrix) -> None:
+        super().__init__()
+        self._codes = codes_of(names)
+        self._rows = _Rows(follows.indptr, follows.indices)
+        self._weights = tf.Variable(follows.data, trainable=False, dtype=tf.float32)
+        self._products = follows.shape[1] - 1
+
+    def __call__(self, recent: tf.Tensor, page: tf.Tensor | None = None) -> tf.Tensor:
+        """See `Scores`."""
+        rows = tf.shape(recent)[0]
+        codes = tf.zeros([rows], tf.int32) if page is None else self._codes.lookup(page)
+        index, owner = self._rows.of(codes)
+        return _spread(owner, self._rows.value(index), tf.gather(self._weights, index), rows, self._products)
+
+
+class SummedScores(tf.Module):  # type: ignore[misc]
+    """Counts added up, each as `relative` to the session's largest.
+
+    Args:
+        parts: The counts.
+        weights: What each of them is multiplied by.
+    """
+
+    def __init__(self, parts: Sequence[Scores], weights: Sequence[float]) -> None:
+        super().__init__()
+        self._parts, self._weights = list(parts), tuple(weights)
+
+    def __call__(self, recent: tf.Tensor, page: tf.Tensor | None = None) -> tf.Tensor:
+        """See `Scores`."""
+        weighted = zip(self._parts, self._weights, strict=True)
+        return tf.add_n([weight * relative(part(recent, page)) for part, weight in weighted])
 
 
 class NeighbourScores(tf.Module):  # type: ignore[misc]
@@ -89,7 +131,7 @@ class NeighbourScores(tf.Module):  # type: ignore[misc]
         self._rarity = tf.Variable(np.log(self._sessions / seen), trainable=False, dtype=tf.float32)
         self._least = tf.Variable(shares * 1e-6, trainable=False, dtype=tf.float32)
 
-    def __call__(self, recent: tf.Tensor) -> tf.Tensor:
+    def __call__(self, recent: tf.Tensor, page: tf.Tensor | None = None) -> tf.Tensor:
         """See `Scores`."""
         row, session, vote = self._votes(recent)
         index, voter = self._products_of.of(session)
@@ -135,7 +177,7 @@ class DirectionScores(tf.Module):  # type: ignore[misc]
         # Stored transposed: the product of a request's vectors with it is then one pass over memory, without a copy.
         self._transposed = tf.Variable(products.T.copy(), trainable=False)
 
-    def __call__(self, recent: tf.Tensor) -> tf.Tensor:
+    def __call__(self, recent: tf.Tensor, page: tf.Tensor | None = None) -> tf.Tensor:
         """See `Scores`."""
         return self._direction(recent) @ self._transposed
 
@@ -148,27 +190,40 @@ class BlendScores(tf.Module):  # type: ignore[misc]
         others: Counts, which enter as `relative` to the session's largest.
         weights: What each of `others` is multiplied by.
         seen: Added for a product in the window by its newest place, float32 [window].
+        unviewed: How many of the products, the last ones, nobody has viewed: `others` do not count them.
     """
 
     def __init__(
-        self, directions: Scores, others: Sequence[Scores], weights: Sequence[float], seen: np.ndarray
+        self,
+        directions: Scores,
+        others: Sequence[Scores],
+        weights: Sequence[float],
+        seen: np.ndarray,
+        unviewed: int = 0,
     ) -> None:
         super().__init__()
-        self._directions = directions
+        self._directions, self._unviewed = directions, unviewed
         kept = [(other, weight) for other, weight in zip(others, weights, strict=True) if weight]
         self._others = [other for other, _ in kept]  # what has no weight is not exported
         self._weights = tuple(weight for _, weight in kept)
         self._seen = tf.constant(seen, tf.float32)
 
-    def __call__(self, recent: tf.Tensor) -> tf.Tensor:
+    def __call__(self, recent: tf.Tensor, page: tf.Tensor | None = None) -> tf.Tensor:
         """See `Scores`."""
-        scores = self._directions(recent)
+        scores = self._directions(recent, page)
         for other, weight in zip(self._others, self._weights, strict=True):
-            scores += weight * relative(other(recent))
+            counted = weight * relative(other(recent, page))
+            scores += tf.pad(counted, [[0, 0], [0, self._unviewed]]) if self._unviewed else counted
         there = tf.where(newest(recent))
         codes, raised = tf.gather_nd(recent, there), tf.gather(self._seen, there[:, 1])
         places = tf.stack([tf.cast(there[:, 0], tf.int32), codes - 1], axis=1)
         return tf.tensor_scatter_nd_add(scores, places, raised)
+
+
+def codes_of(names: np.ndarray) -> tf.lookup.StaticHashTable:
+    """A table from names to their codes: 1 for the first, 0 for one that is not among them."""
+    codes = tf.range(1, len(names) + 1, dtype=tf.int32)
+    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(tf.constant(names.tolist()), codes), 0)
 
 
 def relative(counted: tf.Tensor) -> tf.Tensor:

@@ -58,7 +58,7 @@ def train_recommend(
     """
     parameters = parse(parameters_json, RecommendParameters)
     manifest = snapshot.read(folder)
-    from boat.models import examples, family
+    from boat.models import catalogue, examples, family
     from boat.models.export import export
     from boat.models.recommend_graph import OUTPUTS
 
@@ -66,7 +66,11 @@ def train_recommend(
     train = examples.read(path, manifest.split, "train")
     validation = examples.read(path, manifest.split, "validation")
     both = examples.read(path, manifest.split, "fit")
-    fitted = family.fit(train, validation, both, parameters, _report, _kept(checkpoint, parameters, manifest))
+    described = catalogue.read(folder)
+    if described.left_out:
+        print(f"{described.left_out} products have description vectors unlike the others': they are left out.")
+    kept = _kept(checkpoint, parameters, manifest)
+    fitted = family.fit(train, validation, both, parameters, _report, kept, described if len(described.names) else None)
     _write(fitted, output)
     if not to_export:
         return ""

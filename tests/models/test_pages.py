@@ -1,0 +1,116 @@
+"""The page a shopper is on says what comes next, where the data tells of pages."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tensorflow as tf
+from scipy import sparse
+
+from boat.models import archive, counts, examples, family, sessions
+from boat.models.examples import Sessions
+from boat.models.export import export
+from boat.models.family import Fitted
+from boat.models.parameters import RecommendModel, RecommendParameters
+from boat.models.recommend_graph import OUTPUTS
+from boat.models.scores import PageScores
+from boat.models.served import SavedModel
+from boat.models.sessions import SessionEvent
+
+CATEGORIES, OF_EACH = 8, 5
+DAY = 86_400
+
+
+def _browsed(begin: int, end: int, pages: bool) -> Sessions:
+    """Shoppers who open a category's page and then one of its products, again and again; one session an hour."""
+    draw = np.random.default_rng(begin)
+    rows: list[dict[str, Any]] = []
+    for number in range(begin, end):
+        for step in range(4):
+            category = draw.integers(CATEGORIES)
+            row = {
+                "event_time": np.datetime64("2024-05-01T00:00", "us") + np.timedelta64(3600 * number + 10 * step, "s")
+            }
+            row |= {
+                "session_key": number,
+                "event_type": "detail",
+                "product_id": f"p{category}-{draw.integers(OF_EACH)}",
+            }
+            rows.append(row | ({"url_before": f"/category/{category}"} if pages else {}))
+    return Sessions(pa.Table.from_pylist(rows), np.arange(0, len(rows) + 1, 4))
+
+
+def _fitted(model: RecommendModel, pages: bool) -> Fitted:
+    parts = [_browsed(*hours, pages) for hours in ((0, 400), (400, 460), (0, 460))]
+    quick = RecommendParameters(model=model, dimensions=8, window=4, epochs=1, refit_epochs=0)
+    return family.fit(*parts, quick, lambda row: None)
+
+
+def _served(fitted: Fitted, path: Path) -> SavedModel:
+    about: dict[str, Any] = {"kind": "recommend", "model": "", "outputs": OUTPUTS, "parameters": {}, "metrics": {}}
+    export(fitted.graph, path / "model.tar.gz", **about, snapshot_digest="", products=fitted.products)
+    archive.unpack(path / "model.tar.gz", path / "model", archive.digest(path / "model.tar.gz"))
+    return SavedModel(path / "model")
+
+
+@pytest.mark.parametrize("model", ["co_occurrence", "blend"])
+def test_pages_that_lead_to_products_make_a_model_better(tmp_path: Path, model: RecommendModel) -> None:
+    without, fitted = _fitted(model, pages=False), _fitted(model, pages=True)
+    assert fitted.metrics["weight_pages"] > 0
+    assert fitted.metrics["validation_mrr"] > 2 * without.metrics["validation_mrr"]
+    at: SessionEvent = {"event_type": "detail", "product_id": "p1-1", "url": "/p1-1", "event_time": 1.0}
+    on: SessionEvent = {"event_type": "pageview", "url": "/category/3", "event_time": 9.0}
+    nowhere: SessionEvent = {"event_type": "pageview", "url": "/nobody has been here", "event_time": 20.0}
+    served = _served(fitted, tmp_path)
+    named, older, unknown, none = served.predict(sessions.instances([[at, on], [on, at], [at, on, nowhere], [at]]))
+    assert sum(name.startswith("p3-") for name in named["product_id"][:OF_EACH]) >= OF_EACH - 1
+    # The newest page counts, and one that nobody knows says nothing.
+    for answer in (older, unknown):
+        assert answer["score"] == pytest.approx(none["score"])
+
+
+def test_data_without_pages_has_no_part_for_them() -> None:
+    fitted = _fitted("co_occurrence", pages=False)
+    assert "weight_pages" not in fitted.metrics
+    assert [type(part).__name__ for part in fitted.graph.submodules if "Scores" in type(part).__name__] == [
+        "FollowerScores"
+    ]
+
+
+def test_what_follows_a_page_counts_by_steps_and_age() -> None:
+    # One session sees page 1 before product 1 and page 2 before product 2; a second, half a life later, page 1 again.
+    follows = counts.page_followers(
+        np.array([1, 2, 1, 0]), np.array([1, 2, 2, 1]), np.array([0, 2, 4]), np.array([0.5, 0.5, 1, 1]), (2, 2)
+    )
+    step = counts.DECAY
+    np.testing.assert_allclose(follows.toarray(), [[0, 0, 0], [0, 0.5 + 1 * step, 1 + 0.5 * step], [0, 0, 0.5]])
+
+
+def test_a_page_that_leads_everywhere_keeps_what_follows_it_most() -> None:
+    codes = np.repeat(np.arange(1, 301), np.arange(300, 0, -1))
+    offsets = np.arange(len(codes) + 1)
+    follows = counts.page_followers(np.ones_like(codes), codes, offsets, np.ones(len(codes)), (1, 300))
+    assert follows[1].indices.tolist() == list(range(1, 101))
+    assert follows[1].data.tolist() == list(range(300, 200, -1))
+
+
+def test_scores_of_pages_are_those_of_their_followers() -> None:
+    scores = PageScores(np.array(["/a", "/b"], object), sparse.csr_matrix([[0, 0, 0], [0, 3, 1], [0, 0, 2.0]]))
+    recent = tf.zeros([3, 4], tf.int32)
+    assert scores(recent, tf.constant(["/b", "", "/a"])).numpy().tolist() == [[0, 2], [0, 0], [3, 1]]
+    assert not scores(recent).numpy().any()
+
+
+def test_an_asked_model_is_on_the_page_before_the_item_asked_for() -> None:
+    part = _browsed(0, 2, pages=True)
+    columns = examples.columns(part, np.array([0, 1, 1]), np.array([3, 1, 4]), longest=2)
+    pages = part.strings("url_before")
+    assert columns["event_type"].tolist() == [
+        ["detail", "detail", "pageview"],
+        ["detail", "pageview", ""],
+        ["detail", "detail", ""],  # all is shown: nobody asks for an item after it
+    ]
+    assert columns["url"].tolist() == [["", "", pages[3]], ["", pages[5], ""], ["", "", ""]]
+    assert columns["event_time"][0, 2] == columns["event_time"][0, 1]
