@@ -96,6 +96,13 @@ def test_a_page_that_leads_everywhere_keeps_what_follows_it_most() -> None:
     assert follows[1].data.tolist() == list(range(300, 200, -1))
 
 
+def test_a_page_of_one_session_alone_is_not_known() -> None:
+    pages = ["/a", "/a", "/b", "/c", "/b", "", "/b", "/c", None]
+    part = Sessions(pa.table({"url_before": pages}), np.array([0, 3, 6, 9]))
+    assert examples.shared_pages(part, 10).tolist() == ["/b", "/c"]
+    assert examples.shared_pages(part, 1).tolist() == ["/b"]
+
+
 def test_scores_of_pages_are_those_of_their_followers() -> None:
     scores = PageScores(np.array(["/a", "/b"], object), sparse.csr_matrix([[0, 0, 0], [0, 3, 1], [0, 0, 2.0]]))
     recent = tf.zeros([3, 4], tf.int32)

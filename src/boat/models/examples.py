@@ -139,6 +139,18 @@ def pages(part: Sessions) -> np.ndarray:
     return part.strings(_PAGE) if known else np.full(len(part.events), "", object)
 
 
+def shared_pages(part: Sessions, most: int) -> np.ndarray:
+    """The `most` URLs at most that more than one session was on before an item, object [pages], most sessions first.
+
+    What a single shopper's URLs hold stays out of a model.
+    """
+    session = np.repeat(np.arange(len(part)), part.lengths)
+    table = pa.table({"page": pa.array(pages(part), pa.string()), "session": session})
+    seen = table.group_by("page").aggregate([("session", "count_distinct")])
+    shared = seen.filter((pc.field("page") != "") & (pc.field("session_count_distinct") > 1))
+    return _numpy(shared.sort_by([("session_count_distinct", "descending"), ("page", "ascending")])["page"])[:most]
+
+
 def pages_before_targets(part: Sessions) -> np.ndarray:
     """The same for the targets of `windows`, object [targets]."""
     found: np.ndarray = pages(part)[_targets(part.offsets)]

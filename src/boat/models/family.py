@@ -61,7 +61,7 @@ def fit(
     """
     if parameters.model in next_item.NETWORKS:
         beside = {name: _COUNTED[name] for name in _BESIDE} if parameters.model == "blend" else {}
-        if beside and len(_known_pages(train)):
+        if beside and len(examples.shared_pages(train, _MOST_PAGES)):
             beside["pages"] = _pages
         result = next_item.train(train, validation, both, parameters, report, checkpoint, beside, described)
         graph = _graph(result.scores, result.names, result.counts, parameters)
@@ -83,7 +83,7 @@ def _count(
             "Take a snapshot of more days.",
         )
     tried = {0.0: build(train, names, frequency, parameters)}
-    with_pages = parameters.model == "co_occurrence" and len(_known_pages(train)) > 0
+    with_pages = parameters.model == "co_occurrence" and len(examples.shared_pages(train, _MOST_PAGES)) > 0
     if with_pages:
         beside = _pages(train, names, frequency, parameters)
         tried |= {weight: SummedScores([tried[0.0], beside], [1.0, weight]) for weight in _PAGE_WEIGHTS}
@@ -130,19 +130,12 @@ def _vmis_knn(part: Sessions, names: np.ndarray, frequency: np.ndarray, paramete
 
 
 def _pages(part: Sessions, names: np.ndarray, frequency: np.ndarray, parameters: RecommendParameters) -> tf.Module:
-    urls = _known_pages(part)
+    urls = examples.shared_pages(part, _MOST_PAGES)
     codes = examples.encode(part.strings("product_id"), names)
     days = (part.seconds.max() - part.seconds) / _DAY
     before = examples.encode(examples.pages(part), urls)
     weights = 0.5 ** (days / parameters.half_life)
     return PageScores(urls, counts.page_followers(before, codes, part.offsets, weights, (len(urls), len(names))))
-
-
-def _known_pages(part: Sessions) -> np.ndarray:
-    """URLs that somebody was on twice before an item, most frequent first; none where the data has no URLs."""
-    before = examples.pages(part)
-    names, often = examples.vocabulary(before[before != ""])
-    return names[often > 1][:_MOST_PAGES]
 
 
 _COUNTED: Mapping[str, next_item.Count] = {
