@@ -7,10 +7,10 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_table_artifact
-from prefect_dbt.cli.commands import DbtCoreOperation
 
 from boat import dbt, lineage, settings, store
 from boat.dbt import Freshness, NodeResult
@@ -18,6 +18,9 @@ from boat.errors import DataError
 from boat.lineage import Graph
 from boat.warehouse import Warehouse
 from tasks.blocks import Platform
+
+if TYPE_CHECKING:
+    from prefect_dbt.cli.commands import DbtCoreOperation
 
 PROJECT = Path(__file__).parent.parent / "dbt"
 _BUILT_FROM = "dbt-manifest-digest"
@@ -98,7 +101,9 @@ def publish_docs(platform: Platform) -> None:
     create_link_artifact(link, link_text="Models and columns", key="dbt-docs", description="dbt's documentation")
 
 
-def _dbt(warehouse: Warehouse, target: Path, command: str) -> DbtCoreOperation:
+def _dbt(warehouse: Warehouse, target: Path, command: str) -> "DbtCoreOperation":
+    from prefect_dbt.cli.commands import DbtCoreOperation  # seconds, which flows that build nothing need not spend
+
     dbt_itself = shlex.quote(str(Path(sys.executable).with_name("dbt")))
     return DbtCoreOperation(
         commands=[f"{dbt_itself} --no-use-colors {command}"],

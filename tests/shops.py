@@ -3,15 +3,22 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from boat import synthetic
+from boat.models.archive import Kind
 from tasks.blocks import Platform, RetryPolicy
 from tests.installation import Installation
 
 SESSIONS = 8000
 """Enough for some buyers on the test day."""
+BRIEF: dict[Kind, dict[str, Any]] = {
+    "recommend": {"epochs": 2, "refit_epochs": 1},
+    "intent": {"members": 4, "rounds": 40, "epochs": 3},
+}
+"""What a training is told where the models need not be the best."""
 
 
 @dataclass(frozen=True)

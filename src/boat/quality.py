@@ -273,8 +273,8 @@ def _run(
     checkpoint = gx.Checkpoint(name="boat", validation_definitions=definitions, actions=[])
     results = context.checkpoints.add(checkpoint).run().run_results
     # Once, at the end: as an action of the checkpoint it makes the index anew after every table.
-    suites = [ExpectationSuiteIdentifier(name=definition.suite.name) for definition in definitions]
-    context.build_data_docs(resource_identifiers=[*results, *suites])
+    made: list[Any] = [*results, *(ExpectationSuiteIdentifier(name=each.suite.name) for each in definitions)]
+    context.build_data_docs(resource_identifiers=made)
     checks = [_check(result.suite_name, each) for result in results.values() for each in result.results]
     pages = {}
     for key, result in results.items():

@@ -30,13 +30,13 @@ from tests.cloud.batch.running import Cloud
 from tests.cloud.sagemaker.running_emulator import Emulators
 from tests.cloud.snowflake.account import NAME, PASSPHRASE, USER, Account, running_account
 from tests.installation import Installation, running_installation
-from tests.shops import SESSIONS, shop_files
+from tests.shops import BRIEF, SESSIONS, shop_files
 
 __all__ = ["shop_files"]  # a fixture
 
 pytestmark = [pytest.mark.cloud, pytest.mark.slow, pytest.mark.timeout(900)]
 
-TRAINING = {"seed": 0, "max_minutes": 5}
+TRAINING = {"seed": 0, "max_minutes": 5, "parameters": BRIEF}
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,8 @@ def test_a_local_training_on_the_same_snapshot_recommends_the_same(
     (challenger,) = night.platform.registry.versions(RECOMMEND)
     folder = store.fetch(challenger.lineage["snapshot_uri"], tmp_path / "cache")
     snapshot.read(folder)
-    parameters = json.dumps({"seed": TRAINING["seed"], "max_seconds": 60 * TRAINING["max_minutes"]})
+    told = {"seed": TRAINING["seed"], "max_seconds": 60 * TRAINING["max_minutes"], **BRIEF["recommend"]}
+    parameters = json.dumps(told)
     arguments = {"kind": "recommend", "snapshot": str(folder), "output": str(tmp_path), "parameters": parameters}
     compute.connect("local:").run(JobSpec("train", "boat.models.train", arguments), print)
     model = tmp_path / "model.tar.gz"

@@ -13,18 +13,41 @@ from tests.shops import SESSIONS, Shop
 pytestmark = pytest.mark.slow
 
 
-def test_events_become_checked_tables_and_a_second_run_changes_nothing(shop: Shop, shop_files: Path) -> None:
-    ingestion(source=str(shop_files), platform=shop.name)
+def test_events_become_checked_tables_until_something_is_wrong(shop: Shop, shop_files: Path, tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    shutil.copytree(shop_files, files)
+    header = "session_id,event_time,event_type,product_id"
+    (files / "hour.csv").write_text(f"{header}\ns2,yesterday,detail,p2\n")
+
+    # Every row becomes part of a session, but for one that is kept apart.
+    ingestion(source=str(files), platform=shop.name, on_bad_rows="keep_apart")
+    assert shop.count("raw.dead_letters where reason = 'not_a_time' and source_line = 2") == 1
     events, sessions = shop.count("raw.events"), shop.count("marts.fct_sessions")
     assert sessions == SESSIONS
     docs = Path(shop.platform.reports, "dbt.html")
     assert "next_item_examples" in docs.read_text()
+
+    # The same once more changes nothing.
     docs.write_text("")
-    ingestion(source=str(shop_files), platform=shop.name)
+    ingestion(source=str(files), platform=shop.name, on_bad_rows="keep_apart")
     freshness = shop.installation.api("GET", "/artifacts/freshness/latest")
     assert '"raw.loads"' in freshness["data"], "not asked though nothing new came"
     assert (shop.count("raw.events"), shop.count("marts.fct_sessions")) == (events, sessions)
     assert docs.read_text() == "", "made anew though no model is another"
+
+    # A dbt test that fails stops the flow and is named, with its SQL.
+    shop.plant("update raw.events set event_type = 'teleport' where source_line = 2")
+    with pytest.raises(TransformError, match=r"accepted_values") as raised:
+        ingestion(source=str(files), platform=shop.name)
+    assert ".sql" in str(raised.value)
+    assert "accepted_values" in shop.newest_alert()
+    shop.plant("update raw.events set event_type = 'pageview' where event_type = 'teleport'")
+
+    # So does an expectation.
+    shop.plant("update raw.events set event_time = '2999-01-01' where source_line = 2")
+    with pytest.raises(QualityError, match=r"event_time"):
+        ingestion(source=str(files), platform=shop.name)
+    assert "event_time" in shop.newest_alert()
 
 
 def test_a_bad_file_loads_nothing_and_the_alert_names_file_line_and_field(shop: Shop, tmp_path: Path) -> None:
@@ -38,29 +61,3 @@ def test_a_bad_file_loads_nothing_and_the_alert_names_file_line_and_field(shop: 
     alert = shop.newest_alert()
     assert "ingestion failed" in alert
     assert "hour.csv:3" in alert
-
-
-def test_bad_rows_are_kept_apart_where_they_are_to_be(shop: Shop, shop_files: Path, tmp_path: Path) -> None:
-    shutil.copytree(shop_files, tmp_path / "files")
-    header = "session_id,event_time,event_type,product_id"
-    (tmp_path / "files" / "hour.csv").write_text(f"{header}\ns2,yesterday,detail,p2\n")
-    ingestion(source=str(tmp_path / "files"), platform=shop.name, on_bad_rows="keep_apart")
-    assert shop.count("marts.fct_sessions") == SESSIONS
-    assert shop.count("raw.dead_letters where reason = 'not_a_time' and source_line = 2") == 1
-
-
-def test_a_failing_dbt_test_stops_the_flow_and_is_named_with_its_sql(shop: Shop, shop_files: Path) -> None:
-    ingestion(source=str(shop_files), platform=shop.name)
-    shop.plant("update raw.events set event_type = 'teleport' where source_line = 2")
-    with pytest.raises(TransformError, match=r"accepted_values") as raised:
-        ingestion(source=str(shop_files), platform=shop.name)
-    assert ".sql" in str(raised.value)
-    assert "accepted_values" in shop.newest_alert()
-
-
-def test_a_failing_expectation_stops_the_flow_and_is_named(shop: Shop, shop_files: Path) -> None:
-    ingestion(source=str(shop_files), platform=shop.name)
-    shop.plant("update raw.events set event_time = '2999-01-01' where source_line = 2")
-    with pytest.raises(QualityError, match=r"event_time"):
-        ingestion(source=str(shop_files), platform=shop.name)
-    assert "event_time" in shop.newest_alert()

@@ -15,7 +15,7 @@ from flows.ingestion import ingestion
 from flows.promote import promote
 from flows.retrain import retrain
 from tests.serving.tiny_models import export, recommending
-from tests.shops import Shop
+from tests.shops import BRIEF, Shop
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
     registry = shop.platform.registry
     ingestion(source=str(shop_files), platform=shop.name)
 
-    retrain(max_minutes=5, promote=False, platform=shop.name)
+    retrain(parameters=BRIEF, promote=False, platform=shop.name)
     first: State = promote(platform=shop.name, return_state=True)
     assert "recommend version 1 answers" in first.message
     champion = registry.by_alias(RECOMMEND, "champion")
@@ -42,7 +42,7 @@ def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
 
     # A challenger that only counts is refused, which is no failure.
     alerts = len(shop.installation.alerts())
-    retrain(model="co_occurrence", promote=False, platform=shop.name)
+    retrain(model="co_occurrence", parameters=BRIEF, promote=False, platform=shop.name)
     refused: State = promote(platform=shop.name, models=("recommend",), return_state=True)
     assert refused.is_completed()
     assert refused.name == "Refused"
@@ -64,7 +64,7 @@ def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
     before, snapshots = answers(shop), sorted(Path(shop.platform.store, "snapshots").iterdir())
     shop.plant("update raw.events set event_time = '2999-01-01' where source_line = 2")
     with pytest.raises(QualityError, match="event_time"):
-        retrain(max_minutes=5, platform=shop.name)
+        retrain(platform=shop.name)
     assert sorted(Path(shop.platform.store, "snapshots").iterdir()) == snapshots
     assert answers(shop) == before
     assert "retrain failed" in shop.newest_alert()
@@ -82,6 +82,6 @@ def test_a_shop_without_purchases_gets_recommendations_and_no_intent_model(shop:
     landing.load(shop.platform.warehouse, shop_files)
     shop.plant("delete from raw.events where event_type = 'purchase'")
     ingestion(source=str(shop_files), platform=shop.name)
-    retrain(max_minutes=5, promote=False, platform=shop.name)
+    retrain(parameters=BRIEF, promote=False, platform=shop.name)
     assert shop.platform.registry.by_alias(RECOMMEND, "challenger") is not None
     assert shop.platform.registry.by_alias(INTENT, "challenger") is None

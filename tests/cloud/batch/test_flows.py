@@ -15,7 +15,7 @@ from flows.ingestion import ingestion
 from flows.promote import promote
 from flows.retrain import retrain
 from tests.cloud.batch.running import BUCKET, Cloud
-from tests.shops import Shop, client, shop, shop_files
+from tests.shops import BRIEF, Shop, client, shop, shop_files
 
 __all__ = ["client", "shop", "shop_files"]  # fixtures
 
@@ -26,7 +26,7 @@ def test_a_night_with_jobs_on_batch_and_everything_on_s3(cloud: Cloud, shop: Sho
     place = shop.platform.copy(update={"store": cloud.store, "compute_url": cloud.batch(price=0.5)})
     place.save(shop.name, overwrite=True)
     ingestion(source=str(shop_files), platform=shop.name)
-    retrain(max_minutes=0.5, promote=False, platform=shop.name)
+    retrain(parameters=BRIEF, promote=False, platform=shop.name)
     assert len(cloud.emulator.jobs) == 4  # a training and an evaluation of each kind
     challenger = Registry(place.tracking_uri).by_alias(RECOMMEND, "challenger")
     assert challenger is not None
