@@ -32,7 +32,7 @@ _EVIDENCE = "It was measured on what shoppers did without it. What they do with 
 _LIMITS = {
     "recommend": (
         ("Scope", "What shoppers look at next, not what they should buy: it knows no stock, no margin, no taste."),
-        ("New products", "What it never saw, it hardly finds: see the slice of products that are new."),
+        ("New products", "What nobody has viewed, it finds by the catalogue's vectors alone: see the slice of these."),
         ("Evidence", _EVIDENCE),
     ),
     "intent": (

@@ -31,8 +31,8 @@ def _viewed(*products: str) -> list[SessionEvent]:
     return [{"event_type": "detail", "product_id": product, "event_time": 1.0} for product in products]
 
 
-def _trained(snapshot_folder: Path, output: Path) -> SavedModel:
-    train_recommend(snapshot_folder, output, QUICK)
+def _trained(snapshot_folder: Path, output: Path, parameters: str = QUICK) -> SavedModel:
+    train_recommend(snapshot_folder, output, parameters)
     archive.unpack(output / "model.tar.gz", output / "model", archive.digest(output / "model.tar.gz"))
     return SavedModel(output / "model")
 
@@ -61,7 +61,7 @@ def test_a_product_that_nobody_has_viewed_is_recommended_after_those_it_is_like(
 
 
 def test_without_vectors_a_model_knows_what_was_viewed(shop: Path, tmp_path: Path) -> None:
-    model = _trained(shop, tmp_path)
+    model = _trained(shop, tmp_path, '{"dimensions": 8, "window": 4, "epochs": 1, "refit_epochs": 0}')
     assert model.manifest.products == 40
     assert "unviewed_products" not in model.manifest.metrics
 
