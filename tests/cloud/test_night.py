@@ -13,7 +13,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from prefect import get_client
+from cloudpathlib import S3Path
+from prefect import flow, get_client, task
+from prefect.settings import PREFECT_DEFAULT_RESULT_STORAGE_BLOCK, temporary_settings
+from prefect.states import State
+from prefect_aws import AwsCredentials, S3Bucket
 from prefect_snowflake import SnowflakeConnector, SnowflakeCredentials
 
 from boat import compute, snapshot, store
@@ -26,7 +30,7 @@ from boat.settings import RECOMMEND
 from deployments.demo import follow, promotion_after, start
 from tasks.blocks import Platform
 from tests.cloud.batch.emulator import Emulator
-from tests.cloud.batch.running import Cloud
+from tests.cloud.batch.running import BUCKET, Cloud
 from tests.cloud.sagemaker.running_emulator import Emulators
 from tests.cloud.snowflake.account import NAME, PASSPHRASE, USER, Account, running_account
 from tests.installation import Installation, running_installation
@@ -124,10 +128,36 @@ def test_both_endpoints_answer_the_stock_client_with_the_promoted_versions(
     assert len(prediction["product_id"]) == 20
 
 
-def test_the_tables_are_in_snowflake_and_the_jobs_ran_on_batch(night: Night, in_the_account: None) -> None:
-    assert night.jobs == 4  # a training and an evaluation of each kind
+def test_the_tables_are_in_snowflake_the_models_on_s3_and_the_jobs_ran_on_batch(
+    night: Night, in_the_account: None
+) -> None:
+    (model,) = night.platform.registry.versions(RECOMMEND)
+    assert model.uri.startswith(f"{night.cloud.store}/models/recommend-")
+    assert model.lineage["snapshot_uri"].startswith(f"{night.cloud.store}/snapshots/")
+    assert night.jobs == 4  # a training and an evaluation of each kind; the promotion had nobody to compare with
     assert night.cloud.emulator.active() == []
     assert any("fct_sessions" in each["sql"].lower() for each in night.account.history())
+
+
+def test_results_of_tasks_are_kept_on_s3(night: Night, in_the_account: None) -> None:
+    block = S3Bucket(bucket_name=BUCKET, bucket_folder="results", credentials=AwsCredentials())
+    block.save("results", overwrite=True)
+
+    @task(persist_result=True)
+    def figures() -> dict[str, float]:
+        return {"mrr_at_20": 0.25}
+
+    kept: list[State] = []
+
+    @flow
+    def measuring() -> None:
+        kept.append(figures(return_state=True))
+
+    with temporary_settings({PREFECT_DEFAULT_RESULT_STORAGE_BLOCK: "s3-bucket/results"}):
+        measuring()
+    (stored,) = S3Path(f"s3://{BUCKET}/results").iterdir()
+    assert stored.name == kept[0].data.storage_key.rsplit("/", 1)[-1]
+    assert kept[0].result() == {"mrr_at_20": 0.25}
 
 
 def test_a_local_training_on_the_same_snapshot_recommends_the_same(
