@@ -64,11 +64,15 @@ def test_pages_that_lead_to_products_make_a_model_better(tmp_path: Path, model: 
     on: SessionEvent = {"event_type": "pageview", "url": "/category/3", "event_time": 9.0}
     nowhere: SessionEvent = {"event_type": "pageview", "url": "/nobody has been here", "event_time": 20.0}
     served = _served(fitted, tmp_path)
-    named, older, unknown, none = served.predict(sessions.instances([[at, on], [on, at], [at, on, nowhere], [at]]))
+    asked = [[at, on], [on, at], [at, on, nowhere], [at], [on], [nowhere]]
+    named, older, unknown, none, landed, lost = served.predict(sessions.instances(asked))
     assert sum(name.startswith("p3-") for name in named["product_id"][:OF_EACH]) >= OF_EACH - 1
     # The newest page counts, and one that nobody knows says nothing.
     for answer in (older, unknown):
         assert answer["score"] == pytest.approx(none["score"])
+    # A page alone is enough, if it is known.
+    assert {name[:3] for name in landed["product_id"][:OF_EACH]} == {"p3-"}
+    assert {name[:3] for name in lost["product_id"][:OF_EACH]} != {"p3-"}
 
 
 def test_data_without_pages_has_no_part_for_them() -> None:

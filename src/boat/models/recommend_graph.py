@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from boat.models import sessions
 from boat.models.graphs import first
-from boat.models.scores import Scores, codes_of
+from boat.models.scores import PageScores, Scores, codes_of, relative
 
 RECOMMENDED = 20
 OUTPUTS = {"product_id": "string", "score": "float32"}
@@ -20,7 +20,8 @@ class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
     """Recommends for sessions of strings.
 
     Skips padding, unknown products, and events of other types. Unless `repeats` are wanted, takes those in a row as one
-    and never recommends the session's last product. A session without a known product gets the most popular ones.
+    and never recommends the session's last product. A session without a known product gets what comes after the page
+    it is on, where a model counts that and knows the page, and then the most popular ones.
     `score` falls along the list: what the model scores by, or shares of the popular products. There are
     min(20, products - 1) places. The page that the shopper is on is the newest URL of any event.
 
@@ -42,10 +43,11 @@ class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
     ) -> None:
         super().__init__()
         self._scores, self._window, self._repeats = scores, window, repeats
+        self._pages = next((part for part in scores.submodules if isinstance(part, PageScores)), None)
         self._places = min(RECOMMENDED, len(names) - 1)
         self._codes = codes_of(names)
         self._names = tf.Variable(names.tolist(), trainable=False, dtype=tf.string)
-        self._viewed = len(shares)
+        self._viewed, self._unviewed = len(shares), len(names) - len(shares)
         popular = np.pad(shares, (0, len(names) - len(shares)))[: self._places + 1]
         self._shares = tf.Variable(popular, trainable=False, dtype=tf.float32)
 
@@ -57,8 +59,13 @@ class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
     ) -> Mapping[str, tf.Tensor]:
         """The signature `serving_default`."""
         recent, current = self.windows(event_type, product_id)
-        scores, indices = tf.math.top_k(self._scores(recent, self.page(event_type, url)), self._places + 1)
-        known = recent[:, :1] > 0
+        page, known = self.page(event_type, url), recent[:, :1] > 0
+        scores = self._scores(recent, page)
+        if self._pages is not None:
+            led_to = tf.pad(relative(self._pages(recent, page)), [[0, 0], [0, self._unviewed]])
+            scores = tf.where(known, scores, led_to)  # of equals, the most popular are listed first
+            known |= tf.reduce_any(led_to > 0, axis=1, keepdims=True)
+        scores, indices = tf.math.top_k(scores, self._places + 1)
         scores = tf.where(known, scores, self._shares)
         indices = tf.where(known, indices, tf.range(self._places + 1))
         # Leaves the current product out: from its place on, each place takes the next one's product.

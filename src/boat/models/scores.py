@@ -17,6 +17,10 @@ _REACH = 10  # a shared product lies at most so many steps back to make a sessio
 class Scores(Protocol):
     """Scores of products after a window; a `tf.Module`, so that it can be exported."""
 
+    @property
+    def submodules(self) -> Sequence[tf.Module]:
+        """What it is made of, at any depth, itself left out."""
+
     def __call__(self, recent: tf.Tensor, page: tf.Tensor | None = None) -> tf.Tensor:
         """Windows of codes, int32 [sessions, window], newest first, to scores, float32 [sessions, products].
 
