@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 from prefect.states import State
 
-from boat import landing
 from boat.errors import QualityError
 from boat.models.sessions import SessionEvent
 from boat.serving.base import invoke
-from boat.settings import INTENT, RECOMMEND
+from boat.settings import RECOMMEND
 from boat.tracking import Training
 from flows.ingestion import ingestion
 from flows.promote import promote
@@ -76,12 +75,3 @@ def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
     assert "recommend version 1 answers" in back.message
     assert registry.by_alias(RECOMMEND, "champion").version == "1"
     assert shop.platform.serving.describe(RECOMMEND).version == "1"
-
-
-def test_a_shop_without_purchases_gets_recommendations_and_no_intent_model(shop: Shop, shop_files: Path) -> None:
-    landing.load(shop.platform.warehouse, shop_files)
-    shop.plant("delete from raw.events where event_type = 'purchase'")
-    ingestion(source=str(shop_files), platform=shop.name)
-    retrain(parameters=BRIEF, promote=False, platform=shop.name)
-    assert shop.platform.registry.by_alias(RECOMMEND, "challenger") is not None
-    assert shop.platform.registry.by_alias(INTENT, "challenger") is None

@@ -10,7 +10,7 @@ from prefect.states import State
 from boat import landing, synthetic
 from boat.errors import RegistryUnreachableError
 from boat.models import archive
-from boat.settings import RECOMMEND
+from boat.settings import INTENT, RECOMMEND
 from flows.ingestion import ingestion
 from flows.promote import promote
 from flows.retrain import retrain
@@ -45,6 +45,7 @@ def test_a_search_feeds_the_training_and_a_night_without_mlflow_loses_nothing(
     # The best of what was tried is what the exported model was made with, and its page tells of it.
     retrain(**options, parameters={"recommend": {"window": 7}}, search_minutes=5, search_trials=2)
     challenger = registry.by_alias(RECOMMEND, "challenger")
+    assert registry.by_alias(INTENT, "challenger") is None, "nobody has bought"
     manifest = archive.read_manifest(Path(challenger.uri))
     assert (manifest.model, manifest.parameters["window"]) == ("vmis_knn", 7)
     page = httpx.get(challenger.lineage["search"]).text

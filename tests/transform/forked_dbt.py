@@ -32,6 +32,10 @@ def _become_dbt(arguments: list[str], environment: dict[str, str], printed: str)
     os.dup2(file, 2)
     os.environ.clear()
     os.environ.update(environment)
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import cli
 
-    cli(arguments)
+    try:
+        cli(arguments)
+    finally:  # as at the end of a process that was not forked: else the last writes stay in a file beside the database
+        DuckDBConnectionManager.close_all_connections()
