@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadFileScheduling
+
     from tests.cloud.batch.emulator import Emulator
     from tests.cloud.batch.running import Cloud
     from tests.cloud.sagemaker.running_emulator import Emulators
     from tests.installation import Installation
 
+ON_THE_INSTALLATION = ("tests/e2e/", "tests/flows/", "tests/collect/test_service.py", "tests/faults/test_killed_run.py")
+"""Where tests ask for the fixture `installation`."""
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
@@ -37,6 +42,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         soaking = [item for item in items if item.get_closest_marker("soak")]
         config.hook.pytest_deselected(items=soaking)
         items[:] = [item for item in items if item not in soaking]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "LoadFileScheduling":
+    """Processes share out whole files, but one of them takes all that need the running installation: each would start
+    its own, which takes half a minute and goes on running to the end."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "installation" if nodeid.startswith(ON_THE_INSTALLATION) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)
