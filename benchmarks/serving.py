@@ -84,7 +84,7 @@ def bodies(test: Sessions) -> list[bytes]:
 def ask(url: str, requests: list[bytes], seconds: float) -> list[float]:
     """What each request took, in milliseconds."""
     taken = []
-    with urllib3.HTTPConnectionPool(*_place(url)) as pool:
+    with urllib3.connection_from_url(url) as pool:
         deadline = time.monotonic() + seconds
         for body in cycle(requests):
             began = time.monotonic()
@@ -95,13 +95,6 @@ def ask(url: str, requests: list[bytes], seconds: float) -> list[float]:
                 raise SystemExit(f"The host answered {answer.status}: {answer.data[:200]!r}")
             taken.append(1000 * (time.monotonic() - began))
     return taken
-
-
-def _place(url: str) -> tuple[str, int]:
-    parts = urllib3.util.parse_url(url)
-    assert parts.host
-    assert parts.port
-    return parts.host, parts.port
 
 
 def main() -> int:

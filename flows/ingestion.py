@@ -37,7 +37,7 @@ def ingestion(
     retried = RetryPolicy.load("default").apply
 
     loaded = retried(load_events)(place, source or place.landing, BadRows(on_bad_rows, max_bad_share))
-    # What `return_state` goes with does not know or write something at worst: that stops nothing.
+    # `return_state`: what is not known or not written there stops nothing.
     if all(file.already_loaded for file in loaded.files):
         check_freshness(place, return_state=True)
     retried(build_warehouse)(place, full_refresh)
