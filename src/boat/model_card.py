@@ -25,8 +25,8 @@ _NAMES = {
 }
 _MODELS = {"challenger": "this version", "co_occurrence": "co-occurrence"}
 _PURPOSE = {
-    "recommend": "Given a session, the products that come next; where it holds no known product, those that come after its "
-    "page, or else the most popular.",
+    "recommend": "Given a session, the products that come next; where it holds no known product, those that come "
+    "after its page, or else the most popular.",
     "intent": "Given a session, the chance that it ends with a purchase. It is a share of 1, not a yes or no.",
 }
 _EVIDENCE = "It was measured on what shoppers did without it. What they do with it, only the live figures tell."
