@@ -45,14 +45,19 @@ def test_a_product_that_nobody_has_viewed_is_recommended_after_those_it_is_like(
     assert "5 products have description vectors" in capsys.readouterr().out
     assert model.manifest.metrics["vectors_left_out"] == 5
     assert model.manifest.products == 41
-    near, far, itself, empty = model.predict(
-        sessions.instances([_viewed("p18", "p19"), _viewed("p1", "p2"), _viewed("p18", "p19", "unviewed"), []])
+    near, far, itself, alone, empty = model.predict(
+        sessions.instances(
+            [_viewed("p18", "p19"), _viewed("p1", "p2"), _viewed("p18", "p19", "unviewed"), _viewed("unviewed"), []]
+        )
     )
     assert "unviewed" in near["product_id"][:10]
     assert "unviewed" not in far["product_id"][:10]
     assert "unviewed" not in itself["product_id"]
-    assert itself["product_id"][0] == near["product_id"][0]
     assert "unviewed" not in empty["product_id"]
+    # Who looks at it gets what those get who look at what it is like, and never the product itself.
+    assert "unviewed" not in alone["product_id"]
+    for answer in (itself, alone):
+        assert {"p21", "p22"} <= set(answer["product_id"][:5])
     figures = evaluate.evaluate("recommend", tmp_path / "model.tar.gz", snapshot_folder)["challenger"]
     assert figures["hr_at_20"] > 0.8
     assert not [
@@ -73,16 +78,17 @@ def test_a_catalogue_that_says_nothing_of_use_changes_nothing(
     shop_snapshot: Callable[..., Path], vectors: Mapping[str, str]
 ) -> None:
     described = catalogue.read(shop_snapshot(sessions=120, vectors=vectors))
-    names, directions = catalogue.unviewed(described, np.array(["p0", "p1"], object), np.eye(2, dtype=np.float32))
-    assert (len(names), directions.shape) == (0, (0, 2))
+    found = catalogue.unviewed(described, np.array(["p0", "p1"], object), np.eye(2, dtype=np.float32))
+    assert (len(found.names), found.directions.shape, len(found.likest)) == (0, (0, 2), 0)
 
 
 def test_a_direction_is_that_of_the_likest_by_their_likeness_and_a_little_shorter() -> None:
     vectors = np.array([[1, 0], [0, 1], [0.6, 0.8], [-1, 0]], np.float32)
     described = Catalogue(np.array(["a", "b", "new", "unlike"], object), vectors, 0)
-    names, directions = catalogue.unviewed(described, np.array(["b", "a"], object), np.eye(2, dtype=np.float32))
-    assert names.tolist() == ["new"]  # what is like nothing stays out
-    np.testing.assert_allclose(directions, 0.9 * np.array([[0.8, 0.6]]), rtol=1e-5)
+    found = catalogue.unviewed(described, np.array(["b", "a"], object), np.eye(2, dtype=np.float32))
+    assert found.names.tolist() == ["new"]  # what is like nothing stays out
+    np.testing.assert_allclose(found.directions, 0.9 * np.array([[0.8, 0.6]]), rtol=1e-5)
+    assert found.likest.tolist() == [1]
 
 
 def test_of_many_new_products_the_likest_are_kept() -> None:
@@ -91,6 +97,6 @@ def test_of_many_new_products_the_likest_are_kept() -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors[0] = [1, 0, 0]
     described = Catalogue(np.array([f"p{number}" for number in range(1_500)], object), vectors, 0)
-    names, _ = catalogue.unviewed(described, np.array(["p0"], object), np.ones((1, 1), np.float32))
+    found = catalogue.unviewed(described, np.array(["p0"], object), np.ones((1, 1), np.float32))
     likest = [f"p{number}" for number in np.argsort(-vectors[:, 0])[1:] if vectors[number, 0] > 0][:1_000]
-    assert names.tolist() == likest
+    assert found.names.tolist() == likest

@@ -13,6 +13,8 @@ from boat.models import archive, counts, examples, family, sessions
 from boat.models.examples import Sessions
 from boat.models.export import export
 from boat.models.family import Fitted
+from boat.models.graphs import pages_of
+from boat.models.pages import named
 from boat.models.parameters import RecommendModel, RecommendParameters
 from boat.models.recommend_graph import OUTPUTS
 from boat.models.scores import PageScores
@@ -98,6 +100,31 @@ def test_a_page_that_leads_everywhere_keeps_what_follows_it_most() -> None:
     follows = counts.page_followers(np.ones_like(codes), codes, offsets, np.ones(len(codes)), (1, 300))
     assert follows[1].indices.tolist() == list(range(1, 101))
     assert follows[1].data.tolist() == list(range(300, 200, -1))
+
+
+URLS = {
+    "/mugs": "/mugs",
+    "https://shop.example/mugs?gclid=a1": "https://shop.example/mugs",
+    "/mugs?utm_source=mail&utm_medium=x&size=2#top": "/mugs?size=2",
+    "/mugs?size=2&fbclid=b2": "/mugs?size=2",
+    "/mugs?size=2&fbclid=b2&colour=red": "/mugs?size=2&colour=red",
+    "/mugs?mygclid=1&utm_id": "/mugs?mygclid=1&utm_id",
+    "/app#/mugs/7": "/app#/mugs/7",
+    "/mugs#": "/mugs",
+    "": "",
+}
+
+
+def test_a_page_is_named_the_same_however_a_shopper_came_to_it() -> None:
+    assert named(pa.array(URLS, pa.string())).to_pylist() == list(URLS.values())
+    assert [name.decode() for name in pages_of(tf.constant(list(URLS))).numpy()] == list(URLS.values())
+
+
+def test_who_comes_by_an_advertisement_sees_the_page_that_others_see() -> None:
+    part = Sessions(pa.table({"url_before": ["/a?gclid=1", "/a", "/a?gclid=2#b"]}), np.array([0, 1, 2, 3]))
+    assert examples.shared_pages(part, 10).tolist() == ["/a"]
+    scores = PageScores(np.array(["/a"], object), sparse.csr_matrix([[0, 0, 0], [0, 3, 1]]))
+    assert scores(tf.zeros([1, 4], tf.int32), tf.constant(["/a?utm_source=mail"])).numpy().tolist() == [[3, 1]]
 
 
 def test_a_page_of_one_session_alone_is_not_known() -> None:

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -33,6 +34,23 @@ class Catalogue:
     left_out: int
 
 
+EMPTY = Catalogue(np.empty(0, object), np.empty((0, 0), np.float32), 0)
+
+
+class Unviewed(NamedTuple):
+    """Products that are in the catalogue alone.
+
+    Attributes:
+        names: Product ids, object [unviewed].
+        directions: As those of the viewed ones, a little shorter, float32 [unviewed, dimensions].
+        likest: Code of the viewed product that each is most like, int32 [unviewed].
+    """
+
+    names: np.ndarray
+    directions: np.ndarray
+    likest: np.ndarray
+
+
 def read(folder: Path) -> Catalogue:
     """The products of the snapshot in `folder` that have a description vector: finite, not zero, as long as most are.
 
@@ -48,8 +66,8 @@ def read(folder: Path) -> Catalogue:
     return Catalogue(np.array(list(kept), object), _unit(vectors), len(texts) - len(kept))
 
 
-def unviewed(catalogue: Catalogue, names: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The products that are not among `names`, and directions for them.
+def unviewed(catalogue: Catalogue, names: np.ndarray, directions: np.ndarray) -> Unviewed:
+    """The products that are not among `names`.
 
     A direction is the mean of those of the ten viewed products with the likest vectors, weighted by the likeness, and
     a little shorter. Products like none are left out; of many, as many as there are viewed ones (and a thousand at
@@ -59,29 +77,28 @@ def unviewed(catalogue: Catalogue, names: np.ndarray, directions: np.ndarray) ->
         catalogue: What the shop says.
         names: The viewed products, object [viewed].
         directions: Their unit vectors, float32 [viewed, dimensions].
-
-    Returns:
-        Product ids, object [unviewed], and directions, float32 [unviewed, dimensions].
     """
     code = examples.encode(catalogue.names, names)
     new = np.flatnonzero(code == 0)[:_MOST_COMPARED]
-    viewed, theirs = catalogue.vectors[code > 0], directions[code[code > 0] - 1]
+    viewed, codes = catalogue.vectors[code > 0], code[code > 0]
     if not len(new) or not len(viewed):
-        return np.empty(0, object), np.empty((0, directions.shape[1]), np.float32)
+        return Unviewed(np.empty(0, object), np.empty((0, directions.shape[1]), np.float32), np.empty(0, np.int32))
+    theirs = directions[codes - 1]
     blocks = [_near(catalogue.vectors[new[at : at + _BLOCK]], viewed, theirs) for at in range(0, len(new), _BLOCK)]
-    found, likeness = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-    likest = np.argsort(-likeness, kind="stable")[: max(_FEWEST, len(names))]
-    kept = likest[likeness[likest] > 0]
-    return catalogue.names[new[kept]], _DISCOUNT * _unit(found[kept])
+    found, likeness, likest = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    most_like = np.argsort(-likeness, kind="stable")[: max(_FEWEST, len(names))]
+    kept = most_like[likeness[most_like] > 0]
+    return Unviewed(catalogue.names[new[kept]], _DISCOUNT * _unit(found[kept]), codes[likest[kept]])
 
 
-def _near(vectors: np.ndarray, viewed: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each vector the weighted sum of the directions of the viewed ones it is near, and its best likeness."""
+def _near(vectors: np.ndarray, viewed: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each vector the weighted sum of the directions of the viewed ones it is near, its best likeness, and whose
+    that is."""
     likeness = vectors @ viewed.T
     most = min(_NEAREST, len(viewed))
     nearest = np.argpartition(likeness, -most, axis=1)[:, -most:]
     weights = np.maximum(np.take_along_axis(likeness, nearest, axis=1), 0)
-    return np.einsum("vn,vnd->vd", weights, directions[nearest]), weights.max(axis=1, initial=0)
+    return np.einsum("vn,vnd->vd", weights, directions[nearest]), weights.max(axis=1), likeness.argmax(axis=1)
 
 
 def _vector(text: str) -> np.ndarray:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from boat.models.pages import named
 from boat.models.sessions import PADDING
 from boat.snapshot import Split
 
@@ -57,7 +58,7 @@ class Windows(NamedTuple):
     Attributes:
         recent: int32 [targets, length], codes of the known products before the target, newest first; 0 where none.
         target: int32 [targets], code of the product that came; 0 for one that is not known.
-        page: object [targets], URL of the page the shopper was on before it, empty where nobody knows; None where
+        page: object [targets], name of the page the shopper was on before it, empty where nobody knows; None where
             nobody asks.
     """
 
@@ -134,13 +135,15 @@ def windows(codes: np.ndarray, offsets: np.ndarray, length: int) -> Windows:
 
 
 def pages(part: Sessions) -> np.ndarray:
-    """URL of the page the shopper was on before each item, object [events], empty where nobody knows."""
-    known = _PAGE in part.events.column_names
-    return part.strings(_PAGE) if known else np.full(len(part.events), "", object)
+    """The page the shopper was on before each item, as `boat.models.pages` names it, object [events]; empty where
+    nobody knows."""
+    if _PAGE not in part.events.column_names:
+        return np.full(len(part.events), "", object)
+    return _numpy(named(pc.fill_null(part.events[_PAGE], "")))
 
 
 def shared_pages(part: Sessions, most: int) -> np.ndarray:
-    """The `most` URLs at most that more than one session was on before an item, object [pages], most sessions first.
+    """The `most` pages at most that more than one session was on before an item, object [pages], most sessions first.
 
     What a single shopper's URLs hold stays out of a model.
     """

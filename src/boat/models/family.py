@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from boat.errors import DataError
-from boat.models import counts, examples, next_item
+from boat.models import catalogue, counts, examples, next_item
 from boat.models.catalogue import Catalogue
 from boat.models.checkpoint import Checkpoint
 from boat.models.examples import Sessions
@@ -43,7 +43,7 @@ def fit(
     parameters: RecommendParameters,
     report: Report,
     checkpoint: Checkpoint | None = None,
-    described: Catalogue | None = None,
+    described: Catalogue = catalogue.EMPTY,
 ) -> Fitted:
     """Fit the model that the parameters name.
 
@@ -64,7 +64,7 @@ def fit(
         if beside and len(examples.shared_pages(train, _MOST_PAGES)):
             beside["pages"] = _pages
         result = next_item.train(train, validation, both, parameters, report, checkpoint, beside, described)
-        graph = _graph(result.scores, result.names, result.counts, parameters)
+        graph = _graph(result.scores, result.names, result.counts, parameters, result.likest)
         return Fitted(graph, len(result.names), result.trained.curve, result.trained.metrics)
     return _count(train, validation, both, parameters, report)
 
@@ -103,8 +103,14 @@ def _count(
     return Fitted(_graph(scores, names, frequency, parameters), len(names), [row], metrics)
 
 
-def _graph(scores: Scores, names: np.ndarray, frequency: np.ndarray, parameters: RecommendParameters) -> RecommendGraph:
-    return RecommendGraph(scores, names, _shares(frequency), parameters.window, parameters.repeats == "keep")
+def _graph(
+    scores: Scores,
+    names: np.ndarray,
+    frequency: np.ndarray,
+    parameters: RecommendParameters,
+    likest: np.ndarray | None = None,
+) -> RecommendGraph:
+    return RecommendGraph(scores, names, _shares(frequency), parameters.window, parameters.repeats == "keep", likest)
 
 
 def _shares(frequency: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from boat.models import pages
+
 
 def untracked(network: keras.Model) -> tuple[Callable[[Any], tf.Tensor], list[tf.Variable]]:
     """A network as a plain function and its weights.
@@ -27,3 +29,10 @@ def first(values: tf.Tensor, wanted: tf.Tensor, count: int) -> tf.Tensor:
     found = tf.gather(values, tf.minimum(width - top, tf.maximum(width - 1, 0)), batch_dims=1)
     padded = tf.pad(tf.where(top > 0, found, tf.zeros_like(found)), [[0, 0], [0, tf.maximum(count - width, 0)]])
     return tf.ensure_shape(padded, [None, count])
+
+
+def pages_of(urls: tf.Tensor) -> tf.Tensor:
+    """URLs as `boat.models.pages` names their pages, string."""
+    for pattern, left in pages.CUTS:
+        urls = tf.strings.regex_replace(urls, pattern, left)
+    return urls

@@ -59,12 +59,14 @@ class TrainedNextItem:
         names: Product ids in the order of their codes, most frequent first, those that nobody has viewed last.
         counts: How often each of the others occurs, int64 [viewed products].
         scores: What is exported.
+        likest: Code of the viewed product that each unviewed one is most like, int32 [unviewed products].
     """
 
     trained: Trained
     names: np.ndarray
     counts: np.ndarray
     scores: Scores
+    likest: np.ndarray
 
 
 def train(
@@ -75,7 +77,7 @@ def train(
     report: Callable[[Mapping[str, float]], None],
     checkpoint: Checkpoint | None = None,
     beside: Mapping[str, Count] | None = None,
-    described: Catalogue | None = None,
+    described: Catalogue = catalogue.EMPTY,
 ) -> TrainedNextItem:
     """Train on one part until validation MRR@20 no longer rises, then go on for a little with both parts.
 
@@ -148,7 +150,7 @@ def _go_on(
     parameters: RecommendParameters,
     mix: blend.Mix,
     beside: Sequence[Count],
-    described: Catalogue | None,
+    described: Catalogue,
 ) -> TrainedNextItem:
     all_names, frequency = examples.vocabulary(both.strings("product_id"))
     seen = windows(both, all_names, parameters)
@@ -166,14 +168,17 @@ def _go_on(
     figures = refit(learning.step, learning.batches, limits)
     metrics = {**trained.metrics, **figures}
     others = [count(both, all_names, frequency, parameters) for count in beside]
-    if described is None:
-        blended = scores(network, mix, others)
-        return TrainedNextItem(Trained(network, trained.curve, metrics), all_names, frequency, blended)
-    new_names, directions = catalogue.unviewed(described, all_names, network.products().numpy())
-    metrics |= {"unviewed_products": len(new_names), "vectors_left_out": described.left_out}
-    blended = scores(network, mix, others, directions)
-    names = np.append(all_names, new_names)
-    return TrainedNextItem(Trained(network, trained.curve, metrics), names, frequency, blended)
+    products = network.products().numpy()
+    unviewed = catalogue.unviewed(described, all_names, products)
+    if len(described.names):
+        metrics |= {"unviewed_products": len(unviewed.names), "vectors_left_out": described.left_out}
+    return TrainedNextItem(
+        Trained(network, trained.curve, metrics),
+        np.append(all_names, unviewed.names),
+        frequency,
+        scores(network, mix, others, unviewed.directions),
+        unviewed.likest,
+    )
 
 
 def windows(part: Sessions, names: np.ndarray, parameters: RecommendParameters) -> Windows:

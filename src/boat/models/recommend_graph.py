@@ -19,7 +19,8 @@ _REPEATS = 4  # looking at the same product again must not push older ones out o
 class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
     """Recommends for sessions of strings.
 
-    Skips padding, unknown products, and events of other types. Unless `repeats` are wanted, takes those in a row as one
+    Skips padding, unknown products, and events of other types. A product that nobody has viewed is looked at as the
+    viewed one it is most like. Unless `repeats` are wanted, takes those in a row as one
     and never recommends the session's last product. A session without a known product gets what comes after the page
     it is on, where a model counts that and knows the page, and then the most popular ones.
     `score` falls along the list: what the model scores by, or shares of the popular products. There are
@@ -31,6 +32,7 @@ class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
         shares: How much of all events each viewed product has, float32 [viewed products].
         window: How many products back `scores` looks.
         repeats: Whether a product may follow itself.
+        likest: Code of the viewed product that each of the others is most like, int32 [unviewed products].
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
         shares: np.ndarray,
         window: int,
         repeats: bool = False,
+        likest: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         self._scores, self._window, self._repeats = scores, window, repeats
@@ -47,9 +50,11 @@ class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
         self._places = min(RECOMMENDED, len(names) - 1)
         self._codes = codes_of(names)
         self._names = tf.Variable(names.tolist(), trainable=False, dtype=tf.string)
-        self._viewed, self._unviewed = len(shares), len(names) - len(shares)
-        popular = np.pad(shares, (0, len(names) - len(shares)))[: self._places + 1]
+        self._unviewed = len(names) - len(shares)
+        popular = np.pad(shares, (0, self._unviewed))[: self._places + 1]
         self._shares = tf.Variable(popular, trainable=False, dtype=tf.float32)
+        others = np.empty(0, np.int32) if likest is None else likest
+        self._looked_at_as = tf.constant(np.concatenate([np.arange(len(shares) + 1), others]), tf.int32)
 
     @tf.function(  # type: ignore[untyped-decorator]
         input_signature=[tf.TensorSpec([None, None], kind, name) for name, kind in sessions.INPUTS.items()]
@@ -80,7 +85,7 @@ class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
         item = tf.reduce_any(event_type[:, :, None] == tf.constant(_ITEM_EVENTS), axis=2) & (product_id != "")
         codes = tf.reverse(tf.where(item, self._codes.lookup(product_id), 0), [1])
         current = first(codes, tf.reverse(item, [1]), 1)
-        recent = first(codes, (codes > 0) & (codes <= self._viewed), _REPEATS * self._window)
+        recent = tf.gather(self._looked_at_as, first(codes, codes > 0, _REPEATS * self._window))
         newer = tf.pad(recent[:, :-1], [[0, 0], [1, 0]])
         return first(recent, (recent > 0) & (self._repeats | (recent != newer)), self._window), current
 

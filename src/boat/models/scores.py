@@ -9,7 +9,7 @@ import tensorflow as tf
 from scipy import sparse
 
 from boat.models.counts import DECAY, STEPS
-from boat.models.graphs import untracked
+from boat.models.graphs import pages_of, untracked
 
 _REACH = 10  # a shared product lies at most so many steps back to make a session a neighbour: Serenade's
 
@@ -73,7 +73,7 @@ class PageScores(tf.Module):  # type: ignore[misc]
     """How often a product came after the page that the shopper is on; none after a page that is not known.
 
     Args:
-        names: URLs in the order of their codes.
+        names: Pages in the order of their codes, as `boat.models.pages` names them.
         follows: Weight by which a product (column) came after a page (row), csr [pages + 1, products + 1], by codes.
     """
 
@@ -87,7 +87,7 @@ class PageScores(tf.Module):  # type: ignore[misc]
     def __call__(self, recent: tf.Tensor, page: tf.Tensor | None = None) -> tf.Tensor:
         """See `Scores`."""
         rows = tf.shape(recent)[0]
-        codes = tf.zeros([rows], tf.int32) if page is None else self._codes.lookup(page)
+        codes = tf.zeros([rows], tf.int32) if page is None else self._codes.lookup(pages_of(page))
         index, owner = self._rows.of(codes)
         return _spread(owner, self._rows.value(index), tf.gather(self._weights, index), rows, self._products)
 

@@ -70,7 +70,7 @@ def train_recommend(
     if described.left_out:
         print(f"{described.left_out} products have description vectors unlike the others': they are left out.")
     kept = _kept(checkpoint, parameters, manifest)
-    fitted = family.fit(train, validation, both, parameters, _report, kept, described if len(described.names) else None)
+    fitted = family.fit(train, validation, both, parameters, _report, kept, described)
     _write(fitted, output)
     if not to_export:
         return ""
