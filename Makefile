@@ -1,6 +1,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 UV := uv==0.13.8
+# Three on two cores: tests of servers, workers and emulators wait more than they compute.
+SHARED_OUT := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: install demo up status down lock lint test test-fast test-cloud test-soak aws-plan aws-deploy
 
@@ -33,13 +35,13 @@ lint: install
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest $(SHARED_OUT)
 
 test-fast: install
 	$(BIN)/pytest -m "not slow and not cloud"
 
 test-cloud: install
-	$(BIN)/pytest -m cloud
+	$(BIN)/pytest -m cloud $(SHARED_OUT)
 
 test-soak: install
 	$(BIN)/pytest --soak -m soak

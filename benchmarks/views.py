@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from pandas.api.types import is_numeric_dtype
 
 from boat.models.examples import Sessions
 
@@ -15,14 +16,15 @@ def read(path: Path) -> pd.DataFrame:
     """Views `session_id, product_id, event_time`, sessions by their start and views by their time.
 
     Args:
-        path: Parquet with these columns, `event_time` in UTC; or tab separated `SessionId ItemId Time`, in seconds.
+        path: Parquet with these columns, or tab separated `SessionId ItemId Time`. Times are UTC; numbers are seconds
+            since 1970.
     """
     if path.suffix == ".parquet":
         views = pd.read_parquet(path, columns=list(_TAB_SEPARATED.values()))
-        views["event_time"] = pd.to_datetime(views["event_time"], utc=True)
     else:
         views = pd.read_csv(path, sep="\t", dtype={"SessionId": str, "ItemId": str}).rename(columns=_TAB_SEPARATED)
-        views["event_time"] = pd.to_datetime(views["event_time"], unit="s", utc=True)
+    unit = "s" if is_numeric_dtype(views["event_time"]) else None
+    views["event_time"] = pd.to_datetime(views["event_time"], unit=unit, utc=True)
     views = views[views["product_id"].notna()].astype({"session_id": str, "product_id": str})
     views["started_at"] = views.groupby("session_id")["event_time"].transform("min")
     return views.sort_values(["started_at", "session_id", "event_time"], kind="stable", ignore_index=True)

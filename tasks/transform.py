@@ -90,7 +90,7 @@ def publish_docs(platform: Platform) -> None:
     with platform.reporting() as folder:
         page = folder / _DOCS
         if not store.exists(known) or store.read_text(known) != made_from:
-            target = settings.load().dbt_target.with_name("docs")
+            target = settings.load().dbt_target  # what the build has parsed is not parsed again
             warehouse = platform.warehouse
             with warehouse.exclusive():
                 _dbt(warehouse, target, "docs generate --static").run()

@@ -59,9 +59,9 @@ class RecommendParameters:
     learning_rate: float = 0.003
     batch_size: int = 512
     negatives: int = 1024
-    epochs: int = 5
+    epochs: int = 8
     patience: int = 3
-    refit_epochs: int = 3
+    refit_epochs: int = 5
     max_seconds: float = 75.0
     seed: int = 0
 
