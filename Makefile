@@ -1,8 +1,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 UV := uv==0.13.8
-# Three on two cores: tests of servers, workers and emulators wait more than they compute.
-SHARED_OUT := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+SHARED_OUT := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: install demo up status down lock lint test test-fast test-cloud test-soak aws-plan aws-deploy
 

@@ -24,6 +24,7 @@ from tasks.training import kinds_in, take_snapshot, train_model, what_to_tell
 def retrain(
     days: Annotated[int, Field(ge=2, le=730)] = 90,
     as_of: datetime | None = None,
+    models: tuple[Kind, ...] = ("recommend", "intent"),
     model: RecommendModel = RecommendParameters.model,
     parameters: dict[Kind, dict[str, Any]] | None = None,
     seed: int = 0,
@@ -33,11 +34,12 @@ def retrain(
     promote: bool = True,
     platform: str = "default",
 ) -> State:
-    """Train, evaluate and register both models on the newest sessions, then ask for their promotion.
+    """Train, evaluate and register models on the newest sessions, then ask for their promotion.
 
     Args:
         days: How many days of sessions to learn from; the last ones are kept for validation and test.
         as_of: Look at the data as it was then (UTC). Empty: up to the newest event.
+        models: Which are trained.
         model: Which of the family learns to recommend.
         parameters: More that a training is told, such as {"recommend": {"dropout": 0.3}, "intent": {"units": 64}}.
         seed: The same seed on the same data gives the same model, up to rounding.
@@ -54,7 +56,7 @@ def retrain(
     retried(check_quality)(place)
     taken = retried(take_snapshot)(place, days, as_of)
     challengers = []
-    for kind in kinds_in(taken):
+    for kind in kinds_in(taken, models):
         advice = Advice(told[kind])
         if search_minutes:
             advice = retried(search_parameters)(place, taken, kind, told[kind], search_minutes, search_trials)
@@ -65,7 +67,7 @@ def retrain(
         challengers.append(version)
 
     if promote:
-        run_deployment("promote/latest", parameters={"platform": platform}, timeout=0)
+        run_deployment("promote/latest", parameters={"models": models, "platform": platform}, timeout=0)
     return Completed(
         name=None if all(version.is_registered for version in challengers) else "Unregistered",
         message=" ".join(f"{version.name} version {version.version}." for version in challengers),

@@ -83,9 +83,9 @@ def what_to_tell(
     return told
 
 
-def kinds_in(taken: Snapshot) -> tuple[Kind, ...]:
-    """The kinds of model that a snapshot has examples for."""
-    return ("recommend",) if taken.intent_obstacle else ("recommend", "intent")
+def kinds_in(taken: Snapshot, wanted: tuple[Kind, ...]) -> tuple[Kind, ...]:
+    """The wanted kinds of model that a snapshot has examples for."""
+    return tuple(kind for kind in wanted if kind != "intent" or not taken.intent_obstacle)
 
 
 def _figure(value: float) -> str:

@@ -41,7 +41,7 @@ def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
 
     # A challenger that only counts is refused, which is no failure.
     alerts = len(shop.installation.alerts())
-    retrain(model="co_occurrence", parameters=BRIEF, promote=False, platform=shop.name)
+    retrain(models=("recommend",), model="co_occurrence", promote=False, platform=shop.name)
     refused: State = promote(platform=shop.name, models=("recommend",), return_state=True)
     assert refused.is_completed()
     assert refused.name == "Refused"
