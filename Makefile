@@ -40,7 +40,7 @@ test-fast: install
 	$(BIN)/pytest -m "not slow and not cloud"
 
 test-cloud: install
-	$(BIN)/pytest -m cloud $(SHARED_OUT)
+	$(BIN)/pytest --soak -m cloud $(SHARED_OUT)
 
 test-soak: install
 	$(BIN)/pytest --soak -m soak

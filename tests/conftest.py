@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What runs for minutes at full size runs where it is asked for; a smaller size of it always does."""
+    """Full sizes and second looks run where they are asked for; a smaller or first one always does."""
     if not config.getoption("--soak"):
         soaking = [item for item in items if item.get_closest_marker("soak")]
         config.hook.pytest_deselected(items=soaking)

@@ -185,7 +185,7 @@ def test_co_occurrence_by_hand() -> None:
     assert ranked.products[2, :2].tolist() == [2, 3]  # nothing is known of 4: the most popular
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_real_sessions_are_predicted_better_than_by_co_occurrence(
     shared_data: Path, tmp_path: Path, snapshot_of_views: Callable[[Path], Path]
 ) -> None:

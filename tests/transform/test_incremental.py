@@ -52,7 +52,7 @@ def event(name: str, minutes: float, kind: str = "detail", **fields: Any) -> Eve
     return {"event_id": name, "event_time": time, "event_type": kind, **product, **fields}
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_whatever_the_order_of_arrival_the_tables_are_those_of_one_build(tmp_path: Path, seed: int) -> None:
     chance, events = random.Random(seed), shop_events(seed)
     order = sorted(events, key=lambda event: (chance.random() < 0.3, chance.random(), event["event_id"]))

@@ -143,7 +143,7 @@ def test_sessions_that_are_cut_too_short_are_seen_in_the_mean_of_their_shop(shop
     assert [check.column for check in report.where("failed")] == ["add_count"]
 
 
-@pytest.mark.parametrize("name", ["serenade_bol", pytest.param("eshop2008", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["serenade_bol", pytest.param("eshop2008", marks=pytest.mark.soak)])
 def test_real_shops_are_left_in_peace(shared_data: Path, tmp_path: Path, name: str) -> None:
     loaded = warehouse.connect(f"duckdb:///{tmp_path / 'warehouse.duckdb'}")
     landing.load(loaded, shared_data / name / "events.parquet")

@@ -12,7 +12,7 @@ from tests.models.conftest import shop_snapshot
 
 __all__ = ["shop_snapshot"]  # a fixture
 
-pytestmark = [pytest.mark.cloud, pytest.mark.slow]
+pytestmark = [pytest.mark.cloud, pytest.mark.soak]
 
 
 def test_trials_run_on_batch_and_the_study_lies_in_the_bucket(cloud: Cloud, shop_snapshot: Callable[..., Path]) -> None:

@@ -38,6 +38,7 @@ def training(cloud: Cloud, shop_snapshot: Callable[..., Path]) -> JobSpec:
     )
 
 
+@pytest.mark.soak  # tests/cloud/test_night.py does so too, as flows
 def test_a_model_is_trained_and_evaluated_there_on_code_from_the_store(
     cloud: Cloud, training: JobSpec, tmp_path: Path
 ) -> None:
