@@ -34,7 +34,7 @@ SNOWFLAKE = {
     "private_key": "-----BEGIN PRIVATE KEY-----\nonly-a-test\n-----END PRIVATE KEY-----\n",
 }
 SLACK = "https://hooks.slack.example/services/T0/B0/only-a-test"
-SECONDS = 45
+SECONDS = 120
 
 
 @pytest.fixture(scope="module")
