@@ -17,6 +17,7 @@ import yaml
 from boat.errors import SettingError
 from deployments.aws import register, template
 from deployments.aws.deploy import Stack
+from deployments.services import START_SECONDS
 from tests.cloud.infra.moto_gaps import for_moto
 from tests.cloud.infra.test_stack import GIVEN, made_directly
 from tests.conftest import ROOT
@@ -34,7 +35,7 @@ SNOWFLAKE = {
     "private_key": "-----BEGIN PRIVATE KEY-----\nonly-a-test\n-----END PRIVATE KEY-----\n",
 }
 SLACK = "https://hooks.slack.example/services/T0/B0/only-a-test"
-SECONDS = 120
+SECONDS = 45
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with (home / "log").open("wb") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server:
         api = f"http://127.0.0.1:{port}/api"
         try:
-            eventually(lambda: _answers(f"{api}/health"))
+            eventually(lambda: _answers(f"{api}/health"), START_SECONDS)
             yield api
         finally:
             server.terminate()
@@ -82,8 +83,8 @@ def _complete(family: str) -> None:
     )
 
 
-def eventually(found: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + SECONDS
+def eventually(found: Callable[[], Any], seconds: float = SECONDS) -> Any:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := found():
             return value

@@ -27,7 +27,7 @@ def test_late_events_leave_what_a_build_from_nothing_leaves(account: Account, tm
     for name in ("snowflake", "duckdb"):
         (tmp_path / name).mkdir()
     grown = account.database()
-    for load in (shuffled[:300], shuffled[300:]):
+    for load in (shuffled[:250], shuffled[250:400], shuffled[400:]):
         arrive(grown, tmp_path / "snowflake", load)
         result = build(grown, tmp_path / "snowflake", *MODELS)
         assert result.code == 0, result.output
