@@ -66,6 +66,12 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def every_fault(request: pytest.FixtureRequest) -> bool:
+    """Whether faults strike as often as they are promised to do no harm; else a few times do."""
+    return bool(request.config.getoption("--soak"))
+
+
+@pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty BOAT_HOME."""
     monkeypatch.setenv("BOAT_HOME", str(tmp_path / "boat"))

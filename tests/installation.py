@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -54,6 +55,10 @@ class Installation:
         """A platform with an empty shop of its own on the same services, saved as the block of that name."""
         platform = Platform.on_laptop(self.settings, shop)
         platform.save(shop, overwrite=True)
+        # dbt's documentation is the same for each, and takes seconds to make.
+        for made in self.settings.reports.glob("*/dbt.*"):
+            Path(platform.reports).mkdir(parents=True, exist_ok=True)
+            shutil.copy(made, platform.reports)
         return platform
 
     @contextmanager

@@ -19,6 +19,8 @@ def test_events_become_checked_tables_until_something_is_wrong(shop: Shop, shop_
     header = "session_id,event_time,event_type,product_id"
     (files / "hour.csv").write_text(f"{header}\ns2,yesterday,detail,p2\n")
 
+    shutil.rmtree(shop.platform.reports, ignore_errors=True)  # no documentation of another shop
+
     # Every row becomes part of a session, but for one that is kept apart.
     ingestion(source=str(files), platform=shop.name, on_bad_rows="keep_apart")
     assert shop.count("raw.dead_letters where reason = 'not_a_time' and source_line = 2") == 1

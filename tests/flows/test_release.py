@@ -32,8 +32,8 @@ def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
     registry = shop.platform.registry
     ingestion(source=str(shop_files), platform=shop.name)
 
-    retrain(parameters=BRIEF, promote=False, platform=shop.name)
-    first: State = promote(platform=shop.name, return_state=True)
+    retrain(models=("recommend",), parameters=BRIEF, promote=False, platform=shop.name)
+    first: State = promote(platform=shop.name, models=("recommend",), return_state=True)
     assert "recommend version 1 answers" in first.message
     champion = registry.by_alias(RECOMMEND, "champion")
     assert champion.version == "1"

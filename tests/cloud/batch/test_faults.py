@@ -21,8 +21,6 @@ from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.cloud, pytest.mark.faults]
 
-TIMES = 5
-"""On Batch, and as often on ECS."""
 CALLERS = 2
 
 WORK = """
@@ -71,6 +69,12 @@ def url(request: pytest.FixtureRequest, cloud: Cloud) -> Callable[..., str]:
     return place
 
 
+@pytest.fixture
+def times(every_fault: bool) -> int:
+    """How often a fault strikes on Batch, and as often on ECS."""
+    return 5 if every_fault else 2
+
+
 def run(url: str, spec: JobSpec) -> list[str]:
     lines: list[str] = []
     compute.connect(url).run(spec, lines.append)
@@ -96,14 +100,14 @@ def fail_all(url: str, specs: Sequence[JobSpec], match: str) -> None:
 
 @pytest.mark.parametrize("fault", ["throttle", "drop", "error"])
 def test_a_submission_that_goes_wrong_is_one_job(
-    cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec], fault: str
+    cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec], fault: str, times: int
 ) -> None:
-    specs = [work(f"{fault}-{number}") for number in range(TIMES)]
-    cloud.emulator.faults += [(fault, "SubmitJob" if url == cloud.batch else "RunTask")] * TIMES
+    specs = [work(f"{fault}-{number}") for number in range(times)]
+    cloud.emulator.faults += [(fault, "SubmitJob" if url == cloud.batch else "RunTask")] * times
     assert all("step 3" in lines for lines in run_all(url(), specs))
     assert {store.read_text(spec.outputs["output"]) for spec in specs} == {"done"}
     assert cloud.emulator.faults == []
-    assert len(cloud.emulator.jobs) == TIMES
+    assert len(cloud.emulator.jobs) == times
     assert cloud.emulator.active() == []
 
 
@@ -115,16 +119,16 @@ def test_a_list_that_lags_behind_does_not_lead_to_a_second_job(cloud: Cloud, wor
 
 
 def test_a_job_whose_host_is_lost_goes_on_from_its_checkpoint_on_another(
-    cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec]
+    cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec], times: int
 ) -> None:
-    specs = [work(f"lost-{number}", settle=1.5) for number in range(TIMES)]
-    cloud.emulator.faults += [("lose",)] * TIMES
+    specs = [work(f"lost-{number}", settle=1.5) for number in range(times)]
+    cloud.emulator.faults += [("lose",)] * times
     for lines in run_all(url(), specs):
         assert [line for line in lines if line.startswith("begins")] == ["begins at 0", "begins at 1"]
     for spec in specs:
         assert store.read_text(spec.outputs["output"]) == "done"
         assert not store.exists(spec.checkpoint)
-    assert len(cloud.emulator.jobs) == (TIMES if url == cloud.batch else 2 * TIMES)
+    assert len(cloud.emulator.jobs) == (times if url == cloud.batch else 2 * times)
     assert cloud.emulator.active() == []
 
 
@@ -148,30 +152,32 @@ def test_hosts_are_replaced_only_so_often(cloud: Cloud, url: Callable[..., str],
     assert cloud.emulator.active() == []
 
 
-def test_a_bug_is_never_paid_for_twice(cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec]) -> None:
-    specs = [replace(work(f"bug-{number}"), module="buggy") for number in range(TIMES)]
+def test_a_bug_is_never_paid_for_twice(
+    cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec], times: int
+) -> None:
+    specs = [replace(work(f"bug-{number}"), module="buggy") for number in range(times)]
     (Path(specs[0].environment["PYTHONPATH"]) / "buggy.py").write_text("raise SystemExit('a bug')")
     fail_all(url(), specs, r"exit code 1(.|\n)*a bug")
-    assert [len(job.containers) for job in cloud.emulator.jobs.values()] == [1] * TIMES
+    assert [len(job.containers) for job in cloud.emulator.jobs.values()] == [1] * times
 
 
 def test_a_job_that_no_host_takes_is_ended_and_says_why(
-    cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec]
+    cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec], times: int
 ) -> None:
-    cloud.emulator.faults += [("hang",)] * TIMES
-    fail_all(url(wait=0), [work(f"hang-{number}") for number in range(TIMES)], r"found no host in 0 s .*quotas")
+    cloud.emulator.faults += [("hang",)] * times
+    fail_all(url(wait=0), [work(f"hang-{number}") for number in range(times)], r"found no host in 0 s .*quotas")
     cloud.emulator.wait_until_idle()
-    assert len(cloud.emulator.jobs) == TIMES
+    assert len(cloud.emulator.jobs) == times
     assert sum(len(job.containers) for job in cloud.emulator.jobs.values()) == 0
 
 
 def test_a_success_without_an_artifact_is_a_failure_and_is_not_gone_on_with(
-    cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec]
+    cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec], times: int
 ) -> None:
-    specs = [work(f"nothing-{number}") for number in range(TIMES)]
-    cloud.emulator.faults += [("nothing",)] * TIMES
+    specs = [work(f"nothing-{number}") for number in range(times)]
+    cloud.emulator.faults += [("nothing",)] * times
     fail_all(url(), specs, r"succeeded but left no s3://.*made\.txt")
-    assert len(cloud.emulator.jobs) == TIMES
+    assert len(cloud.emulator.jobs) == times
     assert "step 3" in run(url(), specs[0])
 
 
