@@ -3,10 +3,17 @@
 Time runs from the first event counted to the end of the epoch after which the target is reached; judging in between is
 not in it. Nothing but the training file is learned from, and all of it is.
 
+`--ways` also says how many examples a second it would be with XLA and with bfloat16, each in a process of its own. No
+bar hangs on that: they are off because they do not pay on a processor, and this is how to see whether they do on yours.
+
     python benchmarks/training.py --train train.txt --test test.txt [--targets-mrr 0.314 0.36] [--limits 13 129]
+        [--ways]
 """
 
 import argparse
+import json
+import os
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -22,6 +29,13 @@ from boat.models.blend import Mix
 from boat.models.parameters import RecommendParameters, parse
 
 SEEN = 0.4  # added to the cosine of a product seen before
+WAYS = {
+    "plain": {},
+    "xla": {"TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit"},
+    "bfloat16": {"ONEDNN_DEFAULT_FPMATH_MODE": "BF16"},
+}
+"""What TensorFlow is told of each before it starts."""
+WAY_EPOCHS = 2
 
 
 def learn(
@@ -53,6 +67,19 @@ def learn(
     return reached, examples_seen / steps_seconds
 
 
+def compare(options: argparse.Namespace) -> None:
+    """Print a line with the speed of each way beside that of the plain one."""
+    told = json.dumps({**json.loads(options.parameters), "epochs": WAY_EPOCHS})
+    command = [sys.executable, __file__, "--train", str(options.train), "--test", str(options.test)]
+    command += ["--parameters", told, "--seed", str(options.seed), "--targets-mrr", "0", "--limits", "inf"]
+    speed: dict[str, float] = {}
+    for way, settings in WAYS.items():
+        ran = subprocess.run(command, env={**os.environ, **settings}, stdout=subprocess.PIPE, text=True, check=True)
+        speed[way] = json.loads(ran.stdout.splitlines()[-1])["figures"]["events_per_s"]
+        figures = {"events_per_s": speed[way], "of_plain": round(speed[way] / speed["plain"], 2)}
+        conclude("training", figures, way=way)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train", type=Path, required=True)
@@ -61,6 +88,7 @@ def main() -> int:
     parser.add_argument("--limits", type=float, nargs="+", default=[13, 129], help="seconds for each target, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parameters", default="{}", help="JSON, as the training job takes it")
+    parser.add_argument("--ways", action="store_true", help="also measure the speed with XLA and with bfloat16")
     options = parser.parse_args()
     parameters = replace(parse(options.parameters, RecommendParameters), seed=options.seed)
     reached, speed = learn(options.train, options.test, parameters, options.targets_mrr)
@@ -75,6 +103,8 @@ def main() -> int:
             "device": device,
         }
         failed |= conclude("training", figures, at_most("seconds_to_target", seconds, limit))
+    if options.ways:
+        compare(options)
     return failed
 
 

@@ -139,7 +139,9 @@ def pages(part: Sessions) -> np.ndarray:
     nobody knows."""
     if _PAGE not in part.events.column_names:
         return np.full(len(part.events), "", object)
-    return _numpy(named(pc.fill_null(part.events[_PAGE], "")))
+    urls = pc.fill_null(part.events[_PAGE], "").combine_chunks().dictionary_encode()  # to name each of them once
+    found: np.ndarray = _numpy(named(urls.dictionary))[urls.indices.to_numpy()]
+    return found
 
 
 def shared_pages(part: Sessions, most: int) -> np.ndarray:
