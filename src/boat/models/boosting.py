@@ -18,13 +18,13 @@ from threadpoolctl import threadpool_limits
 
 Result = TypeVar("Result")
 
-_LEARNING_RATE = 0.05
-_STEP = 20
+_LEARNING_RATE = 0.1
+_STEP = 10
 """Rounds between two looks at the loss out of the bag."""
 _PATIENCE = 2
 _BAG = 0.5
 """Of the groups, for choosing the rounds: a row is judged by half the members, as fewer would stop too early."""
-_FEWEST_IN_LEAF = 20
+_FEWEST_IN_LEAF = 50
 _SHRINKAGE = 5.0
 _FEATURES_A_SPLIT = 0.4
 

@@ -95,7 +95,7 @@ class IntentParameters:
     model: IntentModel = "auto"
     window: int = 30
     members: int = 16
-    leaves: int = 8
+    leaves: int = 16
     rounds: int = 300
     contact_cost: float = 1.0
     sale_value: float = 20.0
