@@ -85,19 +85,28 @@ from (
         *, row_number() over (partition by session_key order by position) as item_position,
         count(*) over (partition by session_key) as item_count,
         case
-            when url_1 <> coalesce(url, '') and event_time - time_1 >= interval 1 second then url_1
-            when url_2 <> coalesce(url, '') and event_time - time_2 >= interval 1 second then url_2
-            when url_3 <> coalesce(url, '') and event_time - time_3 >= interval 1 second then url_3
+            when place_1 <> coalesce(url, '') and event_time - time_1 >= interval 1 second then place_1
+            when place_2 <> coalesce(url, '') and event_time - time_2 >= interval 1 second then place_2
+            when place_3 <> coalesce(url, '') and event_time - time_3 >= interval 1 second then place_3
         end as url_before
     from (
         select
             session_key, shop, position, event_time, event_type, product_id, url,
             lag(case when event_type in ('detail', 'add', 'purchase') then product_id end ignore nulls) over in_session
                 as previous_product_id,
-            lag(url, 1) over in_session as url_1, lag(event_time, 1) over in_session as time_1,
-            lag(url, 2) over in_session as url_2, lag(event_time, 2) over in_session as time_2,
-            lag(url, 3) over in_session as url_3, lag(event_time, 3) over in_session as time_3
-        from marts.fct_session_events
+            lag(place, 1) over in_session as place_1, lag(event_time, 1) over in_session as time_1,
+            lag(place, 2) over in_session as place_2, lag(event_time, 2) over in_session as time_2,
+            lag(place, 3) over in_session as place_3, lag(event_time, 3) over in_session as time_3
+        from (
+            select
+                *,
+                case
+                    when event_type in ('add', 'remove', 'purchase') and product_id is not null
+                        then event_type || ':' || product_id
+                    else url
+                end as place
+            from marts.fct_session_events
+        )
         window in_session as (partition by session_key order by position)
     )
     where event_type in ('detail', 'add', 'purchase') and product_id is distinct from previous_product_id

@@ -22,7 +22,7 @@ from boat.settings import INTENT, RECOMMEND
 MAX_EVENTS = 200
 """The newest of a session; real sessions have 206 at most, and models read far fewer."""
 MAX_TEXT = 2048
-_TEXTS = ("event_type", "product_id", "url")
+_TEXTS = ("event_type", "product_id", "url", "query")
 
 
 class _BadRequestError(Exception):
@@ -91,6 +91,7 @@ def _event(position: int, given: Any) -> SessionEvent:
         "event_type": given["event_type"],
         "product_id": given.get("product_id", ""),
         "url": given.get("url", ""),
+        "query": given.get("query", ""),
         "event_time": float(given.get("event_time", 0.0)),
     }
 

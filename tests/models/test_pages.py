@@ -77,6 +77,29 @@ def test_pages_that_lead_to_products_make_a_model_better(tmp_path: Path, model: 
     assert {name[:3] for name in lost["product_id"][:OF_EACH]} != {"p3-"}
 
 
+def test_searches_and_deeds_lead_to_products_as_pages_do(tmp_path: Path) -> None:
+    places = {1: "search:category 1", 2: "add:p5-0", 3: "remove:p5-0"}
+    parts = [_at(_browsed(*hours, pages=True), places) for hours in ((0, 400), (400, 460), (0, 460))]
+    quick = RecommendParameters(model="co_occurrence", dimensions=8, window=4, epochs=1, refit_epochs=0)
+    served = _served(family.fit(*parts, quick, lambda row: None), tmp_path)
+    at: SessionEvent = {"event_type": "detail", "product_id": "p5-0", "url": "/p5-0"}
+    searched: SessionEvent = {"event_type": "search", "query": "Category 1"}
+    added: SessionEvent = {"event_type": "add", "product_id": "p5-0", "url": "/p5-0"}
+    removed: SessionEvent = {"event_type": "remove", "product_id": "p5-0"}
+    on: SessionEvent = {"event_type": "pageview", "url": "/category/4"}
+    asked = [[at, searched], [at, added], [at, added, removed], [at, added, on], [searched]]
+    for answer, category in zip(served.predict(sessions.instances(asked)), (1, 2, 3, 4, 1), strict=True):
+        assert sum(name.startswith(f"p{category}-") for name in answer["product_id"][:OF_EACH]) >= OF_EACH - 1
+
+
+def _at(part: Sessions, places: dict[int, str]) -> Sessions:
+    """The same sessions, in which some categories have no page but another place that leads to their products."""
+    names = {f"/category/{category}": place for category, place in places.items()}
+    before = [names.get(page, page) for page in part.events["url_before"].to_pylist()]
+    column = part.events.column_names.index("url_before")
+    return Sessions(part.events.set_column(column, "url_before", pa.array(before)), part.offsets)
+
+
 def test_data_without_pages_has_no_part_for_them() -> None:
     fitted = _fitted("co_occurrence", pages=False)
     assert "weight_pages" not in fitted.metrics
@@ -111,6 +134,9 @@ URLS = {
     "/mugs?mygclid=1&utm_id": "/mugs?mygclid=1&utm_id",
     "/app#/mugs/7": "/app#/mugs/7",
     "/mugs#": "/mugs",
+    "search:  Blue MÜG ": "search:blue müg",
+    "search:mug": "search:mug",
+    "/Search:Mug": "/Search:Mug",
     "": "",
 }
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +19,7 @@ from boat.models.examples import Sessions
 from boat.models.parameters import RecommendParameters
 from boat.models.recommend_graph import RecommendGraph
 from boat.models.scores import PopularScores
+from boat.models.sessions import instances
 from tests.transform.conftest import PROJECT, Build, Event, build, connect, run, shop_events
 
 FUNNEL = ["pageview", "search", "click", "detail", "add", "remove", "purchase"]
@@ -108,23 +109,25 @@ def test_an_endpoint_sees_the_windows_and_pages_that_training_saw(
     graph = RecommendGraph(PopularScores(shares), names, shares, window=6)
     learned = next_item.windows(part, names, RecommendParameters(window=6))
     targets = (row for row in rows.to_pylist() if row["position"] > 1)
-    told = 0
+    told = Counter[str]()
     for row, recent, page in zip(targets, learned.recent, learned.page, strict=True):
         events = sessions[row["session_key"]]
         place = next(i for i, event in enumerate(events) if _is_target(event, row))
-        types, products = (tf.constant([[event.get(name) or "" for event in events[:place]]]) for name in _INPUTS)
+        types, products = (tf.constant([[event.get(name) or "" for event in events[:place]]]) for name in _INPUTS[:2])
         assert graph.windows(types, products)[0].numpy()[0].tolist() == recent.tolist()
         # A second before the item, when it was not chosen yet.
         seen = [event for event in events[:place] if (row["event_time"] - event["event_time"]).total_seconds() >= 1]
-        urls = tf.constant([[event["url"] for event in seen]], tf.string, [1, len(seen)])
-        served = graph.page(tf.fill([1, len(seen)], "pageview"), urls).numpy()[0].decode()
+        (asked,) = instances([[{name: event.get(name) or "" for name in _INPUTS} for event in seen]])
+        served = graph.page(*(tf.constant([asked[name]]) for name in _INPUTS)).numpy()[0].decode()
         if page and served != events[place]["url"]:
             assert page == served
-            told += 1
-    assert told > 100
+            told["deed" if served.startswith(("add:", "remove:", "purchase:")) else "page"] += 1
+    assert told.total() > 100
+    assert told["page"] > 50
+    assert told["deed"] > 10
 
 
-_INPUTS = ("event_type", "product_id")
+_INPUTS = ("event_type", "product_id", "url")
 
 
 def _is_target(event: Event, row: dict[str, Any]) -> bool:

@@ -1,7 +1,8 @@
 {{ config(materialized='incremental', incremental_strategy='by_session') }}
 
 with events as (
-    select * from {{ session_events(ref('fct_session_events')) }}
+    select *, {{ page_or_search() }} as page
+    from {{ session_events(ref('fct_session_events')) }}
 ),
 
 sessions as (
@@ -17,7 +18,7 @@ before_purchase as (
         events.event_time,
         events.event_type,
         events.product_id,
-        events.url,
+        events.page as url,
         sessions.is_purchase
     from events
     inner join sessions on events.session_key = sessions.session_key

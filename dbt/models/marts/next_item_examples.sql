@@ -4,7 +4,20 @@
 {% set events_back = [1, 2, 3] %}
 
 with events as (
-    select session_key, shop, position, event_time, event_type, product_id, url
+    select
+        session_key,
+        shop,
+        position,
+        event_time,
+        event_type,
+        product_id,
+        url,
+        -- What the shopper was at: named as `boat.models.pages` says.
+        case
+            when event_type in ('add', 'remove', 'purchase') and product_id is not null
+                then event_type || ':' || product_id
+            else {{ page_or_search() }}
+        end as place
     from {{ session_events(ref('fct_session_events')) }}
 ),
 
@@ -17,7 +30,7 @@ beside_previous as (
     select
         *,
         {% for back in events_back -%}
-        lag(url, {{ back }}) over {{ in_session_order }} as url_{{ back }},
+        lag(place, {{ back }}) over {{ in_session_order }} as place_{{ back }},
         lag(event_time, {{ back }}) over {{ in_session_order }} as time_{{ back }},
         {% endfor -%}
         {{ lag_of_known('case when ' ~ is_item ~ ' then product_id end', in_session_order) }} as previous_product_id
@@ -30,8 +43,8 @@ collapsed as (
         -- The view of the item's own page comes with it, or some milliseconds before: it would give the item away.
         case
             {% for back in events_back -%}
-            when url_{{ back }} != coalesce(url, '') and {{ seconds_between('time_' ~ back, 'event_time') }} >= 1
-                then url_{{ back }}
+            when place_{{ back }} != coalesce(url, '') and {{ seconds_between('time_' ~ back, 'event_time') }} >= 1
+                then place_{{ back }}
             {% endfor -%}
         end as url_before,
         row_number() over (partition by session_key order by position) as item_position,

@@ -12,7 +12,7 @@ sessions as (
         count(*) as event_count,
         {{ array_in_order('event_type', 'position') }} as event_types,
         {{ array_in_order("coalesce(product_id, '')", 'position') }} as product_ids,
-        {{ array_in_order("coalesce(url, '')", 'position') }} as urls,
+        {{ array_in_order("coalesce(" ~ page_or_search() ~ ", '')", 'position') }} as urls,
         {{ array_in_order(epoch_seconds('event_time'), 'position') }} as times
     from events
     group by session_key, shop

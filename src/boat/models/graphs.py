@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from boat.models import pages
+from boat.models.sessions import SEARCH
 
 
 def untracked(network: keras.Model) -> tuple[Callable[[Any], tf.Tensor], list[tf.Variable]]:
@@ -35,4 +36,5 @@ def pages_of(urls: tf.Tensor) -> tf.Tensor:
     """URLs as `boat.models.pages` names their pages, string."""
     for pattern, left in pages.CUTS:
         urls = tf.strings.regex_replace(urls, pattern, left)
-    return urls
+    searched = tf.strings.substr(urls, 0, len(SEARCH)) == SEARCH
+    return tf.where(searched, tf.strings.lower(urls, "utf-8"), urls)

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from boat.models import sessions
 from boat.models.graphs import first
+from boat.models.pages import DEEDS
 from boat.models.scores import PageScores, Scores, codes_of, relative
 
 RECOMMENDED = 20
@@ -24,7 +25,8 @@ class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
     and never recommends the session's last product. A session without a known product gets what comes after the page
     it is on, where a model counts that and knows the page, and then the most popular ones.
     `score` falls along the list: what the model scores by, or shares of the popular products. There are
-    min(20, products - 1) places. The page that the shopper is on is the newest URL of any event.
+    min(20, products - 1) places. The page that the shopper is on is the newest URL of any event, or what was then put
+    into the cart, taken out or bought: see `boat.models.pages`.
 
     Args:
         scores: The model: scores of all products after windows of codes, and on a page.
@@ -64,7 +66,7 @@ class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
     ) -> Mapping[str, tf.Tensor]:
         """The signature `serving_default`."""
         recent, current = self.windows(event_type, product_id)
-        page, known = self.page(event_type, url), recent[:, :1] > 0
+        page, known = self.page(event_type, product_id, url), recent[:, :1] > 0
         scores = self._scores(recent, page)
         if self._pages is not None:
             led_to = tf.pad(relative(self._pages(recent, page)), [[0, 0], [0, self._unviewed]])
@@ -89,7 +91,10 @@ class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
         newer = tf.pad(recent[:, :-1], [[0, 0], [1, 0]])
         return first(recent, (recent > 0) & (self._repeats | (recent != newer)), self._window), current
 
-    def page(self, event_type: tf.Tensor, url: tf.Tensor) -> tf.Tensor:
-        """The newest URL of each session, string [sessions]; empty where there is none."""
-        there = (event_type != "") & (url != "")
-        return first(tf.reverse(url, [1]), tf.reverse(there, [1]), 1)[:, 0]
+    def page(self, event_type: tf.Tensor, product_id: tf.Tensor, url: tf.Tensor) -> tf.Tensor:
+        """The newest URL or deed of each session, string [sessions]; empty where there is none."""
+        deed = tf.reduce_any(event_type[:, :, None] == tf.constant(DEEDS), axis=2) & (product_id != "")
+        there = deed | ((event_type != "") & (url != ""))
+        events = (deed, event_type, product_id, url)
+        done, what, to, at = (first(tf.reverse(each, [1]), tf.reverse(there, [1]), 1)[:, 0] for each in events)
+        return tf.where(done, tf.strings.join([what, to], ":"), at)

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.cloud
 
 EVENTS = [
     {"event_type": "pageview", "url": "/", "event_time": 1.0},
+    {"event_type": "search", "query": "mug", "event_time": 1.5},
     {"event_type": "detail", "product_id": "blue-mug", "url": "/blue-mug", "event_time": 2.5},
 ]
 
