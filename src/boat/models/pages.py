@@ -20,8 +20,8 @@ CUTS = (
     (r"#([^/!].*)?$", ""),  # a place in the page; `#/` and `#!` begin the addresses of pages made by scripts
     (rf"([?&])((?:{_CAME_BY})=[^&]*(?:&|$))+", r"\1"),
     (r"[?&]+$", ""),
-    (r"^(search:)\s+", r"\1"),
-    (r"^(search:.*?)\s+$", r"\1"),
+    (rf"^({SEARCH})\s+", r"\1"),
+    (rf"^({SEARCH}.*?)\s+$", r"\1"),
 )
 DEEDS = ("add", "remove", "purchase")
 

@@ -94,7 +94,6 @@ class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
     def page(self, event_type: tf.Tensor, product_id: tf.Tensor, url: tf.Tensor) -> tf.Tensor:
         """The newest URL or deed of each session, string [sessions]; empty where there is none."""
         deed = tf.reduce_any(event_type[:, :, None] == tf.constant(DEEDS), axis=2) & (product_id != "")
-        there = deed | ((event_type != "") & (url != ""))
-        events = (deed, event_type, product_id, url)
-        done, what, to, at = (first(tf.reverse(each, [1]), tf.reverse(there, [1]), 1)[:, 0] for each in events)
-        return tf.where(done, tf.strings.join([what, to], ":"), at)
+        place = tf.where(deed, tf.strings.join([event_type, product_id], ":"), url)
+        there = (event_type != "") & (place != "")
+        return first(tf.reverse(place, [1]), tf.reverse(there, [1]), 1)[:, 0]
