@@ -1,31 +1,106 @@
-"""The event contract: the one schema that loaders, generator, dbt sources and tests share.
+"""The event contract, shared by every door: landing files, collector, endpoints, `boat erase`, and by dbt and tests.
 
-An event is one thing a shopper did. `session_id` or `client_id` must be there; times are UTC without a zone.
-What a file holds beside these columns is kept as JSON in `extra`.
+An event is one thing a shopper did. `session_id` or `client_id` must be there; times are UTC without a zone. Fields
+beside these columns are kept as JSON in `extra`.
+
+The tables of this module are the only list of column names, event types, words for a missing value and ranges.
+Functions here read one value in Python; `boat.landing.values` has the same rules as SQL and `boat.models.graphs` those
+for event types, ids and times as TensorFlow. `tests/contracts/test_values.py` holds the three together.
 """
 
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from math import isfinite
+from typing import Any, Literal, get_args
 
 SCHEMA_VERSION = 1
+DEFAULT_SHOP = "shop"
+"""Shop of an event that names none."""
 
 EventType = Literal["pageview", "detail", "add", "remove", "purchase", "click", "search"]
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)
-SYNONYMS = {
-    "view": "detail",
-    "view_item": "detail",
-    "page_view": "pageview",
-    "cart": "add",
-    "addtocart": "add",
-    "add_to_cart": "add",
-    "remove_from_cart": "remove",
-    "transaction": "purchase",
-    "select_item": "click",
-    "view_search_results": "search",
-}
-"""What Google Analytics 4 and public data sets call them."""
 PRODUCT_EVENT_TYPES = ("detail", "add", "remove", "purchase", "click")
-"""Event types that cannot be without a product."""
+"""Event types that need a product."""
+COUNTED_TYPES = ("purchase", "add", "remove")
+"""Event types of which equal lines of one file or request are separate events: two pens are two purchases."""
+
+REFUND = "refund"
+"""A type that is read as a purchase of a negative quantity."""
+TYPE_NAMES: Mapping[str, str] = {
+    **{name: name for name in EVENT_TYPES},
+    **dict.fromkeys(("page_view", "page", "page_viewed", "screen_view", "screenview"), "pageview"),
+    **dict.fromkeys(
+        ("view", "view_item", "view_product", "product_view", "product_viewed", "viewed_product", "item_view"), "detail"
+    ),
+    **dict.fromkeys(("cart", "addtocart", "add_to_cart", "product_added", "added_to_cart"), "add"),
+    **dict.fromkeys(("removefromcart", "remove_from_cart", "product_removed", "removed_from_cart"), "remove"),
+    **dict.fromkeys(
+        ("transaction", "transaction_item", "order", "order_completed", "ecommerce_purchase", "buy"), "purchase"
+    ),
+    **dict.fromkeys(("select_item", "product_clicked", "list_click"), "click"),
+    **dict.fromkeys(("view_search_results", "products_searched"), "search"),
+    **dict.fromkeys((REFUND, "return", "order_refunded"), REFUND),
+}
+"""Event types by the names that Google Analytics, Segment, Snowplow and public data sets give them.
+
+Names are compared in lower case, without blanks around them, and with `_` in place of blanks and hyphens inside.
+"""
+UNUSED_TYPES = frozenset(
+    """
+    ad_click ad_exposure ad_impression ad_query add_payment_info add_shipping_info add_to_wishlist app_clear_data
+    app_exception app_remove app_update begin_checkout campaign_details cart_shared cart_viewed checkout_started
+    checkout_step_completed checkout_step_viewed close_convert_lead coupon_applied coupon_denied coupon_entered
+    coupon_removed disqualify_lead dynamic_link_app_open earn_virtual_currency error event exception fav favorite
+    file_download first_open first_visit form_start form_submit generate_lead identify in_app_purchase join_group level_end
+    level_start level_up login notification_open notification_receive order_cancelled order_updated os_update page_ping
+    payment_info_entered post_score product_added_to_wishlist product_list_filtered product_list_viewed
+    product_removed_from_wishlist product_reviewed product_shared promotion_clicked promotion_viewed qualify_lead
+    remove_from_wishlist save scroll select_content select_promotion session_end session_start set_checkout_option share
+    sign_up social spend_virtual_currency timing tutorial_begin tutorial_complete unlock_achievement user_engagement
+    video_complete video_progress video_start view_cart view_item_list view_promotion wishlist working_lead
+    wishlist_product_added_to_cart
+    """.split()
+)
+"""Types of other systems that are understood and not used: they are counted, and are neither stored nor an error."""
+
+EARLIEST = datetime(2000, 1, 1)
+"""The earliest plausible time of an event, UTC: an earlier one is a mistaken unit or notation."""
+MAX_AHEAD = timedelta(days=1)
+"""How far ahead of now the time of an event may be: zones differ. A later one is a mistaken unit or notation."""
+CLOCK_AHEAD = timedelta(hours=1)
+"""How far a device's clock may be ahead of the receipt. Beyond it, a collected event counts at its receipt."""
+CLOCK_LATE = timedelta(days=7)
+"""How long before its receipt a collected event may have happened. Beyond it, it counts at its receipt."""
+DEVICE_TIME = "device_time"
+"""Field of `extra` with the time that a device with a wrong clock gave."""
+IS_BOT = "is_bot"
+"""Field of `extra` that is true where the collector recognised a crawler."""
+OCCURRENCE = "occurrence"
+"""Field of `extra` that numbers equal purchases, adds and removes of one request, from 2 on."""
+MAX_PRICE = 1e10
+"""Prices and amounts are within this of 0, in any currency."""
+MAX_QUANTITY = 1e6
+"""Quantities are within this of 0; one below 0 is a return."""
+
+MISSING_WORDS = ("", "undefined", "null", "none", "nil", "nan", "n/a", "(not set)", "(none)", "\\n")
+"""Words for a missing value in lower case. They hold for ids, numbers and times: a search for "none" is a search."""
+BLANKS = " \t\n\r\v\f\u00a0\ufeff"
+"""Characters that are no part of an id, number, time or name where they stand around it."""
+
+TIME_TEXT = (
+    r"(\d{4}-\d{2}-\d{2}|\d{4}/\d{2}/\d{2})"
+    r"(?:[Tt ](\d{2}:\d{2}(?::\d{2})?)(\.\d+)? ?(Z|z|UTC|GMT|utc|gmt|[+-](?:0\d|1[0-5])(?::?[0-5]\d)?)?)?"
+)
+"""A time as text: date, time of day, fraction of a second and zone, in the syntax of RE2 and Python alike."""
+TIME_NUMBER = r"\d{9,19}(?:\.\d+)?"
+"""A time as a number since 1970; its magnitude gives the unit."""
+TIME_UNITS = ((1e11, 1_000_000), (1e14, 1_000), (1e17, 1), (1e20, -1_000))
+"""Upper bound of a number since 1970, and microseconds in its unit; a negative one is a divisor."""
+NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?"
+"""A number as text."""
 
 
 @dataclass(frozen=True)
@@ -37,25 +112,287 @@ class Column:
         type: Its SQL type, understood by DuckDB and Snowflake alike.
         required: Whether a file must hold the column and each row a value.
         text: What it means, for documentation.
+        is_id: Whether its values are ids.
+        synonyms: Names that other systems give it, the preferred ones first.
     """
 
     name: str
     type: Literal["varchar", "timestamp", "double", "integer"]
     required: bool
     text: str
+    is_id: bool = False
+    synonyms: tuple[str, ...] = ()
 
 
 COLUMNS = (
-    Column("event_id", "varchar", False, "unique in a shop; made from the event's content where a file has none"),
-    Column("shop", "varchar", False, "which shop; `shop` where a file has none"),
-    Column("session_id", "varchar", False, "session as the shop counts it; this or `client_id` is needed"),
-    Column("client_id", "varchar", False, "browser or customer; cut into sessions at gaps of 30 minutes"),
-    Column("event_time", "timestamp", True, "when it happened, UTC"),
-    Column("received_at", "timestamp", False, "when the collector took it, UTC"),
-    Column("event_type", "varchar", True, f"one of {', '.join(get_args(EventType))}; `view` means `detail` …"),
-    Column("product_id", "varchar", False, "needed for all types but `pageview` and `search`"),
-    Column("url", "varchar", False, "page address or its hash"),
-    Column("query", "varchar", False, "what was searched for"),
-    Column("price", "double", False, "of one piece"),
-    Column("quantity", "double", False, "pieces"),
+    Column(
+        "event_id",
+        "varchar",
+        False,
+        "unique in a shop; made from the event's content if missing",
+        True,
+        ("message_id",),
+    ),
+    Column("shop", "varchar", False, f"which shop; `{DEFAULT_SHOP}` if missing", True),
+    Column(
+        "session_id",
+        "varchar",
+        False,
+        "session as the shop counts it; this or `client_id` is needed",
+        True,
+        ("user_session", "ga_session_id", "session", "domain_sessionid", "visit_id"),
+    ),
+    Column(
+        "client_id",
+        "varchar",
+        False,
+        "browser, or else customer; cut into sessions at gaps of 30 minutes",
+        True,
+        (
+            "user_pseudo_id",
+            "anonymous_id",
+            "domain_userid",
+            "visitor_id",
+            "device_id",
+            "cookie_id",
+            "user_id",
+            "customer_id",
+        ),
+    ),
+    Column(
+        "event_time",
+        "timestamp",
+        True,
+        "when it happened, UTC",
+        False,
+        ("timestamp", "ts", "event_timestamp", "derived_tstamp", "datetime", "time", "created_at", "occurred_at"),
+    ),
+    Column("received_at", "timestamp", False, "when the collector received it, UTC", False, ("collector_tstamp",)),
+    Column(
+        "event_type",
+        "varchar",
+        True,
+        f"one of {', '.join(EVENT_TYPES)}; `view` means `detail` …",
+        False,
+        ("event_name", "event", "action", "behavior_type", "behavior", "type"),
+    ),
+    Column(
+        "product_id",
+        "varchar",
+        False,
+        "needed for all types but `pageview` and `search`",
+        True,
+        ("item_id", "sku", "product_sku", "article_id"),
+    ),
+    Column("url", "varchar", False, "page address or its hash", False, ("page_location", "page_url")),
+    Column("query", "varchar", False, "words searched for", False, ("search_term", "search_query")),
+    Column("price", "double", False, "of one piece", False, ("unit_price", "item_price")),
+    Column("quantity", "double", False, "pieces; below 0 for a return", False, ("qty",)),
 )
+ORDER_NUMBER = Column(
+    "transaction_id",
+    "varchar",
+    False,
+    "number of the order that a purchase is a line of",
+    True,
+    ("order_id", "order_number", "tr_orderid", "invoice_no"),
+)
+"""A field of `extra` that is understood like a column."""
+AMOUNTS = ("tax", "shipping", "revenue")
+"""Fields of `extra` of a purchase that are numbers."""
+ID_COLUMNS = tuple(column.name for column in (*COLUMNS, ORDER_NUMBER) if column.is_id)
+SYNONYMS: Mapping[str, tuple[str, ...]] = {column.name: column.synonyms for column in (*COLUMNS, ORDER_NUMBER)}
+
+
+class ValueProblem(ValueError):
+    """A value that cannot be read.
+
+    Args:
+        reason: `wrong_type`, `not_a_number`, `not_a_time` or `out_of_range`.
+        message: What is wrong, to follow the name of the column.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason, self.message = reason, message
+
+
+def plain_name(name: str) -> str:
+    """Return a column's name without regard to case, blanks, hyphens and underscores."""
+    return re.sub(r"[\s_-]", "", name.strip(BLANKS)).lower()
+
+
+def candidates(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the names that can be each column of the contract, the preferred one first.
+
+    Exact names come first, then names in another case, then synonyms in their order. Names are those of a file's
+    columns or an object's fields; `transaction_id` is among the columns.
+    """
+    names = list(names)
+    plain: dict[str, list[str]] = {}
+    for name in names:
+        plain.setdefault(plain_name(name), []).append(name)
+    found: dict[str, list[str]] = {}
+    for column, synonyms in SYNONYMS.items():
+        ordered: list[str] = []
+        for known in (column, *synonyms):
+            exact = [known] if known in names else []
+            ordered += exact + [name for name in plain.get(plain_name(known), []) if name != known]
+        if ordered:
+            found[column] = ordered
+    return found
+
+
+def is_missing(text: str) -> bool:
+    """Tell whether a text is a word for a missing value."""
+    return text.strip(BLANKS).lower() in MISSING_WORDS
+
+
+def identifier(value: Any) -> str | None:
+    """Return an id as text, or None if it is missing.
+
+    A whole number has one id, whether it came as 7, 7.0, "7" or "7.0". Any other text stays as it is.
+
+    Raises:
+        ValueProblem: The value is a list, an object or a boolean.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueProblem("wrong_type", f"is {_type_name(value)}: an id is text or a number")
+    text = _digits(value) if isinstance(value, float) else str(value).strip(BLANKS)
+    if text.lower() in MISSING_WORDS:
+        return None
+    return text[:-2] if re.fullmatch(r"-?\d+\.0", text, re.ASCII) else text
+
+
+def order_number(value: Any) -> str | None:
+    """Return an order number as text, or None if it is missing or a placeholder such as 0."""
+    text = identifier(value)
+    return None if text is None or text.strip("0") == "" or text == "-" else text
+
+
+def number(value: Any, largest: float) -> float | None:
+    """Return a number, or None if it is missing.
+
+    Args:
+        value: A number, or text.
+        largest: Greatest distance from 0.
+
+    Raises:
+        ValueProblem: It is no number, or out of range.
+    """
+    if value is None or (isinstance(value, str) and is_missing(value)) or value != value:  # NaN
+        return None
+    text = value.strip(BLANKS) if isinstance(value, str) else ""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number and not re.fullmatch(NUMBER, text, re.ASCII):
+        raise ValueProblem("not_a_number", "is not a number")
+    try:
+        read = float(value if is_number else text)
+    except OverflowError:
+        read = float("inf")
+    if not isfinite(read):
+        raise ValueProblem("not_a_number", "is not a finite number")
+    if abs(read) > largest:
+        raise ValueProblem("out_of_range", f"is not between -{largest:,.0f} and {largest:,.0f}")
+    return read
+
+
+def moment(value: Any) -> datetime | None:
+    """Return a time in UTC, without a zone and cut to microseconds, or None if it is missing.
+
+    Args:
+        value: ISO 8601 text, or a number since 1970 in seconds, milli-, micro- or nanoseconds.
+
+    Raises:
+        ValueProblem: It is no time. `plausible` checks its range.
+    """
+    if value is None or (isinstance(value, str) and is_missing(value)) or value != value:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueProblem("not_a_time", f"is {_type_name(value)}, not a time")
+    text = _digits(value) if isinstance(value, float) else str(value).strip(BLANKS)
+    if re.fullmatch(TIME_NUMBER, text, re.ASCII):
+        return _since_1970(text)
+    match = re.fullmatch(TIME_TEXT, text, re.ASCII)
+    if not match:
+        raise ValueProblem("not_a_time", TIME_HINT)
+    return _from_text(match)
+
+
+TIME_HINT = "is not a time: write ISO 8601 such as 2024-05-01T10:00:00Z, or a number since 1970"
+
+
+def plausible(time: datetime, now: datetime) -> bool:
+    """Tell whether an event can have happened at a time. Both are UTC without a zone."""
+    return EARLIEST <= time <= now + MAX_AHEAD
+
+
+def counted_at(event_time: datetime, received_at: datetime) -> datetime:
+    """Return when a collected event counts: at its receipt if the device's clock is wrong."""
+    return event_time if received_at - CLOCK_LATE <= event_time <= received_at + CLOCK_AHEAD else received_at
+
+
+def plain_type(text: str) -> str:
+    """Return an event type's name in lower case with `_` in place of blanks and hyphens."""
+    return re.sub(r"[ -]+", "_", text.strip(BLANKS).lower())
+
+
+def event_type(text: str) -> str | None:
+    """Return one of `EVENT_TYPES`, `refund`, or None if the type is not known or not used."""
+    return TYPE_NAMES.get(plain_type(text))
+
+
+def is_unused(text: str) -> bool:
+    """Tell whether an event type is understood and not used."""
+    return plain_type(text) in UNUSED_TYPES
+
+
+def _digits(value: float) -> str:
+    """Return the digits that a float shows, without exponent if it is a large one."""
+    text = repr(value)
+    if "e+" in text and abs(value) < 1e38:
+        return f"{Decimal(text):f}"
+    return text
+
+
+def _since_1970(text: str) -> datetime | None:
+    read = Decimal(text)
+    for below, unit in TIME_UNITS:
+        if read < Decimal(below):
+            microseconds = int(read * unit) if unit > 0 else int(read) // -unit
+            try:
+                return datetime(1970, 1, 1) + timedelta(microseconds=microseconds)
+            except OverflowError:
+                break
+    raise ValueProblem("not_a_time", TIME_HINT)
+
+
+def _from_text(match: "re.Match[str]") -> datetime:
+    date, time, fraction, zone = match.groups()
+    text = f"{date.replace('/', '-')} {time or '00:00'}"
+    try:
+        read = datetime.fromisoformat(text) + timedelta(microseconds=int(((fraction or ".")[1:] + "0" * 6)[:6]))
+        return read - _offset(zone or "")
+    except (ValueError, OverflowError) as error:
+        raise ValueProblem("not_a_time", TIME_HINT) from error
+
+
+def _offset(zone: str) -> timedelta:
+    if zone[:1] not in {"+", "-"}:
+        return timedelta()
+    digits = zone[1:].replace(":", "")
+    offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:] or 0))
+    return -offset if zone[0] == "-" else offset
+
+
+def utc_now() -> datetime:
+    """Return the time now, in UTC without a zone."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _type_name(value: Any) -> str:
+    if isinstance(value, bool):
+        return "a boolean"
+    return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else type(value).__name__

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from boat.collect import privacy
-from boat.events import EVENT_TYPES, PRODUCT_EVENT_TYPES, SCHEMA_VERSION, SYNONYMS
+from boat.events import EVENT_TYPES, PRODUCT_EVENT_TYPES, SCHEMA_VERSION, TYPE_NAMES
 
 MAX_DEPTH = 8
 """Levels of objects and lists, the event itself being the first."""
@@ -97,7 +97,7 @@ def _event_type(given: Mapping[str, Any]) -> str:
     if "event_type" not in given:
         raise BadEvent(Reason.MISSING, "event_type", "Give an event_type.")
     name = _text(given["event_type"], "event_type", MAX_TEXT["shop"]).strip().lower()
-    name = SYNONYMS.get(name, name)
+    name = TYPE_NAMES.get(name, name)
     if name not in EVENT_TYPES:
         raise BadEvent(Reason.UNKNOWN_EVENT_TYPE, "event_type", f"event_type is one of {', '.join(EVENT_TYPES)}.")
     return name

@@ -1,6 +1,6 @@
 """SQL that types the rows of `boat.landing.rows` and says of each what is wrong with it, if anything (`flaw`)."""
 
-from boat.events import EVENT_TYPES, PRODUCT_EVENT_TYPES, SCHEMA_VERSION, SYNONYMS
+from boat.events import EVENT_TYPES, PRODUCT_EVENT_TYPES, SCHEMA_VERSION, TYPE_NAMES
 from boat.landing.dead_letters import Reason
 from boat.landing.rows import flaw_sql, is_one_of, literal
 
@@ -113,6 +113,6 @@ def _number(text: str) -> str:
 
 def _event_type() -> str:
     name = "lower(trim(event_type))"
-    synonyms = " ".join(f"when {literal(synonym)} then {literal(meant)}" for synonym, meant in SYNONYMS.items())
+    synonyms = " ".join(f"when {literal(synonym)} then {literal(meant)}" for synonym, meant in TYPE_NAMES.items())
     known = is_one_of(name, EVENT_TYPES)
     return f"nullif(case when {known} then {name} else case {name} {synonyms} else {name} end end, '')"
