@@ -16,7 +16,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 demo: install
-	@$(BIN)/python -m deployments.demo $(if $(EVENTS),--events "$(EVENTS)")
+	@$(BIN)/python -m deployments.demo $(if $(EVENTS),--events "$(EVENTS)") $(if $(MAX_BAD_SHARE),--max-bad-share "$(MAX_BAD_SHARE)")
 
 up: install
 	@$(BIN)/python -m deployments.services up

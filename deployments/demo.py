@@ -36,8 +36,9 @@ from prefect.client.schemas.objects import Log
 from prefect.client.schemas.sorting import FlowRunSort, LogSort, TaskRunSort
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
-from boat import settings, synthetic
+from boat import landing, settings, synthetic
 from boat.errors import BoatError, SettingError
+from boat.landing import BadRows
 from boat.models.sessions import SessionEvent
 from boat.serving.base import invoke
 from boat.settings import INTENT, RECOMMEND, Settings
@@ -59,22 +60,22 @@ def shop_of(events: Path | None) -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"{events.absolute().parent.name}-{events.stem}".lower()).strip("-")
 
 
-def bring_events(landing: Path, events: Path | None) -> None:
+def bring_events(folder: Path, events: Path | None) -> None:
     """Put a copy of a user's events, or a synthetic shop, into the landing folder, once."""
     if events is not None:
         if not events.exists():
             raise SettingError(f"There is no {events}.", "EVENTS is a file of events, or a folder of them.")
-        place = landing / events.name
+        place = folder / events.name
         if not place.exists():
-            landing.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             (shutil.copytree if events.is_dir() else shutil.copyfile)(events, place)
         return
-    shop = landing / "shop"
+    shop = folder / "shop"
     if not shop.exists():
-        making = landing.parent / "shop.making"
+        making = folder.parent / "shop.making"
         shutil.rmtree(making, ignore_errors=True)
         synthetic.generate(making, sessions=SESSIONS, days=DAYS, seed=SEED)
-        landing.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         making.rename(shop)  # all of it or nothing of it
 
 
@@ -220,7 +221,7 @@ def ask(place: Platform) -> list[str]:
     return lines
 
 
-async def run(config: Settings, events: Path | None) -> None:
+async def run(config: Settings, events: Path | None, max_bad_share: float) -> None:
     """The runs, one after the other."""
     shop = shop_of(events)
     await use_shop(config, shop)
@@ -229,7 +230,7 @@ async def run(config: Settings, events: Path | None) -> None:
     print(f"events: {events or f'a synthetic shop, {SESSIONS:,} sessions over {DAYS} days'}", flush=True)
     bring_events(Path(place.landing), events)
     async with get_client() as client:
-        apart = {"on_bad_rows": "keep_apart"} if events else {}
+        apart = {"on_bad_rows": "keep_apart", "max_bad_share": max_bad_share} if events else {}
         await follow(client, await start(client, "ingestion/hourly", apart), "ingestion/hourly")
         before = datetime.now(UTC)
         parameters = {"max_minutes": TRAINING_MINUTES}
@@ -241,12 +242,21 @@ async def run(config: Settings, events: Path | None) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deployments.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=Path, help="your own events: a Parquet, CSV or NDJSON file, or a folder")
-    events = parser.parse_args().events
+    parser.add_argument(
+        "--max-bad-share",
+        type=float,
+        default=BadRows().max_share,
+        help="a file with a larger share of bad rows stops the demo (%(default)s)",
+    )
+    options = parser.parse_args()
+    events: Path | None = options.events
     started = time.monotonic()
     try:
+        if events is not None:
+            print(landing.preview(events).to_text(), end="\n\n", flush=True)
         config = services.up(settings.load(), shop_of(events))
         with temporary_settings({PREFECT_API_URL: config.prefect_api_url, PREFECT_UI_URL: config.prefect_ui_url}):
-            asyncio.run(run(config, events))
+            asyncio.run(run(config, events, options.max_bad_share))
     except BoatError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

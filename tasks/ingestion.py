@@ -112,6 +112,7 @@ def load_events(platform: Platform, source: str, bad_rows: BadRows) -> LoadRepor
             for load in report.files
         ],
     )
+    _show_left_out(report)
     reasons = sum((Counter(dict(load.reasons)) for load in report.files), Counter())
     if reasons:
         counted = ", ".join(f"{rows:,} of {reason}" for reason, rows in reasons.most_common())
@@ -122,3 +123,21 @@ def load_events(platform: Platform, source: str, bad_rows: BadRows) -> LoadRepor
             table=[{"reason": reason, "rows": rows} for reason, rows in reasons.most_common()],
         )
     return report
+
+
+def _show_left_out(report: LoadReport) -> None:
+    """Warn of files that were not loaded and of columns that could be understood in two ways; list unused rows."""
+    logger = get_run_logger()
+    rows = [{"file": ignored.name, "what": "not loaded", "why": f"it {ignored.reason}"} for ignored in report.ignored]
+    rows += [{"file": load.source_file, "what": "note", "why": note} for load in report.files for note in load.notes]
+    for row in rows:
+        logger.warning("%s: %s: %s.", row["file"], row["what"], row["why"])
+    rows += [
+        {"file": load.source_file, "what": f"{count:,} rows not used", "why": f"event type {name}"}
+        for load in report.files
+        for name, count in load.unused
+    ]
+    if rows:
+        create_table_artifact(
+            key="not-loaded", description="Files and rows that were not loaded, and notes", table=rows
+        )

@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boat.errors import BoatError
+from boat.errors import BoatError, SettingError
 
 if TYPE_CHECKING:
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -50,20 +50,45 @@ def _synth_command(commands: "_Commands") -> None:
     parser.set_defaults(run=run)
 
 
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return share
+
+
 def _load_command(commands: "_Commands") -> None:
     parser = commands.add_parser("load", help="load landing files", description="Load files into the raw log.")
     parser.add_argument("source", help="a file, a folder, or s3://BUCKET/PREFIX")
-    parser.add_argument("--warehouse", required=True, metavar="URL", help="such as duckdb:///relative/path.duckdb")
+    parser.add_argument("--warehouse", metavar="URL", help="such as duckdb:///relative/path.duckdb")
+    parser.add_argument("--dry-run", action="store_true", help="show how the files are understood, and load nothing")
     parser.add_argument("--on-bad-rows", choices=("stop", "keep_apart"), default="stop", help="(%(default)s)")
+    parser.add_argument(
+        "--max-bad-share",
+        type=_share,
+        default=0.2,
+        metavar="0…1",
+        help="a file with a larger share of bad rows is not loaded, even with keep_apart (%(default)s)",
+    )
 
     def run(options: argparse.Namespace) -> None:
         from boat import landing
         from boat.warehouse import connect
 
-        report = landing.load(connect(options.warehouse), options.source, landing.BadRows(options.on_bad_rows))
+        if options.dry_run:
+            print(landing.preview(options.source).to_text())
+            return
+        if not options.warehouse:
+            raise SettingError("boat load needs a warehouse.", "Give --warehouse URL, or --dry-run to load nothing.")
+        bad_rows = landing.BadRows(options.on_bad_rows, options.max_bad_share)
+        report = landing.load(connect(options.warehouse), options.source, bad_rows)
         for file in report.files:
             done = "loaded before" if file.already_loaded else f"{file.accepted} new of {file.received}"
             print(f"{file.source_file} ({file.kind}): {done}")
+            for note in file.notes:
+                print(f"  note: {note}")
+            for name, rows in file.unused:
+                print(f"  not used: {rows} of {name}")
             for reason, rows in file.reasons:
                 print(f"  in raw.dead_letters: {rows} of {reason}")
         for ignored in report.ignored:

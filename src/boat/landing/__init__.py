@@ -1,11 +1,9 @@
 """Landing files into the raw log: one code path for every kind of file.
 
-Event files are Parquet (`.parquet`), CSV (`.csv`, `.csv.gz`: commas, double quotes, UTF-8, one header line) or NDJSON
-(`.ndjson`, `.jsonl`), with the columns of `boat.events.COLUMNS` in any order. What other systems call some of them is
-known: `user_id` is read as `client_id` in a file that has none, `timestamp` as `event_time` and so on. Any other column
-is kept as JSON in `extra`; a column `extra` must hold JSON objects. A time is ISO 8601 text or a timestamp (UTC where
-it names no zone), or a number since 1970: seconds from 1e8 up to 1e11 (1973 to 5138), milliseconds from there up to
-1e14. Event types are read without regard to case and to blanks around them, `view` as `detail`, `cart` as `add` ….
+Event files are Parquet (`.parquet`), CSV (`.csv`, `.tsv`: commas, semicolons, tabs or bars, double quotes, UTF-8, one
+header line) or JSON (`.ndjson`, `.jsonl`: an object a line; `.json`: the same, or one array of objects). Text files may
+be compressed (`.gz`). Columns and values are understood as `boat.events` says; `docs/events.md` explains it. Any other
+column is kept as JSON in `extra`; a column `extra` must hold JSON objects.
 
 `products.parquet` (or `.csv`, `.ndjson` …) is a catalogue: `product_id`, and if known `product_name`, `shop`,
 `category`, `price`; others go to `extra`. The files of the Coveo Data Challenge are known by their names
@@ -24,6 +22,7 @@ from boat.landing.bucket import is_bucket
 from boat.landing.dead_letters import BadRows, OnBadRows, Reason
 from boat.landing.files import Kind, LandingFile, discover
 from boat.landing.loading import FileLoad, LoadReport, load
+from boat.landing.preview import Preview, preview
 
 __all__ = [
     "BadRows",
@@ -32,8 +31,10 @@ __all__ = [
     "LandingFile",
     "LoadReport",
     "OnBadRows",
+    "Preview",
     "Reason",
     "discover",
     "is_bucket",
     "load",
+    "preview",
 ]

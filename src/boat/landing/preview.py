@@ -1,0 +1,224 @@
+"""A preview of a load: how files are understood, and which rows would be refused. Nothing is written."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from boat.errors import DataError
+from boat.events import DEFAULT_SHOP
+from boat.landing import judge
+from boat.landing.bucket import at_hand
+from boat.landing.dead_letters import BadRows
+from boat.landing.files import Ignored, Kind, LandingFile, discover
+from boat.landing.rows import EVENT_FIELDS, LAYOUTS, PRODUCT_FIELDS
+from boat.landing.staging import Reading, UnreadableText, clear_failed, number, reading, unused_types
+from boat.warehouse.duckdb import DuckDBSession, scratch
+
+SAMPLE_ROWS = 3
+_QUARANTINE = BadRows("keep_apart", max_share=1)
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """Rows of a file that would be refused for one reason.
+
+    Attributes:
+        reason: A value of `boat.landing.Reason`.
+        rows: How many.
+        example: File, line, column and what is wrong with the first of them.
+    """
+
+    reason: str
+    rows: int
+    example: str
+
+
+@dataclass(frozen=True)
+class FilePreview:
+    """How a file would be loaded.
+
+    Attributes:
+        name: Its path below the folder.
+        kind: What its rows are.
+        rows: Rows that can be taken.
+        read_from: Name in the file of each column of the target table.
+        in_extra: Names in the file of what is kept in `extra`.
+        notes: How ambiguous columns were understood.
+        sample: The first rows, without columns that have no value.
+        types: Rows of each event type, the most frequent first.
+        first: Time of the earliest event, UTC; None without events.
+        last: Time of the latest event, UTC.
+        clients: Different client ids.
+        sessions: Different session ids; clients without one get theirs from the gaps between their events.
+        products: Different product ids.
+        refused: Rows that would be refused, by reason.
+        unused: Rows of each event type that is understood and not used.
+        error: Why the file cannot be loaded at all; empty if it can.
+    """
+
+    name: str
+    kind: Kind
+    rows: int = 0
+    read_from: tuple[tuple[str, str], ...] = ()
+    in_extra: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    sample: tuple[dict[str, Any], ...] = ()
+    types: tuple[tuple[str, int], ...] = ()
+    first: datetime | None = None
+    last: datetime | None = None
+    clients: int = 0
+    sessions: int = 0
+    products: int = 0
+    refused: tuple[Refusals, ...] = ()
+    unused: tuple[tuple[str, int], ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """How the files at a place would be loaded, and which of them are ignored."""
+
+    files: tuple[FilePreview, ...]
+    ignored: tuple[Ignored, ...]
+
+    def to_text(self) -> str:
+        """Return the preview for a person to read, a paragraph for each file."""
+        paragraphs = ["\n".join(_paragraph(file)) for file in self.files]
+        paragraphs += [f"{ignored.name}: would not be loaded, it {ignored.reason}" for ignored in self.ignored]
+        return "\n\n".join(paragraphs)
+
+
+def preview(source: Path | str) -> Preview:
+    """Read a file, a folder or `s3://BUCKET/PREFIX` as `load` would, without a warehouse.
+
+    Raises:
+        DataError: Nothing is there, or a file named alone is of no known kind.
+    """
+    with at_hand(source) as path:
+        files, ignored = discover(path)
+        return Preview(tuple(map(_preview, files)), ignored)
+
+
+def _preview(file: LandingFile) -> FilePreview:
+    try:
+        with _read(file) as (local, opened):
+            return _events(local, opened) if LAYOUTS[file.kind].fields is EVENT_FIELDS else _others(local, opened)
+    except DataError as error:
+        return FilePreview(file.name, file.kind, error=str(error))
+
+
+@contextmanager
+def _read(file: LandingFile) -> Iterator[tuple[DuckDBSession, Reading]]:
+    """Read a file into the view `preview` of a DuckDB of its own."""
+    rules = judge.products if LAYOUTS[file.kind].fields is PRODUCT_FIELDS else judge.events
+    with scratch() as local:
+        for mend in (False, True):
+            clear_failed(local)
+            try:
+                with reading(local, file, _QUARANTINE, mend) as opened:
+                    if file.kind == "dead_letters":
+                        local.execute("create temp view preview as select line, null as flaw from landing_rows")
+                    else:
+                        opened.judge("preview", rules)
+                    yield local, opened
+                return
+            except UnreadableText:
+                if mend:
+                    raise
+
+
+def _events(local: DuckDBSession, opened: Reading) -> FilePreview:
+    (counts,) = local.query(
+        """select count(*) as rows, min(event_time) as first, max(event_time) as last,
+            count(distinct client_id) as clients, count(distinct session_id) as sessions,
+            count(distinct product_id) as products
+        from preview where flaw is null"""
+    ).to_pylist()
+    types = local.query(
+        "select event_type as name, count(*) as n from preview where flaw is null group by all order by n desc, name"
+    ).to_pylist()
+    return FilePreview(
+        opened.file.name,
+        opened.file.kind,
+        **counts,
+        **_understood(local, opened),
+        types=tuple((row["name"], row["n"]) for row in types),
+        unused=unused_types(local, "preview"),
+    )
+
+
+def _others(local: DuckDBSession, opened: Reading) -> FilePreview:
+    rows = number(local, "select count(*) from preview where flaw is null")
+    return FilePreview(opened.file.name, opened.file.kind, rows, **_understood(local, opened))
+
+
+def _understood(local: DuckDBSession, opened: Reading) -> dict[str, Any]:
+    columns = opened.columns
+    read = {names[0] for names in columns.sources.values()} | {"extra"}
+    sample = local.query(
+        f"select * exclude (line, flaw) from preview where flaw is null order by row limit {SAMPLE_ROWS}"
+        if opened.file.kind != "dead_letters"
+        else "select line from preview limit 0"
+    ).to_pylist()
+    hidden = {"row", "has_id", *(() if "event_id" in columns.sources else ("event_id",))}
+    return {
+        "read_from": tuple(
+            (column, ", else ".join(names) if columns.is_json else names[0])
+            for column, names in columns.sources.items()
+        ),
+        "in_extra": tuple(name for name in columns.names if name not in read),
+        "notes": columns.notes(),
+        "sample": tuple(
+            {name: value for name, value in row.items() if value is not None and name not in hidden} for row in sample
+        ),
+        "refused": _refused(local, opened.file),
+    }
+
+
+def _refused(local: DuckDBSession, file: LandingFile) -> tuple[Refusals, ...]:
+    found = local.query(
+        """select reason, count(*) as n, min(source_line) as line, arg_min(field, source_line) as field,
+            arg_min(message, source_line) as message
+        from landing_failed group by reason order by n desc, reason"""
+    ).to_pylist()
+    return tuple(
+        Refusals(
+            row["reason"], row["n"], f"{file.place(row['line'])}: {row['field']} {row['message']}".replace(":  ", ": ")
+        )
+        for row in found
+    )
+
+
+def _paragraph(file: FilePreview) -> list[str]:
+    if file.error:
+        return [f"{file.name} ({file.kind}): cannot be loaded", f"  {file.error}"]
+    lines = [f"{file.name} ({file.kind}): {_rows(file.rows)} can be loaded"]
+    lines += [f"  {column:<15} from {name}" for column, name in file.read_from]
+    lines += [f"  kept in extra   {', '.join(file.in_extra)}"] if file.in_extra else []
+    lines += [f"  note: {note}" for note in file.notes]
+    lines += ["  first rows:", *(f"    {_sampled(row)}" for row in file.sample)] if file.sample else []
+    lines += [f"  by type: {_counted(file.types)}"] if file.types else []
+    if file.first:
+        lines.append(f"  from {file.first} to {file.last} UTC")
+        lines.append(f"  {file.clients:,} clients, {file.sessions:,} session ids, {file.products:,} products")
+    lines += [f"  not used: {_counted(file.unused)}"] if file.unused else []
+    for refusal in file.refused:
+        lines += [f"  would be refused: {_rows(refusal.rows)}, {refusal.reason}, such as", f"    {refusal.example}"]
+    return lines
+
+
+def _sampled(row: dict[str, Any]) -> str:
+    """Return the columns of a row that a person looks for: not those that every row has."""
+    left_out = {"schema_version", *(("shop",) if row.get("shop") == DEFAULT_SHOP else ())}
+    return ", ".join(f"{name} {value}" for name, value in row.items() if name not in left_out)
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row" if count == 1 else f"{count:,} rows"
+
+
+def _counted(counts: tuple[tuple[str, int], ...]) -> str:
+    return ", ".join(f"{name} {rows:,}" for name, rows in counts)
