@@ -1,6 +1,6 @@
 """SQL that types the rows of `boat.landing.rows` and says of each what is wrong with it, if anything (`flaw`)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from boat.events import (
     AMOUNTS,
@@ -160,14 +160,21 @@ def _counted_at() -> str:
 
 def _extra() -> str:
     """Return SQL of `extra` with the order's number as an id and the time of a wrong clock."""
-    order = f"case when order_text is null then {{extra}} else {_patched('{extra}', _ORDER, 'order_id')} end"
-    device = _patched("extra", DEVICE_TIME, "strftime(event_time, '%Y-%m-%dT%H:%M:%S.%fZ')")
-    wrong = f"received_at is not null and {_clock_is_wrong()} and coalesce(json_valid(extra), true)"
-    return f"case when {wrong} then {order.format(extra=device)} else {order.format(extra='extra')} end"
+    order = {ORDER_NUMBER.name: "order_id"}
+    device = {DEVICE_TIME: "strftime(event_time, '%Y-%m-%dT%H:%M:%S.%fZ')"}
+    is_wrong = f"received_at is not null and {_clock_is_wrong()} and coalesce(json_valid(extra), true)"
+    return f"""case
+        when {is_wrong} and order_text is not null then {_patched(order | device)}
+        when {is_wrong} then {_patched(device)}
+        when order_text is not null then {_patched(order)}
+        else extra
+        end"""
 
 
-def _patched(extra: str, name: str, value: str) -> str:
-    return f"json_merge_patch(coalesce({extra}, '{{{{}}}}'), json_object({literal(name)}, {value}))::varchar"
+def _patched(fields: Mapping[str, str]) -> str:
+    """Return SQL of `extra` with these fields: a field without a value is removed."""
+    pairs = ", ".join(f"{literal(name)}, {value}" for name, value in fields.items())
+    return f"nullif(json_merge_patch(coalesce(extra, '{{}}'), json_object({pairs}))::varchar, '{{}}')"
 
 
 def _content_hash() -> str:
