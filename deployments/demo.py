@@ -34,7 +34,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import Log
 from prefect.client.schemas.sorting import FlowRunSort, LogSort, TaskRunSort
-from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
+from prefect.settings import PREFECT_UI_URL
 
 from boat import settings, synthetic
 from boat.errors import BoatError, SettingError
@@ -42,6 +42,7 @@ from boat.models.sessions import SessionEvent
 from boat.serving.base import invoke
 from boat.settings import INTENT, RECOMMEND, Settings
 from deployments import services
+from deployments.environment import as_client, run_command
 from deployments.register import DEFAULT_SHOP
 from tasks.blocks import Platform
 
@@ -242,14 +243,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deployments.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=Path, help="your own events: a Parquet, CSV or NDJSON file, or a folder")
     events = parser.parse_args().events
+    return run_command(lambda: show(events))
+
+
+def show(events: Path | None) -> int:
+    """Bring the services up and go the whole way; returns the exit status."""
     started = time.monotonic()
-    try:
-        config = services.up(settings.load(), shop_of(events))
-        with temporary_settings({PREFECT_API_URL: config.prefect_api_url, PREFECT_UI_URL: config.prefect_ui_url}):
-            asyncio.run(run(config, events))
-    except BoatError as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 1
+    config = services.up(settings.load(), shop_of(events))
+    with as_client(config):
+        asyncio.run(run(config, events))
     print(*services.addresses(config), sep="\n")
     print(
         f"\nDone in {time.monotonic() - started:.0f} s. Everything stays up; try:\n"
