@@ -47,6 +47,7 @@ _NOT_IN_ORIGINS = {
 }
 _NOT_IN_HOME = {
     "?": "URLs of DuckDB, MLflow and Prefect end at a question mark",
+    "\\": "DuckDB takes a backslash in patterns of files for an escape",
     " ;": "supervisord takes a semicolon after a blank for a comment",
     " #": "supervisord takes # after a blank for a comment",
 }
