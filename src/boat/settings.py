@@ -49,7 +49,7 @@ _NOT_IN_HOME = {
     "?": "URLs of DuckDB, MLflow and Prefect end at a question mark",
     "\\": "DuckDB takes a backslash in patterns of files for an escape",
     " ;": "supervisord takes a semicolon after a blank for a comment",
-    " #": "supervisord takes # after a blank for a comment",
+    "#": "dbt reads the path of the warehouse as a URL, which ends at #",
 }
 _LOOPBACK = ("127.0.0.1", "localhost")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
