@@ -48,6 +48,7 @@ _NOT_IN_ORIGINS = {
 _NOT_IN_HOME = {
     "?": "URLs of DuckDB, MLflow and Prefect end at a question mark",
     "\\": "DuckDB takes a backslash in patterns of files for an escape",
+    "$": "Great Expectations takes $ in URLs for a variable",
     " ;": "supervisord takes a semicolon after a blank for a comment",
     "#": "dbt reads the path of the warehouse as a URL, which ends at #",
 }
