@@ -46,12 +46,14 @@ _NOT_IN_ORIGINS = {
     "%": "it has percent encoding",
 }
 _NOT_IN_HOME = {
-    "?": "URLs of DuckDB, MLflow and Prefect end at a question mark",
-    "\\": "DuckDB takes a backslash in patterns of files for an escape",
-    "$": "Great Expectations takes $ in URLs for a variable",
-    " ;": "supervisord takes a semicolon after a blank for a comment",
-    "#": "dbt reads the path of the warehouse as a URL, which ends at #",
+    r"\?": "URLs of DuckDB, MLflow and Prefect end at a question mark",
+    r"#": "dbt reads the path of the warehouse as a URL, which ends at #",
+    r"\\": "DuckDB takes a backslash in patterns of files for an escape",
+    r"\$": "Great Expectations takes $ in URLs for a variable",
+    r"%[0-9A-Fa-f]{2}": "Great Expectations takes % before two digits for an encoded character",
+    r" ;": "supervisord takes a semicolon after a blank for a comment",
 }
+"""Patterns of what no folder of an installation may hold, each with the reason."""
 _LOOPBACK = ("127.0.0.1", "localhost")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
@@ -320,8 +322,8 @@ def prepare_home(home: Path) -> None:
     Raises:
         SettingError: Its name holds a character that a service cannot take, it is no folder, or it is not writable.
     """
-    for character, reason in _NOT_IN_HOME.items():
-        if character in str(home):
+    for pattern, reason in _NOT_IN_HOME.items():
+        if re.search(pattern, str(home)):
             raise SettingError(f"BOAT_HOME is {str(home)!r}, and {reason}.", "Set BOAT_HOME to another folder.")
     if not str(home).isprintable():
         raise SettingError(

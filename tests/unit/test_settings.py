@@ -55,7 +55,7 @@ def test_the_home_of_a_user_who_does_not_exist_is_refused() -> None:
         settings.load({"BOAT_HOME": "~nobody-of-this-name/boat"})
 
 
-@pytest.mark.parametrize("name", ["a?b", "a\\b", "a ;b", "a#b", "a$b", "a\nb", "a\tb", "a\x7fb", "a\udcffb"])
+@pytest.mark.parametrize("name", ["a?b", "a\\b", "a ;b", "a#b", "a$b", "a%20b", "a\nb", "a\tb", "a\x7fb", "a\udcffb"])
 def test_a_home_that_a_service_cannot_take_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="BOAT_HOME is"):
         settings.prepare_home(tmp_path / name)
