@@ -49,6 +49,7 @@ _NOT_IN_HOME = {
     r"\?": "URLs of DuckDB, MLflow and Prefect end at a question mark",
     r"#": "dbt reads the path of the warehouse as a URL, which ends at #",
     r"\\": "DuckDB takes a backslash in patterns of files for an escape",
+    r"[*\[]": "TensorFlow takes * and [ in paths for patterns of files",
     r"\$": "Great Expectations takes $ in URLs for a variable",
     r"%[0-9A-Fa-f]{2}": "Great Expectations takes % before two digits for an encoded character",
     r" ;": "supervisord takes a semicolon after a blank for a comment",

@@ -71,7 +71,7 @@ def test_a_port_that_comes_too_late_is_named_with_the_next_step(installation: In
 
 def test_services_start_in_an_odd_folder_beside_proxies_and_settings_for_other_programs(tmp_path: Path) -> None:
     nothing_listens = "http://127.0.0.1:9"
-    home = tmp_path / "50% [off] 'q' \"d\" ü;"
+    home = tmp_path / "50% (off) 'q' \"d\" ü;"
     home.mkdir()
     others = {
         "HTTP_PROXY": nothing_listens,
