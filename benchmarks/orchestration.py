@@ -90,13 +90,14 @@ PIPELINES: dict[str, Callable[[Settings, str, Path, float], None]] = {"plain": p
 
 def timed(pipeline: str, config: Settings, shop: str, files: Path, training_seconds: float) -> float:
     """Seconds of a pipeline in a process of its own, its start included."""
-    from deployments.services import environment
+    from deployments.environment import of_services
 
     started = time.monotonic()
     options = ["--pipeline", pipeline, "--shop", shop, "--files", str(files)]
     options += ["--training-seconds", str(training_seconds)]
-    env = {**os.environ, **environment(config)}
-    subprocess.run([sys.executable, __file__, *options], env=env, cwd=ROOT, check=True, stdout=sys.stderr)
+    subprocess.run(
+        [sys.executable, __file__, *options], env=of_services(config), cwd=ROOT, check=True, stdout=sys.stderr
+    )
     return time.monotonic() - started
 
 

@@ -34,7 +34,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import Log
 from prefect.client.schemas.sorting import FlowRunSort, LogSort, TaskRunSort
-from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
+from prefect.settings import PREFECT_UI_URL
 
 from boat import landing, settings, synthetic
 from boat.errors import BoatError, SettingError
@@ -43,6 +43,7 @@ from boat.models.sessions import SessionEvent
 from boat.serving.base import invoke
 from boat.settings import INTENT, RECOMMEND, Settings
 from deployments import services
+from deployments.environment import as_client, run_command
 from deployments.register import DEFAULT_SHOP
 from tasks.blocks import Platform
 
@@ -249,17 +250,17 @@ def main() -> int:
         help="a file with a larger share of bad rows stops the demo (%(default)s)",
     )
     options = parser.parse_args()
-    events: Path | None = options.events
+    return run_command(lambda: show(options.events, options.max_bad_share))
+
+
+def show(events: Path | None, max_bad_share: float) -> int:
+    """Bring the services up and go the whole way; returns the exit status."""
     started = time.monotonic()
-    try:
-        if events is not None:
-            print(landing.preview(events).to_text(), end="\n\n", flush=True)
-        config = services.up(settings.load(), shop_of(events))
-        with temporary_settings({PREFECT_API_URL: config.prefect_api_url, PREFECT_UI_URL: config.prefect_ui_url}):
-            asyncio.run(run(config, events, options.max_bad_share))
-    except BoatError as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 1
+    if events is not None:
+        print(landing.preview(events).to_text(), end="\n\n", flush=True)
+    config = services.up(settings.load(), shop_of(events))
+    with as_client(config):
+        asyncio.run(run(config, events, max_bad_share))
     print(*services.addresses(config), sep="\n")
     print(
         f"\nDone in {time.monotonic() - started:.0f} s. Everything stays up; try:\n"

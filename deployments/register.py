@@ -4,9 +4,10 @@ What exists is left as it is: blocks edited in the UI keep their edits.
 """
 
 import asyncio
-import os
+import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from prefect import get_client
@@ -17,15 +18,15 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
 
 from boat import settings
+from boat.errors import BoatError
 from boat.settings import Settings
+from deployments.environment import as_client, of_services, run_command
 from tasks.alerts import BLOCK as ALERTS
 from tasks.alerts import SERVER_SIDE_STATES
 from tasks.blocks import Platform, RetryPolicy
 
 ROOT = Path(__file__).parent.parent
 PREFECT = Path(sys.executable).with_name("prefect")
-QUIET = "ignore:Mixing V1 models and V2 models"
-"""A warning of prefect-dbt's own block classes at each import; nothing of ours mixes them."""
 WORK_POOL = "boat"
 DEFAULT_SHOP = "demo"
 CONCURRENT_RUNS = 3
@@ -85,19 +86,33 @@ async def register(config: Settings, shop: str = DEFAULT_SHOP) -> None:
 
 
 def deploy(config: Settings) -> None:
-    """Deploy all of `prefect.yaml` to the server of the settings."""
-    environment = {
-        **os.environ,
-        "BOAT_ROOT": str(ROOT),
-        "PREFECT_API_URL": config.prefect_api_url,
-        "PYTHONWARNINGS": QUIET,
-    }
+    """Deploy all of `prefect.yaml` to the server of the settings.
+
+    Raises:
+        BoatError: `prefect deploy` failed; holds what it printed.
+    """
+    environment = {**of_services(config), "BOAT_ROOT": str(ROOT)}
     command = [str(PREFECT), "--no-prompt", "deploy", "--all"]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise BoatError(f"`prefect deploy` failed: {(ran.stderr or ran.stdout).strip()}", "Does the server answer?")
     print("deployments of prefect.yaml: deployed")
 
 
-if __name__ == "__main__":
-    config = settings.load()
-    asyncio.run(register(config))
+def running(config: Settings) -> Settings:
+    """The settings with the ports that the services use."""
+    memory = config.home / "services.json"
+    return replace(config, **json.loads(memory.read_text())) if memory.exists() else config
+
+
+def main() -> int:
+    """Register and deploy at the running server."""
+    config = running(settings.load())
+    with as_client(config):
+        asyncio.run(register(config))
     deploy(config)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -16,29 +16,23 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_PROFILES_PATH,
-    PREFECT_UI_URL,
-    Profile,
-    load_profiles,
-    save_profiles,
-    temporary_settings,
-)
+from prefect.settings import PREFECT_API_URL, PREFECT_PROFILES_PATH, Profile, load_profiles, save_profiles
 
 from boat import settings
-from boat.errors import BoatError
+from boat.errors import BoatError, SettingError
 from boat.landing import is_bucket
-from boat.settings import Settings
-from deployments.register import DEFAULT_SHOP, PREFECT, QUIET, ROOT, WORK_POOL, deploy, register
+from boat.settings import MAX_PORT, Settings
+from boat.settings import PORT_VARIABLES as PORTS
+from deployments.environment import PROFILE, as_client, of_services, run_command
+from deployments.register import DEFAULT_SHOP, PREFECT, ROOT, WORK_POOL, deploy, register, running
 from tasks.blocks import Platform
 
-PORTS = ("prefect_port", "endpoint_port", "reports_port", "collect_port")
-PROFILE = "boat"
+SHOPS = ("shop", "demo")
+"""Shops whose events the collector takes: that of an event without a shop, and that of its demo page."""
 START_SECONDS = 120
 """A first start makes Prefect's database, on a busy machine beside other starts."""
 ROTATE_SECONDS = 10
@@ -53,7 +47,6 @@ chmod = 0700
 logfile = {logs}/supervisord.log
 pidfile = {home}/supervisord.pid
 directory = {root}
-environment = {environment}
 
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
@@ -78,26 +71,6 @@ stdout_logfile_backups = 2
 """
 
 
-def environment(config: Settings) -> dict[str, str]:
-    """What every service, and so every flow run, finds in its environment."""
-    return {
-        "BOAT_HOME": str(config.home),
-        "BOAT_PREFECT_PORT": str(config.prefect_port),
-        "BOAT_ENDPOINT_PORT": str(config.endpoint_port),
-        "BOAT_REPORTS_PORT": str(config.reports_port),
-        "BOAT_COLLECT_PORT": str(config.collect_port),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "PREFECT_HOME": str(config.home / "prefect"),
-        "PREFECT_PROFILES_PATH": str(config.home / "prefect" / "profiles.toml"),
-        "PREFECT_API_URL": config.prefect_api_url,
-        "PREFECT_UI_URL": config.prefect_ui_url,
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_WORKER_QUERY_SECONDS": "2",
-        "PYTHONWARNINGS": QUIET,
-        "DO_NOT_TRACK": "1",  # read by dbt
-    }
-
-
 def programs(config: Settings, landing: str = "") -> Mapping[str, str]:
     """Command line of each service. The collector is one of them where the landing place is a folder."""
     python = sys.executable
@@ -112,31 +85,24 @@ def programs(config: Settings, landing: str = "") -> Mapping[str, str]:
     }
     if landing and not is_bucket(landing):
         collector = [python, "-m", "boat.collect", "--landing", landing, "--port", port["collect_port"]]
-        commands["collector"] = [*collector, "--rotate-seconds", str(ROTATE_SECONDS)]
-    return {name: shlex.join(words).replace("%", "%%") for name, words in commands.items()}
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("%", "%%") + '"'  # supervisord expands %
+        shops = sorted({*SHOPS, *settings.load_collector().shops})
+        options = [word for shop in shops for word in ("--shop", shop)]
+        commands["collector"] = [*collector, "--rotate-seconds", str(ROTATE_SECONDS), *options]
+    return {name: shlex.join(words) for name, words in commands.items()}
 
 
 def write_config(config: Settings, landing: str = "") -> Path:
     """Write supervisord's configuration; returns its path."""
     logs = config.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    text = _CONFIG.format(
-        socket=_socket(config),
-        logs=logs,
-        home=config.home,
-        root=ROOT,
-        environment=",".join(f"{name}={_quoted(value)}" for name, value in environment(config).items()),
-    )
+    text = _CONFIG.format(socket=_socket(config), logs=logs, home=config.home, root=ROOT)
+    twice = str(logs).replace("%", "%%")  # supervisord expands a program's log file a second time
     text += "".join(
-        _PROGRAM.format(name=name, command=command, logs=logs, autostart=str(name != "worker").lower())
+        _PROGRAM.format(name=name, command=command, logs=twice, autostart=str(name != "worker").lower())
         for name, command in programs(config, landing).items()
     )
     path = config.home / "supervisord.conf"
-    path.write_text(text)
+    path.write_text(text.replace("%", "%%"), encoding="utf-8")  # supervisord expands %
     return path
 
 
@@ -157,25 +123,31 @@ def is_up(config: Settings) -> bool:
     return (config.home / "supervisord.conf").exists() and control(config, "pid").returncode == 0
 
 
-def _is_free(port: int) -> bool:
+def _is_free(port: int, variable: str) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
+        except PermissionError as error:
+            raise SettingError(f"You have no right to listen on port {port}.", f"Set {variable} above 1023.") from error
         except OSError:
             return False
     return True
 
 
 def choose_ports(config: Settings) -> Settings:
-    """The ports of the last start, else the settings' own, each moved up to the next free one; remembered."""
+    """Choose a free port for each service, and remember it in `services.json`.
+
+    A port that a variable sets comes first, then that of the last start, then the default; if it is taken, the next
+    free one.
+    """
     memory = config.home / "services.json"
     remembered = json.loads(memory.read_text()) if memory.exists() else {}
     chosen: dict[str, int] = {}
-    for name in PORTS:
-        port = first = remembered.get(name, getattr(config, name))
-        while not _is_free(port) or port in chosen.values():
-            port += 1
+    for name in sorted(PORTS, key=lambda name: name not in config.chosen_ports):
+        own = getattr(config, name)
+        first = own if name in config.chosen_ports else remembered.get(name, own)
+        port = _next_free(first, set(chosen.values()), PORTS[name])
         if port != first:
             print(f"port {first} is taken by another program: {name.removesuffix('_port')} uses {port}")
         chosen[name] = port
@@ -184,10 +156,18 @@ def choose_ports(config: Settings) -> Settings:
     return replace(config, **chosen)
 
 
-def running(config: Settings) -> Settings:
-    """The settings with the ports that the services use."""
-    memory = config.home / "services.json"
-    return replace(config, **json.loads(memory.read_text())) if memory.exists() else config
+def _next_free(first: int, taken: Container[int], variable: str) -> int:
+    for port in range(first, MAX_PORT + 1):
+        if port not in taken and _is_free(port, variable):
+            return port
+    raise SettingError(f"No port from {first} to {MAX_PORT} is free.", f"Set {variable} to a lower one.")
+
+
+def _name_unused_ports(config: Settings, up: Settings) -> None:
+    for name in sorted(config.chosen_ports):
+        wanted, used = getattr(config, name), getattr(up, name)
+        if wanted != used:
+            print(f"{PORTS[name]}={wanted} is not used: the services run, on port {used}. Run `make down` first.")
 
 
 def wait_until_answers(url: str, service: str, config: Settings) -> None:
@@ -234,24 +214,33 @@ def leave_profile(config: Settings) -> None:
 
 def up(config: Settings, shop: str = DEFAULT_SHOP) -> Settings:
     """Start what does not run yet and deploy the flows; returns the settings with the ports in use."""
+    settings.prepare_home(config.home)
     if is_up(config):
+        _name_unused_ports(config, running(config))
         config = running(config)
         control(config, "start", "prefect", "endpoints", "reports")
     else:
         config = choose_ports(config)
-        path = write_config(config)
-        subprocess.run([sys.executable, "-m", "supervisor.supervisord", "-c", str(path)], check=True, cwd=ROOT)
+        _start_supervisord(config)
     wait_until_answers(f"{config.prefect_api_url}/health", "prefect", config)
     wait_until_answers(f"{config.endpoint_url}/endpoints", "endpoints", config)
     wait_until_answers(f"{config.reports_url}/", "reports", config)
     use_profile(config)
-    with temporary_settings({PREFECT_API_URL: config.prefect_api_url, PREFECT_UI_URL: config.prefect_ui_url}):
+    with as_client(config):
         asyncio.run(register(config, shop))
         deploy(config)
         landing = Platform.load("default").landing
     control(config, "start", "worker")  # only now is there a pool to work for
     collect_into(config, landing)
     return config
+
+
+def _start_supervisord(config: Settings) -> None:
+    command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(write_config(config))]
+    # Services inherit supervisord's environment. In its configuration, quotes and % of a value would have a meaning.
+    ran = subprocess.run(command, cwd=ROOT, env=of_services(config), capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise BoatError(f"supervisord did not start: {ran.stderr.strip()}", f"Look into {config.home / 'logs'}.")
 
 
 def collect_into(config: Settings, landing: str) -> None:
@@ -310,17 +299,22 @@ def addresses(config: Settings) -> list[str]:
 
 
 def main() -> int:
+    """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m deployments.services", description=__doc__)
     parser.add_argument("action", choices=("up", "status", "down"))
     action = parser.parse_args().action
-    config = settings.load()
-    if action == "down":
-        down(config)
-    elif action == "status":
-        return status(config)
-    else:
-        print("\n".join(addresses(up(config))))
-    return 0
+
+    def run() -> int:
+        config = settings.load()
+        if action == "down":
+            down(config)
+        elif action == "status":
+            return status(config)
+        else:
+            print("\n".join(addresses(up(config))))
+        return 0
+
+    return run_command(run)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from boat import settings
 from boat.collect import Collector, Outcome, Policy, Refusal, Request
 from boat.collect.journal import EVENTS, LETTERS, file_name, place_of
+from boat.errors import SettingError
 
 
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
@@ -39,7 +40,10 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
 @cache
 def _collector() -> Collector:
     found = settings.load_collector()
-    return Collector(Policy(found.origins, found.secrets))
+    place = urlsplit(found.landing)
+    if place.scheme != "s3" or not place.netloc:
+        raise SettingError(f"BOAT_COLLECT_LANDING is {found.landing!r}.", "Write it like s3://BUCKET/PREFIX.")
+    return Collector(Policy(found.origins, found.secrets, shops=found.shops))
 
 
 @cache

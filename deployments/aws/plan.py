@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from boat import settings
 from boat.errors import BoatError, SettingError
 from deployments.aws import template as templates
 
@@ -226,15 +227,18 @@ def text(plan: Plan) -> str:
 
 
 def assignments(pairs: Sequence[str]) -> dict[str, str]:
-    """`NAME=VALUE` as a mapping.
+    """Read `NAME=VALUE` into a mapping; `ShopOrigin` as browsers write it, since API Gateway compares letter by letter.
 
     Raises:
-        SettingError: No `=` in one.
+        SettingError: No `=` in one, or `ShopOrigin` is no origin.
     """
     for pair in pairs:
         if "=" not in pair:
             raise SettingError(f"{pair!r} is no parameter.", "Write NAME=VALUE, such as ImageTag=current.")
-    return dict(pair.split("=", 1) for pair in pairs)
+    given = dict(pair.split("=", 1) for pair in pairs)
+    if "ShopOrigin" in given:
+        given["ShopOrigin"] = settings.origin(given["ShopOrigin"], "ShopOrigin")
+    return given
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -32,7 +32,8 @@ from pydantic.v1 import SecretBytes, SecretStr
 
 from boat.errors import BoatError, SettingError
 from deployments.aws.deploy import STACK, Stack
-from deployments.register import PREFECT, QUIET, ROOT, ensure_block, ensure_policy
+from deployments.environment import QUIET
+from deployments.register import PREFECT, ROOT, ensure_block, ensure_policy
 from tasks.alerts import BLOCK as ALERTS
 from tasks.blocks import Platform, RetryPolicy
 

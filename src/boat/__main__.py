@@ -101,16 +101,19 @@ def _load_command(commands: "_Commands") -> None:
 
 def _collect_command(commands: "_Commands") -> None:
     parser = commands.add_parser("collect", help="take events over HTTP", description="Take events over HTTP.")
-    parser.add_argument("--landing", type=Path, metavar="DIR", help="landing folder (of the shop `demo`)")
+    parser.add_argument("--landing", metavar="DIR", help="landing folder (BOAT_COLLECT_LANDING, else the demo's)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--port", type=int, help="(BOAT_COLLECT_PORT, else 8070)")
+    parser.add_argument("--port", help="(BOAT_COLLECT_PORT, else 8070)")
     parser.add_argument(
         "--origin", action="append", default=[], metavar="URL", help="origin of pages that may send; may be repeated"
+    )
+    parser.add_argument(
+        "--shop", action="append", default=[], metavar="NAME", help="take its events alone; may be repeated (any shop)"
     )
     parser.add_argument("--signed-only", action="store_true", help="refuse what no key of BOAT_COLLECT_KEYS signed")
     parser.add_argument("--events-per-second", type=float, default=200, metavar="N", help="of a sender (%(default)s)")
     parser.add_argument("--burst", type=int, default=2000, metavar="N", help="of a sender at once (%(default)s)")
-    parser.add_argument("--proxy", metavar="IP,IP", help="in front, whose X-Forwarded-For is believed")
+    parser.add_argument("--proxy", metavar="IP,NET", help="in front, whose X-Forwarded-For is believed")
     parser.add_argument("--rotate-seconds", type=float, default=60, metavar="S", help="age of a file (%(default)s)")
 
     def run(options: argparse.Namespace) -> None:
@@ -118,15 +121,25 @@ def _collect_command(commands: "_Commands") -> None:
         from boat.collect import Policy, server
 
         found, config = settings.load_collector(), settings.load()
+        landing = options.landing or found.landing or str(config.shop("demo") / "landing")
+        if "://" in landing:
+            raise SettingError(f"{landing} is no folder.", "Name one with --landing; s3:// is for the Lambda function.")
         place = server.Place(
-            options.landing or Path(found.landing or config.shop("demo") / "landing"),
+            Path(landing),
             options.host,
-            options.port or config.collect_port,
-            options.proxy or found.proxies,
+            config.collect_port if options.port is None else settings.port(options.port, "--port"),
+            found.proxies if options.proxy is None else settings.proxies(options.proxy, "--proxy"),
             options.rotate_seconds,
         )
-        origins = found.origins | set(options.origin) | place.own_origins
-        server.run(place, Policy(origins, found.secrets, options.signed_only, options.events_per_second, options.burst))
+        policy = Policy(
+            found.origins | settings.origins(options.origin, "--origin") | place.own_origins,
+            found.secrets,
+            options.signed_only,
+            options.events_per_second,
+            options.burst,
+            found.shops | settings.shop_names(options.shop, "--shop"),
+        )
+        server.run(place, policy)
 
     parser.set_defaults(run=run)
 

@@ -7,6 +7,7 @@ this machine alone.
 import argparse
 import json
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -22,6 +23,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from boat import settings
+from boat.errors import BoatError
 from boat.page import page
 
 MAX_ALERT_BYTES = 64 * 1024
@@ -188,18 +190,28 @@ def _name(path: Path, folder: Path) -> str:
     return " / ".join(shown.relative_to(folder).parts).replace("_", " ")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the server until it is told to end."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the server until it is told to end; returns the exit status: 0, or 1 with the error on stderr."""
+    try:
+        _serve(arguments)
+    except BoatError as error:
+        print(f"python -m boat.reports: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _serve(arguments: Sequence[str] | None) -> None:
     defaults = settings.load()
     parser = argparse.ArgumentParser(prog="python -m boat.reports", description="Show reports, take alerts.")
-    parser.add_argument("--port", type=int, default=defaults.reports_port, help="default: %(default)s")
+    parser.add_argument("--port", default=str(defaults.reports_port), help="default: %(default)s")
     parser.add_argument("--folder", type=Path, default=defaults.reports, help="default: %(default)s")
     options = parser.parse_args(arguments)
-    print(f"Reports on http://127.0.0.1:{options.port} from {options.folder}", flush=True)
+    port = settings.port(options.port, "--port")
+    print(f"Reports on http://127.0.0.1:{port} from {options.folder}", flush=True)
     uvicorn.run(
         application(options.folder),
         host="127.0.0.1",
-        port=options.port,
+        port=port,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=5,
@@ -207,4 +219,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,9 +1,19 @@
-"""Where things lie on this machine. The only place that reads `BOAT_…` environment variables."""
+"""Where things lie on this machine. The only place that reads `BOAT_…` environment variables.
 
+A value that cannot work is refused here, by name, before anything starts.
+"""
+
+import ipaddress
+import math
 import os
-from collections.abc import Mapping
+import re
+import tempfile
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from boat.errors import SettingError
 
@@ -13,6 +23,40 @@ ENDPOINT_OF = {"recommend": RECOMMEND, "intent": INTENT}
 """Endpoint, and registered model, of each kind of model."""
 MIN_SECRET = 16
 """Characters of a signing secret, at least."""
+MAX_SHOP = 64
+"""Characters of a shop's name, at most."""
+MAX_PORT = 65_535
+PORT_VARIABLES = {
+    "prefect_port": "BOAT_PREFECT_PORT",
+    "endpoint_port": "BOAT_ENDPOINT_PORT",
+    "reports_port": "BOAT_REPORTS_PORT",
+    "collect_port": "BOAT_COLLECT_PORT",
+}
+"""Variable of each port, by its name in `Settings`."""
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_LABEL = re.compile(r"[a-z0-9_-]{1,63}")
+_NOT_IN_ORIGINS = {
+    "*": "a wildcard is not supported, so name each origin",
+    "/": "it has a path",
+    "\\": "it has a backslash",
+    "?": "it has a query",
+    "#": "it has a fragment",
+    "@": "it has a user name",
+    "%": "it has percent encoding",
+}
+_NOT_IN_HOME = {
+    r"\?": "URLs of DuckDB, MLflow and Prefect end at a question mark",
+    r"#": "dbt reads the path of the warehouse as a URL, which ends at #",
+    r"\\": "DuckDB takes a backslash in patterns of files for an escape",
+    r"[*\[]": "TensorFlow takes * and [ in paths for patterns of files",
+    r"\$": "Great Expectations takes $ in URLs for a variable",
+    r"%[0-9A-Fa-f]{2}": "Great Expectations takes % before two digits for an encoded character",
+    r" ;": "supervisord takes a semicolon after a blank for a comment",
+}
+"""Patterns of what no folder of an installation may hold, each with the reason."""
+_LOOPBACK = ("127.0.0.1", "localhost")
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 @dataclass(frozen=True)
@@ -26,6 +70,7 @@ class Settings:
         reports_port: Port of the reports and the alert inbox (`BOAT_REPORTS_PORT`).
         collect_port: Port of the collector (`BOAT_COLLECT_PORT`).
         slack_webhook_url: Where alerts go; empty means the local inbox (`BOAT_SLACK_WEBHOOK_URL`).
+        chosen_ports: Names of the ports that a variable sets. The others are defaults.
     """
 
     home: Path
@@ -33,7 +78,8 @@ class Settings:
     endpoint_port: int = 8080
     reports_port: int = 8090
     collect_port: int = 8070
-    slack_webhook_url: str = ""
+    slack_webhook_url: str = field(default="", repr=False)
+    chosen_ports: frozenset[str] = frozenset()
 
     def shop(self, name: str) -> Path:
         """Folder of one shop's data: landing files, warehouse, snapshots, models, registry."""
@@ -79,16 +125,22 @@ class Settings:
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings from `environment` (default: the process's own). Makes no folder."""
+    """Read the settings from `environment` (default: the process's own). Makes no folder.
+
+    Raises:
+        SettingError: A value cannot work; names the variable.
+    """
     env = os.environ if environment is None else environment
-    defaults = Settings(home=Path(".boat"))
+    ports = {name: port(env[variable], variable) for name, variable in PORT_VARIABLES.items() if env.get(variable)}
+    for number, times in Counter(ports.values()).items():
+        if times > 1:
+            variables = " and ".join(PORT_VARIABLES[name] for name in ports if ports[name] == number)
+            raise SettingError(f"{variables} are both {number}.", "Give each service a port of its own.")
     return Settings(
-        home=Path(env.get("BOAT_HOME") or defaults.home).expanduser().absolute(),
-        prefect_port=int(env.get("BOAT_PREFECT_PORT") or defaults.prefect_port),
-        endpoint_port=int(env.get("BOAT_ENDPOINT_PORT") or defaults.endpoint_port),
-        reports_port=int(env.get("BOAT_REPORTS_PORT") or defaults.reports_port),
-        collect_port=int(env.get("BOAT_COLLECT_PORT") or defaults.collect_port),
-        slack_webhook_url=env.get("BOAT_SLACK_WEBHOOK_URL", ""),
+        home=_home(env.get("BOAT_HOME") or ".boat"),
+        slack_webhook_url=_webhook(env.get("BOAT_SLACK_WEBHOOK_URL", ""), "BOAT_SLACK_WEBHOOK_URL"),
+        chosen_ports=frozenset(ports),
+        **ports,
     )
 
 
@@ -98,9 +150,12 @@ class CollectorSettings:
 
     Attributes:
         landing: Landing folder, or `s3://bucket/prefix` for the Lambda function (`BOAT_COLLECT_LANDING`).
-        origins: Origins of the pages that may send (`BOAT_COLLECT_ORIGINS`, with commas between them).
+        origins: Origins of the pages that may send, as browsers write them (`BOAT_COLLECT_ORIGINS`, with commas
+            between them).
         secrets: Of each signing key (`BOAT_COLLECT_KEYS`, as `key:secret,key:secret`).
         proxies: Addresses of the proxies in front of the local server (`BOAT_COLLECT_PROXIES`, with commas between
+            them).
+        shops: Names of the shops whose events are taken; empty means any (`BOAT_COLLECT_SHOPS`, with commas between
             them).
     """
 
@@ -108,23 +163,229 @@ class CollectorSettings:
     origins: frozenset[str] = frozenset()
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     proxies: str = ""
+    shops: frozenset[str] = frozenset()
 
 
 def load_collector(environment: Mapping[str, str] | None = None) -> CollectorSettings:
     """Read a collector's settings from `environment` (default: the process's own).
 
     Raises:
-        SettingError: The keys cannot be read.
+        SettingError: A value cannot work; names the variable.
     """
     env = os.environ if environment is None else environment
-    pairs = [pair.strip().partition(":") for pair in env.get("BOAT_COLLECT_KEYS", "").split(",") if pair.strip()]
-    if any(not key or len(secret) < MIN_SECRET for key, _, secret in pairs):
-        raise SettingError(
-            "BOAT_COLLECT_KEYS is not key:secret,key:secret.", f"A secret has at least {MIN_SECRET} characters."
-        )
+    shops = env.get("BOAT_COLLECT_SHOPS", "")
     return CollectorSettings(
         landing=env.get("BOAT_COLLECT_LANDING", ""),
-        origins=frozenset(filter(None, map(str.strip, env.get("BOAT_COLLECT_ORIGINS", "").split(",")))),
-        secrets={key: secret for key, _, secret in pairs},
-        proxies=env.get("BOAT_COLLECT_PROXIES", ""),
+        origins=origins(_parts(env.get("BOAT_COLLECT_ORIGINS", "")), "BOAT_COLLECT_ORIGINS"),
+        secrets=_secrets(env.get("BOAT_COLLECT_KEYS", "")),
+        proxies=proxies(env.get("BOAT_COLLECT_PROXIES", ""), "BOAT_COLLECT_PROXIES"),
+        shops=shop_names(shops.split(","), "BOAT_COLLECT_SHOPS") if shops.strip() else frozenset(),
     )
+
+
+def port(text: str, name: str) -> int:
+    """Read a TCP port.
+
+    Args:
+        text: As it was given.
+        name: The variable or option that holds it, for the error.
+
+    Raises:
+        SettingError: It is no whole number from 1 to 65535.
+    """
+    digits = text.strip()
+    number = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= 10 else 0
+    if not 1 <= number <= MAX_PORT:
+        raise SettingError(f"{name} is {text!r}, which is no port.", f"Write a whole number from 1 to {MAX_PORT}.")
+    return number
+
+
+def positive(number: float, name: str) -> None:
+    """Refuse a limit or a duration that is no finite number above 0.
+
+    Raises:
+        SettingError: Names the option.
+    """
+    if not (math.isfinite(number) and number > 0):
+        raise SettingError(f"{name} is {number:g}, which is no finite number above 0.", "Write a number above 0.")
+
+
+def origins(texts: Iterable[str], name: str) -> frozenset[str]:
+    """Read origins; see `origin`."""
+    return frozenset(origin(text, name) for text in texts)
+
+
+def origin(text: str, name: str) -> str:
+    """Return an origin as a browser sends it in the header `Origin`: `https://shop.example`.
+
+    Scheme and host become lower case, a host in other letters becomes punycode, and the scheme's own port, a slash at
+    the end and blanks around it go.
+
+    Args:
+        text: As it was given.
+        name: The variable or option that holds it, for the error.
+
+    Raises:
+        SettingError: It is no origin of a web page; says why.
+    """
+    scheme, mark, rest = text.strip().partition("://")
+    authority = rest.removesuffix("/")
+    host, port_text = _split(authority)
+    try:
+        if not mark:
+            raise ValueError("it has no scheme")
+        if scheme.lower() not in _DEFAULT_PORTS:
+            raise ValueError(f"the scheme {scheme!r} is not http or https")
+        for character, what in _NOT_IN_ORIGINS.items():
+            if character in authority:
+                raise ValueError(what)
+        number = port(port_text, name) if port_text else None
+        shown = "" if number in {None, _DEFAULT_PORTS[scheme.lower()]} else f":{number}"
+        return f"{scheme.lower()}://{_host(host)}{shown}"
+    except ValueError as error:
+        why = str(error)
+    except SettingError:
+        why = f"{port_text!r} is no port from 1 to {MAX_PORT}"
+    raise SettingError(
+        f"{name} has {text!r}, which is no origin: {why}.",
+        "Write the scheme and host of the shop's pages, such as https://shop.example, with commas between several.",
+    )
+
+
+def _split(authority: str) -> tuple[str, str]:
+    """Host and port, each as it was written; the host of an IPv6 address keeps its brackets."""
+    if authority.startswith("[") and "]" in authority:
+        host, _, tail = authority.partition("]")
+        return f"{host}]", tail.removeprefix(":")
+    host, _, tail = authority.partition(":")
+    return host, tail
+
+
+def _host(text: str) -> str:
+    """A host as browsers write it.
+
+    Raises:
+        ValueError: It is none; says why.
+    """
+    if not text:
+        raise ValueError("it has no host")
+    if text.startswith("["):
+        return f"[{ipaddress.IPv6Address(text[1:-1]).compressed}]"
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower()).replace("\u3002", ".")
+    labels = [_label(label) for label in folded.split(".")]
+    if labels[-1].isdecimal() or labels[-1].startswith("0x"):
+        return str(ipaddress.IPv4Address(".".join(labels)))
+    return ".".join(labels)
+
+
+def _label(text: str) -> str:
+    label = text if text.isascii() else f"xn--{text.encode('punycode').decode()}"
+    if not text.isprintable() or not _LABEL.fullmatch(label):
+        raise ValueError(f"{text!r} cannot be part of a host's name")
+    return label
+
+
+def proxies(text: str, name: str) -> str:
+    """Read IP addresses and networks with commas between them; return them with commas between them.
+
+    Raises:
+        SettingError: One of them is neither; names it.
+    """
+    for part in _parts(text):
+        try:
+            ipaddress.ip_network(part)
+        except ValueError as error:
+            raise SettingError(
+                f"{name} has {part!r}, which is no IP address or network ({error}).",
+                "Write them like 10.0.0.1,10.1.0.0/16.",
+            ) from error
+    return ",".join(_parts(text))
+
+
+def shop_names(texts: Iterable[str], name: str) -> frozenset[str]:
+    """Read names of shops.
+
+    Raises:
+        SettingError: One of them is empty, too long or holds a character that cannot be printed.
+    """
+    names = [text.strip() for text in texts]
+    for shop in names:
+        if not shop or len(shop) > MAX_SHOP or not shop.isprintable():
+            raise SettingError(
+                f"{name} has {shop!r}, which is no shop's name.", f"A name has 1 to {MAX_SHOP} printable characters."
+            )
+    return frozenset(names)
+
+
+def prepare_home(home: Path) -> None:
+    """Make the home folder for services that write into it.
+
+    Raises:
+        SettingError: Its name holds a character that a service cannot take, it is no folder, or it is not writable.
+    """
+    for pattern, reason in _NOT_IN_HOME.items():
+        if re.search(pattern, str(home)):
+            raise SettingError(f"BOAT_HOME is {str(home)!r}, and {reason}.", "Set BOAT_HOME to another folder.")
+    if not str(home).isprintable():
+        raise SettingError(
+            f"BOAT_HOME is {str(home)!r}, and holds a character that cannot be printed.",
+            "Set BOAT_HOME to another folder.",
+        )
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        raise SettingError(
+            f"BOAT_HOME is {str(home)!r}, and cannot be written to ({error.strerror}).",
+            "Set BOAT_HOME to a folder that you may write to.",
+        ) from error
+
+
+def reach_loopback(environment: MutableMapping[str, str]) -> None:
+    """Keep calls to this machine away from a proxy: extend `NO_PROXY` if an HTTP proxy is set.
+
+    A proxy of another kind (SOCKS) is taken out, as no part of Boat can use one and HTTP clients fail with it.
+    """
+    names = [name for proxy in _PROXIES for name in (proxy, proxy.upper()) if environment.get(name)]
+    for name in names:
+        if "://" in environment[name] and not environment[name].lower().startswith(("http://", "https://")):
+            del environment[name]
+    lower, upper = environment.get("no_proxy", ""), environment.get("NO_PROXY", "")
+    for name, value in {"no_proxy": lower or upper, "NO_PROXY": upper or lower}.items():
+        hosts = _parts(value)
+        if names and "*" not in hosts:
+            environment[name] = ",".join([*hosts, *(host for host in _LOOPBACK if host not in hosts)])
+
+
+def _home(text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise SettingError(f"BOAT_HOME is {text!r}: {error}", "Write the whole path.") from error
+
+
+def _webhook(text: str, name: str) -> str:
+    try:
+        address = urlsplit(text)
+        is_address = address.scheme in {"http", "https"} and bool(address.hostname) and not re.search(r"\s", text)
+    except ValueError:
+        is_address = False
+    if text and not is_address:  # not shown: who knows the address can send alerts
+        raise SettingError(f"{name} is no address of a webhook.", "Write it like https://hooks.slack.com/services/….")
+    return text
+
+
+def _secrets(text: str) -> dict[str, str]:
+    name = "BOAT_COLLECT_KEYS"
+    pairs = [pair.partition(":") for pair in _parts(text)]
+    if any(not re.fullmatch(r"[!-~]+", key) or len(secret) < MIN_SECRET for key, _, secret in pairs):
+        raise SettingError(f"{name} is not key:secret,key:secret.", f"A secret has at least {MIN_SECRET} characters.")
+    for key, times in Counter(key for key, _, _ in pairs).items():
+        if times > 1:
+            raise SettingError(f"{name} names the key {key!r} {times} times.", "Give each secret a key of its own.")
+    return {key: secret for key, _, secret in pairs}
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -18,6 +18,7 @@ import pytest
 
 from boat import landing
 from boat.collect.pixel import GIF
+from boat.errors import SettingError
 from boat.warehouse import connect
 from deployments.aws import lambda_collect, package, template
 from tests.cloud.infra.conftest import aws, moto_url  # noqa: F401 - fixtures
@@ -100,6 +101,22 @@ def test_a_packed_body_and_a_pixel_are_taken(s3: Any) -> None:
 def test_a_page_of_another_origin_leaves_nothing(s3: Any) -> None:
     assert ask(body=json.dumps(GOOD), origin="https://elsewhere.example")["statusCode"] == 403
     assert kept(s3) == {}
+
+
+def test_an_origin_is_compared_as_browsers_send_it(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOAT_COLLECT_ORIGINS", "https://Mugs.example:443/")
+    assert ask(body=json.dumps(GOOD), origin="https://mugs.example")["statusCode"] == 200
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("BOAT_COLLECT_ORIGINS", "mugs.example"), ("BOAT_COLLECT_LANDING", "landing")]
+)
+def test_a_setting_that_cannot_work_is_named(
+    s3: Any, variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingError, match=variable):
+        ask(body=json.dumps(GOOD))
 
 
 def test_what_cannot_be_kept_is_not_acknowledged(s3: Any) -> None:

@@ -221,7 +221,7 @@ def test_three_times_the_same_from_eight_clients_is_counted_once(number: int, tm
     ("options", "message"),
     [
         (["--signed-only"], "There is no key to sign with. Set BOAT_COLLECT_KEYS"),
-        (["--burst", "0"], "The rate limit is not above 0."),
+        (["--burst", "0"], "--burst is 0"),
         (["--landing", "/proc/nowhere"], "Cannot write to /proc/nowhere"),
     ],
 )

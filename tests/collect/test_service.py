@@ -1,13 +1,14 @@
 """The collector beside the other services: what a page sends is in the raw log after the next ingestion."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tasks.blocks import Platform
-from tests.installation import Installation
+from tests.installation import Installation, free_ports, running_installation
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -33,7 +34,7 @@ def test_an_event_that_a_shop_page_sends_is_in_the_raw_log_after_the_next_ingest
     assert "boat.js" in httpx.get(page).text
     told = [("look", "detail", "red-mug"), ("look again", "detail", "blue-mug"), ("put", "add", "blue-mug")]
     events = [
-        {"event_id": name, "shop": "mugs", "event_type": kind, "client_id": "c", "product_id": product}
+        {"event_id": name, "shop": "demo", "event_type": kind, "client_id": "mug-lover", "product_id": product}
         for name, kind, product in told
     ]
     answer = httpx.post(f"{page}/collect", json=events, headers={"origin": page})
@@ -42,7 +43,9 @@ def test_an_event_that_a_shop_page_sends_is_in_the_raw_log_after_the_next_ingest
     ran = installation.command("prefect", "deployment", "run", "ingestion/hourly", "--watch", timeout=280)
     assert "finished successfully" in ran.stdout, ran.stdout + ran.stderr
     with installation.as_client(), Platform.load("default").warehouse.session() as session:
-        rows = session.query("select event_id, event_type, product_id from raw.events where shop = 'mugs'").to_pylist()
+        rows = session.query(
+            "select event_id, event_type, product_id from raw.events where client_id = 'mug-lover'"
+        ).to_pylist()
     assert sorted(tuple(row.values()) for row in rows) == sorted(told)
 
 
@@ -53,3 +56,36 @@ def test_starting_again_leaves_the_collector_where_it_is(installation: Installat
     assert f"Collector    {installation.settings.collect_url}" in again.stdout
     after = installation.command("python", "-m", "deployments.services", "status").stdout
     assert [line.split(",")[0] for line in before.splitlines()] == [line.split(",")[0] for line in after.splitlines()]
+
+
+def test_a_port_that_comes_too_late_is_named_with_the_next_step(installation: Installation) -> None:
+    (other,) = free_ports(1)
+    later = replace(installation, environment={**installation.environment, "BOAT_COLLECT_PORT": str(other)})
+    again = later.command("python", "-m", "deployments.services", "up", timeout=120)
+    assert again.returncode == 0, again.stderr
+    used = installation.settings.collect_port
+    line = f"BOAT_COLLECT_PORT={other} is not used: the services run, on port {used}. Run `make down` first."
+    assert line in again.stdout.splitlines()
+    assert httpx.get(f"{installation.settings.collect_url}/ping").status_code == 200
+
+
+def test_services_start_in_an_odd_folder_beside_proxies_and_settings_for_other_programs(tmp_path: Path) -> None:
+    nothing_listens = "http://127.0.0.1:9"
+    home = tmp_path / "50% (off) 'q' \"d\" ü;"
+    home.mkdir()
+    others = {
+        "HTTP_PROXY": nothing_listens,
+        "https_proxy": nothing_listens,
+        "ALL_PROXY": "socks5://127.0.0.1:9",
+        "PREFECT_API_URL": "http://127.0.0.1:9/api",
+        "PREFECT_API_KEY": "pnu_key",
+        "PREFECT_API_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:////nowhere/prefect.db",
+        "MLFLOW_TRACKING_URI": nothing_listens,
+        "DBT_PROFILES_DIR": "/nowhere",
+        "UVICORN_PORT": "9",
+    }
+    with running_installation(home, others) as installation:
+        status = installation.command("python", "-m", "deployments.services", "status")
+        assert status.stdout.count("RUNNING") == 5, status.stdout
+        deployed = installation.api("POST", "/deployments/filter", json={})
+        assert {"hourly", "nightly", "latest"} <= {deployment["name"] for deployment in deployed}

@@ -32,6 +32,7 @@ class Policy:
         signed_only: Whether a request without a signature is refused.
         events_per_second: In the long run, for each signing key, else for each address.
         burst: Events at once for each of them.
+        shops: Names of the shops whose events are taken; empty means any.
     """
 
     origins: frozenset[str] = frozenset()
@@ -39,6 +40,7 @@ class Policy:
     signed_only: bool = False
     events_per_second: float = 200
     burst: int = 2000
+    shops: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from boat import settings
 from boat.collect import privacy
 from boat.collect.body import MAX_BODY_BYTES
 from boat.collect.commit import GroupCommit
@@ -63,7 +64,7 @@ class Place:
     @property
     def own_origins(self) -> frozenset[str]:
         """Origins of the pages that it serves itself, as seen from its own machine."""
-        return frozenset(f"http://{name}:{self.port}" for name in ("127.0.0.1", "localhost"))
+        return settings.origins((f"http://{name}:{self.port}" for name in ("127.0.0.1", "localhost")), "--port")
 
 
 class Endpoint:
@@ -190,8 +191,9 @@ def run(place: Place, policy: Policy) -> None:
     Raises:
         SettingError: The landing folder cannot be used, or a limit is none.
     """
-    if policy.events_per_second <= 0 or policy.burst <= 0:
-        raise SettingError("The rate limit is not above 0.", "Give --events-per-second and --burst above it.")
+    settings.positive(policy.events_per_second, "--events-per-second")
+    settings.positive(policy.burst, "--burst")
+    settings.positive(place.rotate_seconds, "--rotate-seconds")
     if policy.signed_only and not policy.secrets:
         raise SettingError("There is no key to sign with.", "Set BOAT_COLLECT_KEYS to key:secret.")
     try:

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import os
+import sys
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -210,22 +211,32 @@ def _page(described: Sequence[dict[str, Any]], request: Request) -> str:
     return page("Boat endpoints", f"<h1>Endpoints</h1>{shown}<h2>Ask one</h2><pre>{escape(curl)}</pre>")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the host until it is told to end."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the host until it is told to end; returns the exit status: 0, or 1 with the error on stderr."""
+    try:
+        _serve(arguments)
+    except BoatError as error:
+        print(f"python -m boat.serving.host: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _serve(arguments: Sequence[str] | None) -> None:
     defaults = settings.load()
     parser = argparse.ArgumentParser(prog="python -m boat.serving.host", description="Answer for the served models.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=defaults.endpoint_port, help="default: %(default)s")
+    parser.add_argument("--port", default=str(defaults.endpoint_port), help="default: %(default)s")
     parser.add_argument("--state", type=Path, default=defaults.serving, help="folder to keep (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="predictions at once")
     options = parser.parse_args(arguments)
+    port = settings.port(options.port, "--port")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greetings on a machine without a GPU
     app = Host(Endpoints(options.state), options.threads).app()
-    print(f"Endpoints on http://{options.host}:{options.port}, kept in {options.state}", flush=True)
+    print(f"Endpoints on http://{options.host}:{port}, kept in {options.state}", flush=True)
     uvicorn.run(
         app,
         host=options.host,
-        port=options.port,
+        port=port,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=10,
@@ -233,4 +244,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

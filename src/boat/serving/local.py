@@ -60,7 +60,7 @@ class LocalServing:
             region_name="local",
             aws_access_key_id="local",
             aws_secret_access_key="local",
-            config=Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 3}),
+            config=Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 3}, proxies={}),
         )
 
     def _request(self, method: str, endpoint: str, fields: dict[str, str] | None = None) -> urllib3.BaseHTTPResponse:

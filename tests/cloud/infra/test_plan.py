@@ -18,6 +18,12 @@ INPUTS: dict[str, Any] = json.loads(PRICES.read_text())
 LOGIN = {"CertificateArn": "arn:aws:acm:eu-west-1:1:certificate/1", "DomainName": "prefect.shop.example"}
 
 
+def test_the_origin_of_the_shop_is_written_as_browsers_send_it() -> None:
+    assert plan.assignments(["ShopOrigin=https://Shop.example:443/"]) == {"ShopOrigin": "https://shop.example"}
+    with pytest.raises(SettingError, match=r"ShopOrigin has .* which is no origin: it has no scheme"):
+        plan.assignments(["ShopOrigin=shop.example"])
+
+
 def planned(given: dict[str, str] | None = None, inputs: dict[str, Any] = INPUTS) -> Plan:
     return Plan(TEMPLATE, template.parameters(TEMPLATE, given or {}), inputs)
 
