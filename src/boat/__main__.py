@@ -66,8 +66,8 @@ def _load_command(commands: "_Commands") -> None:
             print(f"{file.source_file} ({file.kind}): {done}")
             for reason, rows in file.reasons:
                 print(f"  in raw.dead_letters: {rows} of {reason}")
-        for name in report.ignored:
-            print(f"{name}: ignored")
+        for ignored in report.ignored:
+            print(f"{ignored.name}: not loaded, it {ignored.reason}")
         counts = f"accepted {report.accepted}, duplicate {report.duplicate}, failed {report.failed}"
         print(f"received {report.received}, {counts}")
 

@@ -28,9 +28,13 @@ class Reason(StrEnum):
     WRONG_TYPE = "wrong_type"
     UNKNOWN_EVENT_TYPE = "unknown_event_type"
     NOT_A_TIME = "not_a_time"
+    TIME_OUT_OF_RANGE = "time_out_of_range"
     NOT_A_NUMBER = "not_a_number"
+    OUT_OF_RANGE = "out_of_range"
     UNKNOWN_SCHEMA_VERSION = "unknown_schema_version"
     ID_CONFLICT = "id_conflict"
+    UNUSED = "unused"
+    """An event of a type that is understood and not used: it is counted, and is no dead letter."""
 
 
 @dataclass(frozen=True)

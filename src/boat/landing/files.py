@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Literal
 
@@ -22,15 +23,18 @@ from boat.errors import DataError
 Kind = Literal[
     "events", "catalogue", "coveo_browsing", "coveo_search", "coveo_catalogue", "coveo_names", "dead_letters"
 ]
-Format = Literal["csv", "ndjson", "parquet"]
+Format = Literal["csv", "ndjson", "json", "parquet"]
 
 _FORMATS: dict[str, Format] = {
     ".csv": "csv",
-    ".csv.gz": "csv",
+    ".tsv": "csv",
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
+    ".json": "ndjson",
     ".parquet": "parquet",
 }
+_PACKED = ".gz"
+_DELIMITERS = ",;\t|"
 _COVEO: dict[str, Kind] = {
     "browsing_train": "coveo_browsing",
     "search_train": "coveo_search",
@@ -52,7 +56,7 @@ class LandingFile:
         path: Where it is.
         name: How errors and the ledger call it: its path below the folder that was loaded.
         kind: What its rows are.
-        format: How they are written.
+        format: How they are written; `json` is one array of objects, `ndjson` an object a line.
         names: The file of product names that goes with a Coveo catalogue, if there is one.
     """
 
@@ -63,8 +67,25 @@ class LandingFile:
     names: "LandingFile | None" = None
 
     def place(self, line: int) -> str:
-        """`name:line` as an editor counts, where the header is line 1; the row for Parquet, which has no lines."""
-        return f"{self.name}: row {line}" if self.format == "parquet" else f"{self.name}:{line}"
+        """`name:line` as an editor counts, where the header is line 1; the row for Parquet and arrays."""
+        return f"{self.name}: row {line}" if self.format in {"parquet", "json"} else f"{self.name}:{line}"
+
+    @property
+    def is_json(self) -> bool:
+        """Whether its rows are JSON objects."""
+        return self.format in {"ndjson", "json"}
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether it is compressed with gzip."""
+        return self.path.name.lower().endswith(_PACKED)
+
+    @cached_property
+    def delimiter(self) -> str:
+        """The character that splits the header of a CSV file into most fields; a comma in doubt."""
+        with _open_text(self.path) as stream:
+            header = next((line for line in stream if line.strip()), "")
+        return max(_DELIMITERS, key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
 
     @property
     def is_collected(self) -> bool:
@@ -77,24 +98,41 @@ class LandingFile:
         return self.name if self.format == "parquet" else f"{self.name}:1"
 
 
-def discover(source: Path) -> tuple[tuple[LandingFile, ...], tuple[Path, ...]]:
-    """Sort what is at `source`, a file or a folder with subfolders: files to load, and files that are not for us.
+@dataclass(frozen=True)
+class Ignored:
+    """A file that is not loaded.
 
-    Hidden files and `*.tmp`, which somebody may still be writing, are in neither; the collector's dead letters are.
+    Attributes:
+        path: Where it is.
+        name: Its path below the folder that was loaded.
+        reason: Why, for a person to read.
+    """
+
+    path: Path
+    name: str
+    reason: str
+
+
+def discover(source: Path) -> tuple[tuple[LandingFile, ...], tuple[Ignored, ...]]:
+    """Return the files to load at `source`, a file or a folder with subfolders, and those that are ignored.
+
+    Hidden files and `*.tmp`, which may still be written, are in neither; the collector's dead letters are.
 
     Raises:
         DataError: Nothing is there, or a file named alone is of no known kind.
     """
     if source.is_file():
         file = _recognise(source, source.name)
-        if file is None:
-            raise DataError(f"{source}: not a file Boat can load.", f"Known endings: {', '.join(_FORMATS)}.")
-        return (file,), ()
+        if isinstance(file, Ignored) and not _is_empty(source):
+            raise DataError(
+                f"{source}: the file {file.reason}.", f"Known endings: {', '.join(_FORMATS)}, also with .gz."
+            )
+        return ((), (file,)) if isinstance(file, Ignored) else ((file,), ())
     if not source.is_dir():
         raise DataError(f"{source}: no such file or folder.", "Check the path.")
-    recognised = {path: _recognise(path, path.relative_to(source).as_posix()) for path in sorted(_visible(source))}
-    files = _pair_names([file for file in recognised.values() if file])
-    return files, tuple(path for path, file in recognised.items() if file is None)
+    recognised = [_recognise(path, path.relative_to(source).as_posix()) for path in sorted(_visible(source))]
+    files = _pair_names([file for file in recognised if isinstance(file, LandingFile)])
+    return files, tuple(file for file in recognised if isinstance(file, Ignored))
 
 
 def _visible(folder: Path) -> Iterator[Path]:
@@ -105,17 +143,44 @@ def _visible(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _recognise(path: Path, name: str) -> LandingFile | None:
+def _recognise(path: Path, name: str) -> LandingFile | Ignored:
     if _DEAD_LETTER in path.parts:
-        return LandingFile(path, name, "dead_letters", "ndjson") if path.suffix == ".ndjson" else None
-    for ending, file_format in _FORMATS.items():
-        if path.name.endswith(ending):
-            stem = path.name.removesuffix(ending)
-            kind: Kind = "catalogue" if stem == "products" else "events"
-            if file_format == "csv":
-                kind = _COVEO.get(stem, kind)
-            return LandingFile(path, name, kind, file_format)
-    return None
+        if path.suffix == ".ndjson":
+            return LandingFile(path, name, "dead_letters", "ndjson")
+        return Ignored(path, name, "is no file of the collector's dead letters")
+    known = path.name.lower().removesuffix(_PACKED)
+    ending = next((ending for ending in _FORMATS if known.endswith(ending)), None)
+    if ending is None or (path.name.lower().endswith(_PACKED) and ending == ".parquet"):
+        return Ignored(path, name, "has an ending that is not known")
+    stem, file_format = known.removesuffix(ending), _FORMATS[ending]
+    if file_format != "ndjson" and _is_empty(path):  # NDJSON without a line is an hour without shoppers
+        return Ignored(path, name, "is empty")
+    kind: Kind = "catalogue" if stem == "products" else "events"
+    if file_format == "csv":
+        kind = _COVEO.get(stem, kind)
+    if ending == ".json" and _begins_an_array(path):
+        file_format = "json"
+    return LandingFile(path, name, kind, file_format)
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a file holds nothing but blanks. One that cannot be read is left to its reader."""
+    try:
+        with _open_binary(path) as stream:
+            while block := stream.read(_BLOCK):
+                if block.strip():
+                    return False
+    except (OSError, EOFError, zlib.error):
+        return False
+    return True
+
+
+def _begins_an_array(path: Path) -> bool:
+    try:
+        with _open_text(path) as stream:
+            return next((line for line in stream if line.strip()), "").lstrip().startswith("[")
+    except (OSError, EOFError, zlib.error):
+        return False
 
 
 def _pair_names(files: list[LandingFile]) -> tuple[LandingFile, ...]:
@@ -180,10 +245,15 @@ def _parquet_columns(file: LandingFile) -> list[str]:
         ) from error
 
 
+def column_types(file: LandingFile) -> tuple[pa.DataType, ...]:
+    """Return the types of a Parquet file's columns, in its order; none for text files."""
+    return tuple(pq.read_schema(file.path).types) if file.format == "parquet" else ()
+
+
 def _csv_header(file: LandingFile) -> list[str]:
     try:
         with _unpacking(file), _open_text(file.path) as stream:
-            header = next(csv.reader(stream, strict=True), [])
+            header = next(csv.reader(stream, strict=True, delimiter=file.delimiter), [])
     except csv.Error as error:
         raise DataError(
             f"{file.header_place}: the header cannot be read ({error}).", "Use commas and double quotes."
@@ -191,17 +261,6 @@ def _csv_header(file: LandingFile) -> list[str]:
     if not header:
         raise DataError(f"{file.header_place}: there is no header line.", "The first line must name the columns.")
     return header
-
-
-def first_keys(file: LandingFile) -> tuple[str, ...]:
-    """Keys of the first object of an NDJSON file; none where it does not start with one."""
-    with _open_text(file.path) as stream:
-        first = next((line for line in stream if line.strip()), "")
-    try:
-        record = json.loads(first)
-    except (ValueError, RecursionError):
-        return ()
-    return tuple(record) if isinstance(record, dict) else ()
 
 
 def line_shifts(file: LandingFile) -> Iterator[tuple[int, int]]:
@@ -213,7 +272,7 @@ def line_shifts(file: LandingFile) -> Iterator[tuple[int, int]]:
     known = 0
     with _open_text(file.path) as stream:
         record = -1  # the header
-        for start, row, _end in _records(stream):
+        for start, row, _end in _records(stream, file.delimiter):
             if not row:
                 continue  # DuckDB skips blank lines too
             if record >= 0 and (shift := start - record - 2) != known:
@@ -280,7 +339,8 @@ def mended(file: LandingFile, width: int, copy: Path) -> list[Damage]:
 def without(file: LandingFile, lines: set[int], copy: Path) -> None:
     """Copy a file in its own format without the records that start on these lines.
 
-    In a text file blank lines stand in their place, so that the others keep theirs; rows of Parquet move up.
+    In a text file blank lines stand in their place, so that the others keep theirs; rows of Parquet and of an array
+    move up.
     """
     if file.format == "parquet":
         table = pq.read_table(file.path)
@@ -288,19 +348,28 @@ def without(file: LandingFile, lines: set[int], copy: Path) -> None:
         pq.write_table(table.take(kept), copy, compression="zstd")
         return
     opened: IO[bytes] = copy.open("wb")
-    if file.path.suffix == ".gz":
+    if file.is_packed:
         opened = gzip.GzipFile("", "wb", fileobj=opened, mtime=0)  # type: ignore[assignment]
     with opened, io.TextIOWrapper(opened, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        if file.format == "json":
+            _copy_elements(file, stream, lines)
+            return
         _copy_records(file, stream, lambda start, _row, _end: start in lines)
 
 
+def _copy_elements(file: LandingFile, into: IO[str], dropped: set[int]) -> None:
+    with _unpacking(file), _open_text(file.path) as stream:
+        elements = json.load(stream)
+    json.dump([element for row, element in enumerate(elements, 1) if row not in dropped], into, ensure_ascii=False)
+
+
 def _copy_records(file: LandingFile, into: IO[str], is_dropped: Callable[[int, list[str], int], bool]) -> None:
-    writer = csv.writer(into, lineterminator="\n")
+    writer = csv.writer(into, lineterminator="\n", delimiter=file.delimiter) if file.format == "csv" else None
     try:
         for start, row, end in _records_of(file):
             if not row or is_dropped(start, row, end):
                 into.write("\n" * (end - start + 1))
-            elif file.format == "csv":
+            elif writer:
                 writer.writerow(row)
             else:
                 into.write(row[0] + "\n")
@@ -314,7 +383,7 @@ def _records_of(file: LandingFile) -> Iterator[tuple[int, list[str], int]]:
     """Each record with its first and its last line; a line of NDJSON is a record of one field."""
     with _unpacking(file), _open_text(file.path) as stream:
         if file.format == "csv":
-            yield from _records(stream)
+            yield from _records(stream, file.delimiter)
         else:
             for number, line in enumerate(stream, 1):
                 yield number, [line.rstrip("\r\n")], number
@@ -352,10 +421,10 @@ class _BrokenRecord(Exception):
         self.line = line
 
 
-def _records(stream: IO[str]) -> Iterator[tuple[int, list[str], int]]:
+def _records(stream: IO[str], delimiter: str) -> Iterator[tuple[int, list[str], int]]:
     """Each record of a CSV file with the lines it starts and ends on."""
     csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(stream, strict=True)
+    reader = csv.reader(stream, strict=True, delimiter=delimiter)
     while True:
         start = reader.line_num + 1
         try:
@@ -368,11 +437,11 @@ def _records(stream: IO[str]) -> Iterator[tuple[int, list[str], int]]:
 
 
 def _open_binary(path: Path) -> IO[bytes]:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+    return gzip.open(path) if path.name.lower().endswith(_PACKED) else path.open("rb")  # type: ignore[return-value]
 
 
 def _open_text(path: Path) -> IO[str]:
     """With undecodable bytes kept as surrogates, so that a reader can say on which line they are."""
-    if path.suffix == ".gz":
+    if path.name.lower().endswith(_PACKED):
         return gzip.open(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
     return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")

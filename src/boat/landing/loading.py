@@ -12,9 +12,20 @@ from boat.events import COLUMNS
 from boat.landing import judge
 from boat.landing.bucket import fetched, is_bucket
 from boat.landing.dead_letters import MAX_PAYLOAD, BadRows, Reason
-from boat.landing.files import Kind, LandingFile, digest, discover
-from boat.landing.rows import EVENT_FIELDS, LAYOUTS, PRODUCT_FIELDS, literal
-from boat.landing.staging import Reading, UnreadableText, clear_failed, drop, keeps_apart, number, reading
+from boat.landing.files import Ignored, Kind, LandingFile, digest, discover
+from boat.landing.rows import EVENT_FIELDS, LAYOUTS, PRODUCT_FIELDS
+from boat.landing.staging import (
+    Reading,
+    UnreadableText,
+    clear_failed,
+    drop,
+    keeps_apart,
+    number,
+    number_equal_lines,
+    reading,
+    unused_types,
+)
+from boat.landing.values import literal
 from boat.warehouse import Session, Warehouse
 from boat.warehouse.duckdb import DuckDBSession
 
@@ -38,6 +49,8 @@ class FileLoad:
         failed: In `raw.dead_letters`.
         reasons: How many of them for which reason, by its name.
         already_loaded: Its bytes were loaded before, under whatever name: nothing changed, the counts are 0.
+        unused: Rows of each event type that is understood and not used; they are in no other count.
+        notes: How ambiguous columns were understood, for a person to read.
     """
 
     source_file: str
@@ -48,14 +61,16 @@ class FileLoad:
     failed: int = 0
     reasons: tuple[tuple[str, int], ...] = ()
     already_loaded: bool = False
+    unused: tuple[tuple[str, int], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of all files; `ignored` holds the names of those that are no data files."""
+    """What became of all files; `ignored` holds those that were not loaded, with the reason."""
 
     files: tuple[FileLoad, ...]
-    ignored: tuple[str, ...]
+    ignored: tuple[Ignored, ...]
 
     @property
     def received(self) -> int:
@@ -95,7 +110,7 @@ def load(warehouse: Warehouse, source: Path | str, bad_rows: BadRows = _STOP) ->
     source = Path(source)
     files, ignored = discover(source)
     loads = load_files(warehouse, files, bad_rows)
-    return LoadReport(loads, tuple(path.relative_to(source).as_posix() for path in ignored))
+    return LoadReport(loads, ignored)
 
 
 def _last_loads(warehouse: Warehouse) -> dict[str, datetime]:
@@ -130,11 +145,13 @@ def load_files(
 
 @dataclass(frozen=True)
 class _Counts:
-    """Of one file. `received` is what was read of it, the others what is now in the tables."""
+    """Of one file. `received` is what was read of it, the others what is now in the tables; see `FileLoad`."""
 
     received: int
     accepted: int = 0
     duplicate: int = 0
+    unused: tuple[tuple[str, int], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class _Loader:
@@ -174,7 +191,10 @@ class _Loader:
         )  # fmt: skip
         reasons = self._local.query("select reason, count(*) as n from landing_failed group by all order by all")
         by_reason = tuple((row["reason"], row["n"]) for row in reasons.to_pylist())
-        return FileLoad(file.name, file.kind, counts.received, counts.accepted, counts.duplicate, failed, by_reason)
+        return FileLoad(
+            file.name, file.kind, counts.received, counts.accepted, counts.duplicate, failed, by_reason,
+            unused=counts.unused, notes=counts.notes,
+        )  # fmt: skip
 
     def _reading(self, file: LandingFile) -> AbstractContextManager[Reading]:
         return reading(self._local, file, self._bad_rows, mend=file.path in self._mend)
@@ -190,13 +210,15 @@ class _Loader:
         with self._reading(file) as rows:
             unread = self._failed()
             rows.judge("landing_events", judge.events)
-            received = unread + number(self._local, "select count(*) from landing_events")
+            unused = unused_types(self._local, "landing_events")
+            received = unread + number(self._local, "select count(*) from landing_events") - sum(dict(unused).values())
             self._stop_at_too_many(file, received)
+            number_equal_lines(self._local, file)
             self._find_repeats()
             accepted, duplicate = self._insert_events(rows, load_id)
             drop(self._local, "landing_events")
             self._local.execute("drop table landing_repeats")
-        return _Counts(received, accepted, duplicate)
+            return _Counts(received, accepted, duplicate, unused, rows.columns.notes())
 
     def _find_repeats(self) -> None:
         """Make a table of the events whose id an earlier one of the file has."""

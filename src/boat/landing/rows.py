@@ -1,4 +1,4 @@
-"""SQL that reads the rows of each kind of file into the columns of the raw log, all still text and nothing judged yet.
+"""SQL that reads the rows of each kind of file into the columns of the raw log, all still text and not yet checked.
 
 Each query reads the temporary view `landing_rows` (`record`: 0 for a file's first row; `line`; then `c0`, `c1`, … or,
 for NDJSON, `json`) and gives `record`, `line`, `flaw` (what is wrong with a row already, else null) and the columns of
@@ -10,16 +10,25 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from boat.errors import DataError
-from boat.events import COLUMNS
+from boat.events import COLUMNS, ID_COLUMNS, ORDER_NUMBER, PRODUCT_SYNONYMS, SYNONYMS, candidates
+from boat.landing import values
 from boat.landing.dead_letters import Reason
-from boat.landing.files import Kind, LandingFile, column_names, first_keys
+from boat.landing.files import Kind, LandingFile, column_names, column_types
+from boat.landing.values import is_one_of, literal
+from boat.warehouse.duckdb import DuckDBSession
 
 EVENT_FIELDS = (*(column.name for column in COLUMNS), "schema_version")
 PRODUCT_FIELDS = ("shop", "product_id", "product_name", "category", "price")
-_AS_IT_IS = "hive_partitioning = false"  # else a folder called `day=2024-01-01` adds a column
+_NO_PARTITIONS = "hive_partitioning = false"  # else a folder called `day=2024-01-01` adds a column
 _VECTORS = ("description_vector", "image_vector")
 _COVEO_EVENT = {"session_id": "session_id_hash", "event_time": "server_timestamp_epoch_ms"}
+_ORDER = ORDER_NUMBER.name
+_EXACT = (*ID_COLUMNS, "event_time", "received_at")
+"""Columns in which a number keeps all its digits."""
+_WORDS_ARE_MISSING = (*_EXACT, "price", "quantity", "event_type")
 
 
 @dataclass(frozen=True)
@@ -28,46 +37,40 @@ class Layout:
 
     Attributes:
         fields: Columns of the target table that its rows may fill.
-        columns: What the file calls them where it has another name for them.
-        required: Columns a file must have, by the file's names; one of each alternative.
+        required: Columns a file must have; one of each alternative.
+        columns: Names that the file has for some of them, if it is of a kind with fixed names.
+        synonyms: Names by which columns are recognised, if the names are not fixed.
         is_row_by_row: Whether each record is one row of the target table.
     """
 
     fields: tuple[str, ...]
     required: tuple[tuple[str, ...], ...]
     columns: Mapping[str, str] = field(default_factory=dict)
+    synonyms: Mapping[str, tuple[str, ...]] | None = None
     is_row_by_row: bool = True
 
-    def column(self, name: str) -> str:
-        """What the file calls a column of the target table."""
-        return self.columns.get(name, name)
+    def sources(self, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Return the names that each column of the target table can be read from, the preferred one first."""
+        if self.synonyms is not None:
+            return {column: tuple(known) for column, known in candidates(names, self.synonyms).items()}
+        wanted = {name: self.columns.get(name, name) for name in self.fields}
+        return {name: (source,) for name, source in wanted.items() if source in set(names)}
 
 
-_EVENTS = Layout(EVENT_FIELDS, (("event_time",), ("event_type",), ("session_id", "client_id")))
-_ALIASES = {
-    "event_time": ("timestamp", "ts"),
-    "event_type": ("event",),
-    "product_id": ("item_id", "itemid", "sku"),
-    "session_id": ("user_session",),
-    "client_id": ("user_id", "visitor_id", "visitorid"),
-}
-"""What other systems call a column of an event; it is read so in a file that does not have the column itself."""
 LAYOUTS: Mapping[Kind, Layout] = {
-    "events": _EVENTS,
-    "catalogue": Layout(PRODUCT_FIELDS, (("product_id",),)),
+    "events": Layout(EVENT_FIELDS, (("event_time",), ("event_type",), ("session_id", "client_id")), synonyms=SYNONYMS),
+    "catalogue": Layout(PRODUCT_FIELDS, (("product_id",),), synonyms=PRODUCT_SYNONYMS),
     "coveo_browsing": Layout(
         EVENT_FIELDS,
         tuple(
             (name,)
             for name in (
-                [
-                    "session_id_hash",
-                    "event_type",
-                    "product_action",
-                    "product_sku_hash",
-                    "server_timestamp_epoch_ms",
-                    "hashed_url",
-                ]
+                "session_id_hash",
+                "event_type",
+                "product_action",
+                "product_sku_hash",
+                "server_timestamp_epoch_ms",
+                "hashed_url",
             )
         ),
         _COVEO_EVENT | {"product_id": "product_sku_hash", "url": "hashed_url"},
@@ -90,143 +93,273 @@ LAYOUTS: Mapping[Kind, Layout] = {
 }
 
 
-def literal(text: str) -> str:
-    """A text as SQL."""
-    return "'" + text.replace("'", "''") + "'"
+@dataclass(frozen=True)
+class Columns:
+    """Columns of a file, or keys of its objects, and how they are understood.
 
+    Attributes:
+        names: As the file has them, in its order.
+        sources: Names that each column of the target table can be read from, the preferred one first. A table has one
+            source for all rows; each object of NDJSON has its own.
+        types: Types of the columns of a Parquet file, in its order; empty for text files.
+        is_json: Whether they are keys.
+    """
 
-def is_one_of(text: str, values: Iterable[str]) -> str:
-    """SQL of whether a text is one of these. Not `in (…)`: DuckDB makes a join of that, and rows lose their order."""
-    return f"list_contains([{', '.join(map(literal, values))}], {text})"
+    names: tuple[str, ...]
+    sources: Mapping[str, tuple[str, ...]]
+    types: tuple[pa.DataType, ...] = ()
+    is_json: bool = False
+
+    def source(self, column: str) -> str:
+        """Return the name that the file has for a column of the target table."""
+        return self.sources.get(column, (column,))[0]
+
+    def notes(self) -> tuple[str, ...]:
+        """Return a sentence on each column that could be understood in more than one way, or not be kept as it is."""
+        binary = [name for name, data_type in zip(self.names, self.types, strict=False) if _is_binary(data_type)]
+        return (
+            *(
+                f"{column} is read from {names[0]!r}; {', '.join(map(repr, names[1:]))} could be it too: kept in extra"
+                + ("" if not self.is_json else ", or read in rows without the first")
+                for column, names in self.sources.items()
+                if len(names) > 1
+            ),
+            *(f"{name!r} is binary: read as text, or as hexadecimal digits if it is not UTF-8" for name in binary),
+        )
 
 
 def flaw_sql(reason: Reason, column: str, value: str, message: str) -> str:
-    """SQL of what is wrong with a row: a JSON list of the reason, the target's column, its value and the message."""
+    """Return SQL of what is wrong with a row: a JSON list of reason, column of the target, value and message."""
     return f"to_json([{literal(reason)}, {literal(column)}, {value}, {literal(message)}])::varchar"
 
 
-def columns(file: LandingFile) -> list[str]:
-    """What the columns of a CSV or Parquet file are, in its order.
+def columns(file: LandingFile) -> Columns:
+    """Return the columns of a CSV or Parquet file.
 
     Raises:
-        DataError: The file has no header, a column twice, or misses one that files of its kind must have.
+        DataError: The file has no header, a column twice, misses one that files of its kind must have, or has a list,
+            an object or a boolean where an id has to be.
     """
-    given = column_names(file)
-    aliases = _aliases(file, given)
-    names = [aliases.get(name, name) for name in given]
-    for alternatives in LAYOUTS[file.kind].required:
-        if not set(alternatives) & set(names):
+    names, types = column_names(file), column_types(file)
+    layout = LAYOUTS[file.kind]
+    found = Columns(tuple(names), layout.sources(names), types)
+    for alternatives in layout.required:
+        if not any(column in found.sources or column in names for column in alternatives):
+            known = sorted({name for column in alternatives for name in (layout.synonyms or {}).get(column, ())})
+            also = f" (or {', '.join(known)})" if known else ""
             raise DataError(
                 f"{file.header_place}: the column {' or '.join(alternatives)} is missing.",
-                f"Give that name to the column that holds it; the file has: {', '.join(given)}.",
+                f"Give that name{also} to the column that holds it; the file has: {', '.join(names)}.",
             )
-    return names
+    for column in ID_COLUMNS:
+        if types and column in found.sources:
+            _refuse_no_id(file, found.source(column), types[names.index(found.source(column))])
+    return found
 
 
-def _aliases(file: LandingFile, names: Iterable[str]) -> dict[str, str]:
-    """Columns of an event that a file has under another name, by that name."""
-    if file.kind != "events":
-        return {}
-    missing = {column: others for column, others in _ALIASES.items() if column not in names}
-    return {
-        next(other for other in others if other in names): column
-        for column, others in missing.items()
-        if not set(others).isdisjoint(names)
-    }
+def _refuse_no_id(file: LandingFile, name: str, data_type: pa.DataType) -> None:
+    if pa.types.is_nested(data_type) or pa.types.is_boolean(data_type):
+        raise DataError(
+            f"{file.header_place}: the column {name!r} holds {data_type}, which is no id.",
+            "Write ids as text or whole numbers, one a row.",
+        )
 
 
-def reader(file: LandingFile, names: list[str]) -> str:
-    """The query that reads a file: columns `c0`, `c1`, …, or `json` for NDJSON."""
+def keys(local: DuckDBSession, file: LandingFile) -> Columns:
+    """Return the keys of the objects in `landing_text`, those of the first object first."""
+    layout = LAYOUTS[file.kind]
+    if file.is_collected or layout.synonyms is None:
+        return Columns(layout.fields, {name: (name,) for name in layout.fields})
+    found = local.query(
+        """select key from (
+            select unnest(json_keys(json)) as key, rowid as record from landing_text where json is not null)
+        group by key order by min(record), key"""
+    )
+    names = tuple(found.column(0).to_pylist())
+    return Columns(names, layout.sources(names), is_json=True)
+
+
+def reader(file: LandingFile, width: int) -> str:
+    """Return the query that reads a file of so many columns: columns `c0`, `c1`, …, or `json` for NDJSON."""
     path = literal(glob.escape(str(file.path.absolute())))  # DuckDB takes `*`, `?` and `[` for patterns
+    positions = ", ".join(f"c{index}" for index in range(width))
     if file.format == "parquet":
-        given = [name.replace('"', '""') for name in column_names(file)]
-        renamed = ", ".join(f'"{name}" as c{index}' for index, name in enumerate(given))
-        return f"select {renamed} from read_parquet({path}, binary_as_string = true, {_AS_IT_IS})"
+        # By position: DuckDB does not tell `SKU` from `sku`.
+        return f"select * from read_parquet({path}, {_NO_PARTITIONS}) as t({positions})"
+    if file.format == "json":
+        return f"""select json::varchar as json
+            from read_json_objects({path}, format = 'array', maximum_object_size = {1 << 28}, {_NO_PARTITIONS})"""
     if file.format == "ndjson":
         # Lines as they are, so that a broken one can be told by its number. No JSON holds a raw control character.
         return f"""select nullif(trim(json, e' \\t\\r'), '') as json
             from read_csv({path}, columns = {{'json': 'varchar'}}, header = false, auto_detect = false, delim = '\x1f',
-            quote = '', escape = '', strict_mode = false, {_AS_IT_IS})"""
-    texts = ", ".join(f"'c{index}': 'varchar'" for index in range(len(names)))
-    return f"""from read_csv({path}, columns = {{{texts}}}, header = true, auto_detect = false, delim = ',',
-        quote = '"', escape = '"', {_AS_IT_IS})"""
+            quote = '', escape = '', strict_mode = false, {_NO_PARTITIONS}{_packed(file)})"""
+    texts = ", ".join(f"'c{index}': 'varchar'" for index in range(width))
+    return f"""from read_csv({path}, columns = {{{texts}}}, header = true, auto_detect = false,
+        delim = {literal(file.delimiter)}, quote = '"', escape = '"', {_NO_PARTITIONS}{_packed(file)})"""
 
 
-def payload(file: LandingFile, names: list[str]) -> str:
-    """SQL of a row of `landing_rows` as text, to keep with what is wrong with it."""
-    if file.format == "ndjson":
+def _packed(file: LandingFile) -> str:
+    return ", compression = 'gzip'" if file.is_packed else ""
+
+
+def payload(file: LandingFile, columns: Columns) -> str:
+    """Return SQL of a row of `landing_rows` as text, to keep with what is wrong with it."""
+    if file.is_json:
         return "json"
-    pairs = ", ".join(f"{literal(name)}, cast(c{index} as varchar)" for index, name in enumerate(names))
+    table = _Table(columns)
+    pairs = ", ".join(f"{literal(name)}, {table.text(name)}" for name in columns.names)
     return f"cast(json_object({pairs}) as varchar)"
 
 
-def select(file: LandingFile, names: list[str]) -> str:
-    """The query over `landing_rows` for a file with these columns."""
-    if file.format == "ndjson":
-        return _json_lines(file)
-    table = _Table(names)
+def select(file: LandingFile, columns: Columns) -> str:
+    """Return the query over `landing_rows` for a file with these columns."""
+    if file.is_json:
+        return _json_lines(file, columns)
+    table = _Table(columns)
     if file.kind == "coveo_browsing":
         return _browsing(table)
     if file.kind == "coveo_search":
         return _search(table)
-    layout = LAYOUTS[file.kind]
-    texts = {name: table.text(layout.column(name)) for name in layout.fields}
-    used = {layout.column(name) for name in layout.fields}
-    return _query(texts, table.extra(used, _VECTORS if file.kind == "coveo_catalogue" else ()))
+    return _query(table.fields(LAYOUTS[file.kind].fields), table.extra(_VECTORS))
 
 
-def _json_lines(file: LandingFile) -> str:
-    """Rows of NDJSON, which may each have other fields."""
+def _json_lines(file: LandingFile, columns: Columns) -> str:
+    """Return the query for NDJSON, whose rows may each have other keys."""
     fields = LAYOUTS[file.kind].fields
-    aliases = {} if file.is_collected else {"user_id": "client_id"} | _aliases(file, first_keys(file))
-    names = [*fields, *aliases, "extra"]
-    values = f"json_extract_string(json, {[f'$.{name}' for name in names]})"
-    field = {name: f"field[{position}]" for position, name in enumerate(names, 1)}
-    texts = {name: field[name] for name in fields}
-    is_used = ["false"]
-    for alias, column in aliases.items():
-        if column in fields:
-            is_used.append(f"(key = {literal(alias)} and {texts[column]} is null)")
-            texts[column] = f"coalesce({texts[column]}, {field[alias]})"
-    given = field["extra"]
-    known = [*fields, "extra"]
-    keys = f"list_filter(json_keys(json), lambda key: not list_contains({known}, key) and not ({' or '.join(is_used)}))"
+    sources = {column: names for column, names in columns.sources.items() if column in (*fields, _ORDER)}
+    wanted = list(dict.fromkeys([*(name for names in sources.values() for name in names), "extra"]))
+    value = {name: f"field[{index}]" for index, name in enumerate(wanted, 1)}
+    if not file.is_collected:
+        value |= {name: _digits_of_json(name, value[name]) for column in _EXACT for name in sources.get(column, ())}
+    texts = dict.fromkeys(fields, "null")
+    spare = []  # conditions of keys that could be a column of a row, but another key is
+    for column, names in sources.items():
+        present = [values.cleaned(value[name]) if column in _WORDS_ARE_MISSING else value[name] for name in names]
+        texts[column] = f"coalesce({', '.join(present)})" if len(names) > 1 else value[names[0]]
+        spare += [
+            f"(key = {literal(name)} and coalesce({', '.join(present[:index])}) is not null)"
+            for index, name in enumerate(names[1:], 1)
+        ]
+    is_kept = " or ".join([f"not {is_one_of('key', wanted)}", *spare])
     pointer = "'/' || replace(replace(key, '~', '~0'), '/', '~1')"  # a JSON pointer takes any key
     pair = f"to_json(key)::varchar || ':' || json_extract(json, {pointer})::varchar"
-    others = f"nullif('{{' || array_to_string(list_transform({keys}, lambda key: {pair}), ',') || '}}', '{{}}')"
-    return _query(
-        texts, _merged(given, others), f"(select *, {values} as field from landing_rows where json is not null)"
-    )
+    pairs = f"list_transform(list_filter(json_keys(json), lambda key: {is_kept}), lambda key: {pair})"
+    if order := texts.pop(_ORDER, None):
+        number = f"case when {order} is not null then ['\"{_ORDER}\":' || to_json({order})::varchar] else [] end"
+        pairs = f"list_concat({pairs}, {number})"
+    others = f"nullif('{{' || array_to_string({pairs}, ',') || '}}', '{{}}')"
+    pointers = ", ".join(literal(_pointer(name)) for name in wanted)
+    rows = f"(select *, json_extract_string(json, [{pointers}]) as field from landing_rows where json is not null)"
+    flaw = "null" if file.is_collected else _no_id_in_json(sources, value)
+    return _query(texts, _merged(value["extra"], others), rows, flaw)
+
+
+def _pointer(key: str) -> str:
+    return "/" + key.replace("~", "~0").replace("/", "~1")
+
+
+def _digits_of_json(key: str, text: str) -> str:
+    """Return SQL of a JSON value as text, with the digits of a number that has an exponent."""
+    is_number = f"json_type(json, {literal(_pointer(key))}) = 'DOUBLE'"
+    return f"case when {_has_exponent(text)} and {is_number} then {_digits(text)} else {text} end"
+
+
+def _no_id_in_json(sources: Mapping[str, tuple[str, ...]], value: Mapping[str, str]) -> str:
+    """Return SQL of what is wrong with a row that has a list, an object or a boolean where an id has to be."""
+    cases = ""
+    for column in ID_COLUMNS:
+        for key in sources.get(column, ()):
+            text = value[key]
+            may_be = f"{text}[1] = '[' or {text}[1] = chr(123) or {text} = 'true' or {text} = 'false'"
+            kind = f"json_type(json, {literal(_pointer(key))})"
+            flaw = flaw_sql(
+                Reason.WRONG_TYPE, column, text, "is a list, an object or a boolean: an id is text or a number"
+            )
+            cases += f" when ({may_be}) and {is_one_of(kind, ('ARRAY', 'OBJECT', 'BOOLEAN'))} then {flaw}"
+    return f"case{cases} end" if cases else "null"
+
+
+def _has_exponent(text: str) -> str:
+    return f"contains({text}, 'e') and not contains({text}, 'e-')"
+
+
+def _digits(text: str) -> str:
+    """Return SQL of the digits that a float shows, without exponent if it is a large one."""
+    return f"coalesce(cast(try_cast({text} as decimal(38, 0)) as varchar), {text})"
 
 
 class _Table:
-    """Columns of `landing_rows`, by the file's names."""
+    """Columns of `landing_rows`, by the names they are understood as."""
 
-    def __init__(self, columns: list[str]) -> None:
-        self.position = {name: f"c{index}" for index, name in enumerate(columns)}
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        self._position = {name: f"c{index}" for index, name in enumerate(columns.names)}
+        self._type = dict(zip(columns.names, columns.types, strict=False))
 
     def text(self, name: str) -> str:
-        return f"cast({self.position[name]} as varchar)" if name in self.position else "null"
+        """Return SQL of a column of the file as text."""
+        if name not in self._position:
+            return "null"
+        position, data_type = self._position[name], self._type.get(name)
+        return position if data_type is None else self._typed_text(position, data_type)
 
-    def extra(self, used: Iterable[str], lists: Iterable[str] = ()) -> str:
-        """JSON of the columns that are not used; those without a value are left out, and so is what JSON cannot say."""
+    def _typed_text(self, position: str, data_type: pa.DataType) -> str:
+        text = f"cast({position} as varchar)"
+        if _is_binary(data_type):
+            return f"coalesce(try(decode({position})), hex({position}))"
+        if pa.types.is_floating(data_type) or pa.types.is_decimal256(data_type):
+            return f"case when {_has_exponent(text)} then {_digits(text)} else {text} end"
+        if pa.types.is_decimal(data_type):
+            return f"case when contains({text}, '.') then rtrim(rtrim({text}, '0'), '.') else {text} end"
+        if pa.types.is_timestamp(data_type) and data_type.tz:
+            return f"cast({position} at time zone 'UTC' as varchar)"
+        return text
+
+    def column(self, name: str) -> str:
+        """Return SQL of a column of the target table as text."""
+        return self.text(self._columns.source(name)) if name in self._columns.sources else "null"
+
+    def fields(self, names: Iterable[str]) -> dict[str, str]:
+        """Return SQL of columns of the target table as text."""
+        return {name: self.column(name) for name in names}
+
+    def extra(self, lists: Iterable[str] = (), used: Iterable[str] = ()) -> str:
+        """Return SQL of the JSON of the columns that are not used.
+
+        Those without a value are left out, and so is what JSON cannot say.
+        """
+        order = self._columns.sources.get(_ORDER, ("",))[0]
+        read = {names[0] for column, names in self._columns.sources.items() if column != _ORDER}
         pairs = []
-        for name, column in self.position.items():
-            if name in {*used, "extra"}:
+        for name, position in self._position.items():
+            if name in {*read, *used, "extra"}:
                 continue
-            value = f"to_json({column})::varchar"
+            value = self._json(name, position)
+            if name == order:
+                value = f"to_json({self.text(name)})::varchar"
             if name in lists:
-                as_json = f"replace({column}, '''', '\"')"
+                as_json = f"replace({position}, '''', '\"')"
                 value = f"case when json_valid({as_json}) then {as_json} else {value} end"
-            nothing = is_one_of(f"to_json({column})::varchar", ('""', "NaN", "Infinity", "-Infinity"))
-            says = f"{column} is not null and not {nothing}"
-            pairs.append(f"case when {says} then {literal(json.dumps(name) + ':')} || {value} end")
+            nothing = is_one_of(f"{self._json(name, position)}", ('""', "NaN", "Infinity", "-Infinity"))
+            key = literal(json.dumps(_ORDER if name == order else name) + ":")
+            pairs.append(f"case when {position} is not null and not {nothing} then {key} || {value} end")
         others = f"nullif('{{' || concat_ws(',', {', '.join(pairs)}) || '}}', '{{}}')" if pairs else "null"
         return _merged(self.text("extra"), others)
 
+    def _json(self, name: str, position: str) -> str:
+        is_binary = name in self._type and _is_binary(self._type[name])
+        return f"to_json({self.text(name) if is_binary else position})::varchar"
+
+
+def _is_binary(data_type: pa.DataType) -> bool:
+    return any(
+        check(data_type) for check in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    )
+
 
 def _merged(given: str, others: str) -> str:
-    """`extra` as the file gives it, with its other fields; left as it is where it is no JSON, to be judged later."""
+    """Return SQL of `extra` as the file gives it, with its other fields; left as it is if it is no JSON."""
     if given == "null":
         return others
     return (
@@ -242,8 +375,7 @@ def _query(texts: Mapping[str, str], extra: str, rows: str = "landing_rows", fla
 
 
 def _browsing(table: _Table) -> str:
-    layout = LAYOUTS["coveo_browsing"]
-    texts = {name: table.text(layout.column(name)) for name in layout.fields}
+    texts = table.fields(EVENT_FIELDS)
     event_type, given = table.text("event_type"), table.text("product_action")
     # An empty action is a page view without a product, whatever the event type: so says the data set's own description.
     action = f"coalesce(nullif({given}, ''), 'pageview')"
@@ -256,21 +388,18 @@ def _browsing(table: _Table) -> str:
         when not {is_one_of(action, ("pageview", "detail", "add", "remove", "purchase"))}
             then {flaw_sql(Reason.UNKNOWN_EVENT_TYPE, "product_action", given, actions)}
         end"""
-    used = {*(layout.column(name) for name in layout.fields), "product_action"}
-    return _query(texts, table.extra(used), flaw=flaw)
+    return _query(texts, table.extra(used=["product_action"]), flaw=flaw)
 
 
 def _search(table: _Table) -> str:
-    """One `search` for a row, and one `click` for each product clicked in its results."""
-    layout = LAYOUTS["coveo_search"]
-    texts = {name: table.text(layout.column(name)) for name in layout.fields}
+    """Return the query for one `search` for a row, and one `click` for each product clicked in its results."""
+    texts = table.fields(EVENT_FIELDS)
     clicked = table.text("clicked_skus_hash")
     flaw = (
         f"case when {clicked} <> '' and {clicked} not similar to '\\[.*\\]' "
         f"then {flaw_sql(Reason.WRONG_TYPE, 'product_id', clicked, 'is not a list')} end"
     )
-    used = {layout.column(name) for name in layout.fields}
-    extra = table.extra(used, ("query_vector", "product_skus_hash"))
+    extra = table.extra(("query_vector", "product_skus_hash"))
     search = _query(texts | {"event_type": "'search'", "product_id": "null"}, extra, flaw=flaw)
     skus = f"unnest(regexp_extract_all({clicked}, '[''\"]([^''\"]+)[''\"]', 1))"
     rows = f"(select *, {skus} as sku from landing_rows)"

@@ -19,15 +19,18 @@ import duckdb
 import pyarrow.parquet as pq
 
 from boat.errors import DataError
+from boat.events import COUNTED_TYPES, OCCURRENCE
 from boat.landing import rows
 from boat.landing.dead_letters import MAX_PAYLOAD, BadRows, Reason
 from boat.landing.files import LandingFile, count_lines, find_damage, line_shifts, mended
-from boat.landing.rows import LAYOUTS, literal
+from boat.landing.rows import LAYOUTS, Columns
+from boat.landing.values import is_one_of, literal
 from boat.warehouse import Session
 from boat.warehouse.duckdb import DuckDBSession
 
 _BATCH = 100_000
 _SHOWN, _KINDS = 80, 5
+_IS_BAD = f"flaw is not null and (flaw ->> 0) <> {literal(Reason.UNUSED)}"
 _APART = (
     "Nothing of it was loaded. Correct the file; or load the other rows alone, with --on-bad-rows keep_apart of "
     "`boat load` or on_bad_rows=keep_apart of `ingestion`, and find these in raw.dead_letters with what is wrong."
@@ -41,14 +44,14 @@ class Reading:
     Attributes:
         local: Where its rows are.
         file: The file.
-        names: Its columns; none for NDJSON.
+        columns: Its columns, or the keys of its objects.
         keep_apart: Whether rows that cannot be taken become dead letters, or else an error.
         is_numbered: Whether `landing_rows` is of a table that knows each record's line, or still of the file itself.
     """
 
     local: DuckDBSession
     file: LandingFile
-    names: list[str]
+    columns: Columns
     keep_apart: bool
     is_numbered: bool = False
 
@@ -61,7 +64,7 @@ class Reading:
             UnreadableText: As `reading`.
             DataError: A row cannot be taken, and bad rows are not kept apart.
         """
-        query = judged(rows.select(self.file, self.names))
+        query = judged(rows.select(self.file, self.columns))
         typed = _typed(view)
         self._type(typed, query)
         line = "line"
@@ -76,18 +79,18 @@ class Reading:
         self._fail_flaws(view)
 
     def _type(self, table: str, query: str) -> None:
-        with _naming_damage(self.file, self.names):
+        with _naming_damage(self.file, self.columns):
             self.local.execute(f"create temp table {table} as {query}")
 
     def _fail_flaws(self, view: str) -> None:
-        if number(self.local, f"select count(flaw) from {view}") == 0:
+        if number(self.local, f"select count(*) from {view} where {_IS_BAD}") == 0:
             return
         if not self.keep_apart:
-            _raise_for_flaws(self.local, self.file, view)
+            _raise_for_flaws(self, view)
         value = f"case when length(flaw ->> 2) > {_SHOWN} then left(flaw ->> 2, {_SHOWN}) || '…' else flaw ->> 2 end"
         self.fail(
             f"(select line, flaw ->> 0 as reason, flaw ->> 1 as field, "
-            f"coalesce('''' || {value} || ''' ', '') || (flaw ->> 3) as message from {view} where flaw is not null)"
+            f"coalesce('''' || {value} || ''' ', '') || (flaw ->> 3) as message from {view} where {_IS_BAD})"
         )
 
     def number_lines(self, source: LandingFile | None = None) -> None:
@@ -102,9 +105,9 @@ class Reading:
         if self.is_numbered:
             return
         source = source or self.file
-        with _naming_damage(source, self.names):
+        with _naming_damage(source, self.columns):
             # Kept as text: the scan of the file stays parallel, and the table's rowid counts the records in order.
-            text = rows.reader(source, self.names)
+            text = rows.reader(source, len(self.columns.names))
             self.local.execute(f"create temp table landing_text as {text}")
         _number_lines(self.local, source)
         self.is_numbered = True
@@ -112,7 +115,7 @@ class Reading:
     def fail(self, failures: str) -> None:
         """Add dead letters: a relation with `line`, `reason`, `field` and `message`."""
         self.number_lines()
-        payload = rows.payload(self.file, self.names)
+        payload = rows.payload(self.file, self.columns)
         self.local.execute(
             f"""insert into landing_failed
             select {literal(self.file.name)}, line, reason, field, message, left(payload, {MAX_PAYLOAD}), null
@@ -135,6 +138,42 @@ class Reading:
 def drop(local: DuckDBSession, view: str) -> None:
     """Remove what `Reading.judge` made."""
     local.execute(f"drop view {view}; drop table if exists {_typed(view)}")
+
+
+def unused_types(local: DuckDBSession, view: str) -> tuple[tuple[str, int], ...]:
+    """Return how many rows are of each event type that is understood and not used, the most frequent first."""
+    counted = local.query(
+        f"""select flaw ->> 2 as name, count(*) as n from {view} where (flaw ->> 0) = {literal(Reason.UNUSED)}
+        group by all order by n desc, name"""
+    )
+    return tuple((row["name"], row["n"]) for row in counted.to_pylist())
+
+
+def number_equal_lines(local: DuckDBSession, file: LandingFile) -> None:
+    """Give equal purchases, adds and removes without an id in `landing_events` an id each; the first keeps its own.
+
+    Two pens on two lines are two purchases. Lines are equal within a file; in the collector's files, which hold many
+    requests, the collector has numbered those of each request.
+    """
+    counted = f"flaw is null and not has_id and {is_one_of('event_type', COUNTED_TYPES)}"
+    if file.is_collected:
+        given = f"try_cast(json_extract_string(extra, '$.{OCCURRENCE}') as integer)"
+        numbered = f"""select row, event_id, {given} as n from landing_events
+            where {counted} and extra is not null and contains(extra, '"{OCCURRENCE}"')"""
+    else:
+        numbered = f"""select row, event_id, row_number() over (partition by shop, event_id order by row) as n
+            from landing_events
+            where {counted} and hash(shop, event_id) in (
+                select hash(shop, event_id) from landing_events where {counted} group by all having count(*) > 1)"""
+    local.execute(
+        f"""create temp table landing_equal as
+        select row, md5(concat_ws(chr(31), event_id, n)) as event_id from ({numbered}) where n > 1"""
+    )
+    local.execute(
+        f"""update {_typed("landing_events")} as event set event_id = equal.event_id
+        from landing_equal as equal where event.rowid = equal.row;
+        drop table landing_equal"""
+    )
 
 
 def _typed(view: str) -> str:
@@ -173,18 +212,19 @@ def reading(local: DuckDBSession, file: LandingFile, bad_rows: BadRows, mend: bo
         UnreadableText: A record of a text file cannot be read; another try may mend that.
         DataError: The file, or a record of it that is not to be kept apart, cannot be read.
     """
-    names = [] if file.format == "ndjson" else rows.columns(file)
-    opened = Reading(local, file, names, keeps_apart(file, bad_rows))
+    columns = Columns((), {}) if file.is_json else rows.columns(file)
+    opened = Reading(local, file, columns, keeps_apart(file, bad_rows))
     if mend:
         with tempfile.TemporaryDirectory(prefix="boat-mended-") as folder:
             opened.number_lines(_mended(opened, Path(folder)))
-    elif file.format == "ndjson" or not LAYOUTS[file.kind].is_row_by_row:
+    elif file.is_json or not LAYOUTS[file.kind].is_row_by_row:
         opened.number_lines()
     else:
-        text = rows.reader(file, names)
+        text = rows.reader(file, len(columns.names))
         local.execute(f"create temp view landing_rows as select null as record, null::bigint as line, * from ({text})")
-    if file.format == "ndjson":
+    if file.is_json:
         _set_broken_json_apart(opened)
+        opened.columns = rows.keys(local, file)
     yield opened
     local.execute("drop view landing_rows; drop table if exists landing_text; drop table if exists landing_shifts")
 
@@ -197,7 +237,7 @@ def keeps_apart(file: LandingFile, bad_rows: BadRows) -> bool:
 def _mended(reading: Reading, folder: Path) -> LandingFile:
     file = reading.file
     copy = replace(file, path=folder / f"mended.{file.format}")
-    for damage in mended(file, len(reading.names), copy.path):
+    for damage in mended(file, len(reading.columns.names), copy.path):
         reading.local.execute(
             f"insert into landing_failed values (?, ?, ?, '', ?, left(?, {MAX_PAYLOAD}), null)",
             [file.name, damage.line, damage.reason, damage.message, damage.text],
@@ -206,11 +246,11 @@ def _mended(reading: Reading, folder: Path) -> LandingFile:
 
 
 @contextmanager
-def _naming_damage(file: LandingFile, names: list[str]) -> Iterator[None]:
+def _naming_damage(file: LandingFile, columns: Columns) -> Iterator[None]:
     try:
         yield
     except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.IOException) as error:
-        damage = None if file.format == "parquet" else find_damage(file, len(names))
+        damage = None if file.format in {"parquet", "json"} else find_damage(file, len(columns.names))
         reason = str(error).splitlines()[0].rstrip(" .:")
         wrong = damage or DataError(f"{file.name}: cannot be read ({reason}).", "Is the file complete?")
         if file.format == "parquet":
@@ -273,26 +313,27 @@ def _raise_for_broken_json(local: DuckDBSession, file: LandingFile, broken: str)
     )
 
 
-def _raise_for_flaws(local: DuckDBSession, file: LandingFile, table: str) -> NoReturn:
-    (row,) = local.query(
+def _raise_for_flaws(reading: Reading, table: str) -> NoReturn:
+    (row,) = reading.local.query(
         f"""select line, flaw, count(distinct line) over () as bad, (select count(*) from landing_rows) as received
-        from {table} where flaw is not null order by line limit 1"""
+        from {table} where {_IS_BAD} order by line limit 1"""
     ).to_pylist()
     _reason, name, value, message = json.loads(row["flaw"])
     shown = "" if value is None else f" {_shown(value)}"
-    others = f" {row['bad']:,} of {row['received']:,} rows {_kinds(local, file, table)}." if row["bad"] > 1 else ""
-    raise DataError(f"{file.place(row['line'])}: {LAYOUTS[file.kind].column(name)}{shown} {message}.{others}", _APART)
+    others = f" {row['bad']:,} of {row['received']:,} rows {_kinds(reading, table)}." if row["bad"] > 1 else ""
+    column = reading.columns.source(name)
+    raise DataError(f"{reading.file.place(row['line'])}: {column}{shown} {message}.{others}", _APART)
 
 
-def _kinds(local: DuckDBSession, file: LandingFile, table: str) -> str:
-    """What is wrong with how many rows, the most frequent first: event types by name, other values by their column."""
-    kinds = local.query(
+def _kinds(reading: Reading, table: str) -> str:
+    """Return what is wrong with how many rows, the most frequent first: event types by name, other values by column."""
+    kinds = reading.local.query(
         f"""select flaw ->> 1 as name, case when flaw ->> 0 = {literal(Reason.UNKNOWN_EVENT_TYPE)} then flaw ->> 2 end
             as value, count(*) as n
-        from (select distinct on (line) line, flaw from {table} where flaw is not null)
+        from (select distinct on (line) line, flaw from {table} where {_IS_BAD})
         group by all order by n desc, name, value limit {_KINDS}"""
     ).to_pylist()
-    column = LAYOUTS[file.kind].column
+    column = reading.columns.source
     texts = [
         f"{column(kind['name'])} {_shown(kind['value'])}" if kind["value"] else column(kind["name"]) for kind in kinds
     ]
