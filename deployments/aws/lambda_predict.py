@@ -1,28 +1,30 @@
 """`POST /predict` for the shop's page: a session's events in, what to show and how likely it is to buy out.
 
 Request: `{"events": [{"event_type": "detail", "product_id": "…", "url": "…", "event_time": 1700000000.0}, …]}`, oldest
-first.
+first. Names of fields and types, ids and times are understood as `boat.events` lists them; other fields are left out.
 Answer: `{"recommendations": [{"product_id": "…", "score": 0.9}, …], "purchase": 0.03}`; a part whose endpoint does not
 answer is null, and only if both are is the status 503: a page without recommendations is better than no page.
 """
 
 import base64
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
+from boat import events
 from boat.errors import EndpointError
-from boat.models.sessions import SessionEvent
+from boat.events import ValueProblem, is_missing
+from boat.models.sessions import SessionEvent, value
 from boat.serving.base import invoke
 from boat.settings import INTENT, RECOMMEND
 
 MAX_EVENTS = 200
 """The newest of a session; real sessions have 206 at most, and models read far fewer."""
 MAX_TEXT = 2048
-_TEXTS = ("event_type", "product_id", "url", "query")
+_TEXTS = ("event_type", "url", "query")
+_COLUMNS = (*_TEXTS, "product_id", "event_time", "quantity")
 
 
 class _BadRequestError(Exception):
@@ -70,30 +72,45 @@ def _ask(endpoint: str, session: list[SessionEvent]) -> Any:
 def _session(event: Mapping[str, Any]) -> list[SessionEvent]:
     try:
         body = event.get("body") or ""
-        events = json.loads(base64.b64decode(body) if event.get("isBase64Encoded") else body)["events"]
+        session = json.loads(base64.b64decode(body) if event.get("isBase64Encoded") else body)["events"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _BadRequestError('The body is not {"events": [...]}.') from error
-    if not isinstance(events, list):
+    if not isinstance(session, list):
         raise _BadRequestError("`events` is not a list.")
-    return [_event(position, given) for position, given in enumerate(events)][-MAX_EVENTS:]
+    names_of = cache(events.candidates)  # events of a session mostly have the same fields
+    return [_event(position, fields, names_of) for position, fields in enumerate(session)][-MAX_EVENTS:]
 
 
-def _event(position: int, given: Any) -> SessionEvent:
-    if not isinstance(given, dict) or not given.get("event_type"):
+def _event(position: int, fields: Any, names_of: Callable[[tuple[str, ...]], dict[str, list[str]]]) -> SessionEvent:
+    names = names_of(tuple(fields)) if isinstance(fields, dict) else {}
+    raw = {column: _first(column, [fields[name] for name in names.get(column, ())]) for column in _COLUMNS}
+    if raw["event_type"] is None:
         raise _BadRequestError(f"Event {position} has no event_type.")
-    for name in _TEXTS:
-        text = given.get(name, "")
-        if not isinstance(text, str) or len(text) > MAX_TEXT or not _is_unicode(text):
-            raise _BadRequestError(f"{name} of event {position} is not a text of at most {MAX_TEXT} characters.")
-    if not _is_moment(given.get("event_time", 0.0)):
-        raise _BadRequestError(f"event_time of event {position} is not a number of seconds.")
-    return {
-        "event_type": given["event_type"],
-        "product_id": given.get("product_id", ""),
-        "url": given.get("url", ""),
-        "query": given.get("query", ""),
-        "event_time": float(given.get("event_time", 0.0)),
-    }
+    read = {column: _read(column, raw[column], position) for column in _COLUMNS}
+    is_purchase = events.event_type(read["event_type"]) == "purchase"
+    if is_purchase and read["quantity"] is not None and read["quantity"] <= 0:
+        read["event_type"] = events.REFUND  # endpoints take no quantities; it is no buy
+    return SessionEvent(**{column: read[column] for column in _COLUMNS if column != "quantity"})
+
+
+def _first(column: str, values: Sequence[Any]) -> Any:
+    """Return the first value that is not missing, or None."""
+    is_text = column in _TEXTS
+    for raw in values:
+        is_empty = isinstance(raw, str) and (not raw.strip(events.BLANKS) if is_text else is_missing(raw))
+        if raw is not None and not is_empty:
+            return raw
+    return None
+
+
+def _read(column: str, raw: Any, position: int) -> Any:
+    try:
+        read = events.number(raw, events.MAX_QUANTITY) if column == "quantity" else value(column, raw)
+    except ValueProblem as problem:
+        raise _BadRequestError(f"{column} of event {position} {problem.message}.") from problem
+    if isinstance(read, str) and (len(read) > MAX_TEXT or not _is_unicode(read)):
+        raise _BadRequestError(f"{column} of event {position} is not a text of at most {MAX_TEXT} characters.")
+    return read
 
 
 def _is_unicode(text: str) -> bool:
@@ -102,13 +119,6 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:  # JSON can hold half a surrogate pair
         return False
     return True
-
-
-def _is_moment(value: Any) -> bool:
-    try:
-        return not isinstance(value, (bool, str)) and math.isfinite(value)
-    except (TypeError, OverflowError):  # a list; a whole number of four hundred digits
-        return False
 
 
 def _response(status: int, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,35 @@ def test_probabilities_are_calibrated_on_days_not_seen(model: SavedModel, shop: 
     table = metrics.calibration(label, probability, bins=4)
     assert metrics.expected_calibration_error(table) < 0.12
     assert abs(float(probability.mean()) - label.mean()) < 0.1
+
+
+def test_times_of_any_unit_and_notation_and_types_of_any_spelling_are_understood(model: SavedModel) -> None:
+    (plain,) = sessions.instances([_session("pageview", "detail", "detail", "add")])
+    times = [1_714_564_800 + second for second in (0, 10, 25, 70)]
+    plain["event_time"] = times
+    texts = [datetime.fromtimestamp(time, UTC).isoformat() for time in times]
+    same = [
+        plain,
+        *({**plain, "event_time": [time * unit for time in times]} for unit in (10**3, 10**6, 10**9)),
+        {**plain, "event_time": texts},
+        {**plain, "event_time": [str(1000 * time) for time in times]},
+        {**plain, "event_type": ["Page View", "view", " DETAIL ", "Add to Cart"]},
+    ]
+    answers = model.predict(same)
+    assert answers == pytest.approx(answers[:1] * len(same), abs=1e-6)
+    unknown = [{**plain, "event_time": [nothing] * 4} for nothing in (0, 0.0, None, "", "undefined")]
+    answers = model.predict(unknown)
+    assert answers == pytest.approx(answers[:1] * len(unknown), abs=1e-6)
+
+
+def test_refunds_and_types_that_are_not_used_change_nothing_and_a_transaction_is_a_purchase(ask: Ask) -> None:
+    plain = _session("pageview", "detail", "add")
+    (alone,) = ask(plain)
+    for name in ("refund", "Order Refunded", "scroll", "begin_checkout", ""):
+        ignored: SessionEvent = {"event_type": name, "product_id": "p1", "event_time": 1e9 + 15.0}
+        assert ask([*plain[:2], ignored, *plain[2:], ignored]) == [pytest.approx(alone, abs=1e-6)]
+    bought, transaction = (_session("detail", "add", name, "pageview") for name in ("purchase", "Transaction"))
+    assert ask(bought) == pytest.approx(ask(transaction), abs=1e-6)
 
 
 def test_padding_and_batches_change_nothing(ask: Ask) -> None:

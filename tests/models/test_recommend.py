@@ -17,7 +17,10 @@ from boat.compute.local import LocalCompute
 from boat.compute.progress import parse
 from boat.errors import DataError, JobError
 from boat.models import archive, examples, sessions
+from boat.models.export import export
 from boat.models.parameters import RecommendParameters
+from boat.models.recommend_graph import OUTPUTS, RecommendGraph
+from boat.models.scores import PopularScores
 from boat.models.served import SavedModel
 from boat.models.sessions import SessionEvent
 
@@ -107,6 +110,39 @@ def test_padding_other_events_and_unknown_products_change_nothing(recommend: Rec
         assert answer["score"] == pytest.approx(plain["score"], abs=1e-5)
 
 
+VIEWED = ("detail", "view", "Detail", " DETAIL ", "View Item", "product-viewed")
+ADDED = ("add", "add_to_cart", "Add to Cart", "ADDTOCART", " cart\t")
+
+
+@pytest.mark.parametrize("product", ["p4", " p4 ", "\u00a0p4\n"])
+@pytest.mark.parametrize("types", [*zip(VIEWED, ADDED, strict=False), ("detail", "select_item"), ("click", "buy")])
+def test_types_and_ids_are_understood_however_they_are_spelled(
+    model: SavedModel, recommend: Recommend, types: tuple[str, str], product: str
+) -> None:
+    (plain,) = recommend(["p3", "p4"])
+    columns = {
+        "event_type": np.array([[name.encode() for name in types]], object),
+        "product_id": np.array([[b"p3", product.encode()]], object),
+        "url": np.array([[b"", b""]], object),
+        "event_time": np.zeros((1, 2)),
+    }
+    answer = model.score(columns)  # the signature itself, which a stock image serves
+    assert [name.decode() for name in answer["product_id"][0]] == plain["product_id"]
+    assert answer["score"][0].tolist() == plain["score"]
+
+
+def test_words_for_missing_are_no_product_and_refunds_and_unused_types_no_events(recommend: Recommend) -> None:
+    (plain,) = recommend(["p3", "p4"])
+    missing = [_viewed(word) for word in ("undefined", "(not set)", "NULL", " NaN ", "\\N")]
+    others: list[SessionEvent] = [
+        {"event_type": name, "product_id": "p9", "url": "/category/9"}
+        for name in ("refund", "Order Refunded", "scroll", "Session Start", " ")
+    ]
+    for answer in recommend(["p3", "p4", *missing], ["p3", "p4", *others]):
+        assert answer["product_id"] == plain["product_id"]
+        assert answer["score"] == pytest.approx(plain["score"], abs=1e-5)
+
+
 def test_only_the_current_product_is_left_out_and_an_unknown_one_leaves_out_none(recommend: Recommend) -> None:
     after_known, after_unknown = recommend(["p3", "p4"], ["p3", "p4", "unknown"])
     assert "p4" not in after_known["product_id"]
@@ -162,13 +198,18 @@ print(json.dumps(model.predict(sessions.instances([[event]]))))
         ({"color": ["red"]}, "inputs"),
         ({"product_id": ["p1", "p2"]}, "product_id"),
         ({"product_id": "p1"}, "product_id"),
-        ({"product_id": [1]}, "int is not a string"),
+        ({"product_id": [["p1"]]}, "'product_id' of instance 1, event 0 is a list: an id is text or a number"),
+        ({"product_id": [{"id": "p1"}]}, "'product_id' .* is an object"),
+        ({"product_id": [False]}, "'product_id' .* is a boolean"),
         ({"product_id": ["\ud800"]}, "product_id"),
-        ({"event_time": ["now"]}, "str is not a number"),
-        ({"event_time": [True]}, "bool is not a number"),
-        ({"event_time": [float("nan")]}, "not finite"),
-        ({"event_time": [10**400]}, "event_time"),
-        ({"event_type": [["detail"]]}, "list is not a string"),
+        ({"url": [7]}, "'url' .* is int, not text"),
+        ({"event_time": ["now"]}, "'event_time' .* is not a time"),
+        ({"event_time": [True]}, "'event_time' .* is a boolean, not a time"),
+        ({"event_time": [[1]]}, "'event_time' .* is a list, not a time"),
+        ({"event_time": [float("nan")]}, "not a finite number"),
+        ({"event_time": [10**400]}, "not a finite number"),
+        ({"event_type": [["detail"]]}, "'event_type' .* is list, not text"),
+        ({"event_type": [None]}, "'event_type' .* not text"),
     ],
 )
 def test_a_malformed_instance_is_refused_by_name(model: SavedModel, change: dict[str, Any], named: str) -> None:
@@ -176,6 +217,24 @@ def test_a_malformed_instance_is_refused_by_name(model: SavedModel, change: dict
     bad = {name: value for name, value in {**good, **change}.items() if value is not None}
     with pytest.raises(DataError, match=named):
         model.predict([good, bad])
+
+
+def test_an_id_is_the_same_as_a_number_and_as_text(tmp_path: Path) -> None:
+    names = np.array(["355908", "7", "p1", "p2"], object)
+    shares = np.array([0.4, 0.3, 0.2, 0.1], np.float32)
+    graph = RecommendGraph(PopularScores(shares), names, shares, window=3)
+    about: dict[str, Any] = {"kind": "recommend", "model": "", "outputs": OUTPUTS, "parameters": {}, "metrics": {}}
+    digest = export(graph, tmp_path / "model.tar.gz", **about, snapshot_digest="", products=4)
+    archive.unpack(tmp_path / "model.tar.gz", tmp_path / "model", digest)
+    model = SavedModel(tmp_path / "model")
+    (plain,) = sessions.instances([[_viewed("355908")]])
+    spellings = (355908, 355908.0, "355908.0", " 355908 ", "\ufeff355908.0\n")
+    answers = model.predict([plain, *({**plain, "product_id": [spelled]} for spelled in spellings)])
+    assert answers[0]["product_id"] == ["7", "p1", "p2"]
+    assert answers == answers[:1] * len(answers)
+    missing = model.predict([{**plain, "product_id": [nothing]} for nothing in (None, "", "none", float("nan"))])
+    assert [answer["product_id"][0] for answer in missing] == ["355908"] * 4
+    assert sessions.instances([[{"event_type": "detail", "product_id": 355908.0}]])[0]["product_id"] == ["355908"]
 
 
 @pytest.mark.parametrize("instances", [[], {}, "x", None, [1], [[]]])

@@ -111,10 +111,13 @@ WELL_FORMED = instances([SESSION])[0]
         ({"instances": []}, "no list of instances"),
         ({"instances": [1]}, "Instance 0 has not the inputs"),
         ({"instances": [WELL_FORMED] * 1001}, "at most 1000"),
-        ({"instances": [{**WELL_FORMED, "event_time": [float("nan")]}]}, "not finite"),
+        ({"instances": [{**WELL_FORMED, "event_time": [float("nan")]}]}, "not a finite number"),
         ({"instances": [{**WELL_FORMED, "event_time": [10**400]}]}, "event_time"),
         ({"instances": [{**WELL_FORMED, "product_id": ["\ud800"]}]}, "product_id"),
-        ({"instances": [{**WELL_FORMED, "product_id": [None]}]}, "product_id"),
+        ({"instances": [{**WELL_FORMED, "product_id": [True]}]}, "'product_id' of instance 0, event 0 is a boolean"),
+        ({"instances": [{**WELL_FORMED, "product_id": [["a"]]}]}, "'product_id' .* is a list"),
+        ({"instances": [{**WELL_FORMED, "product_id": [{}]}]}, "'product_id' .* is an object"),
+        ({"instances": [{**WELL_FORMED, "event_time": ["yesterday"]}]}, "'event_time' .* is not a time"),
         ({"instances": [{**WELL_FORMED, "product_id": ["a", "b"]}]}, "list of 1"),
         ({"instances": [{**WELL_FORMED, "more": ["a"]}]}, "inputs"),
     ],
@@ -124,6 +127,14 @@ def test_a_malformed_request_gets_the_reason(client: httpx.Client, body: Any, re
     assert response.status_code == 400
     assert response.json()["OriginalStatusCode"] == 400
     assert re.search(reason, response.json()["message"])
+
+
+def test_numbers_as_ids_texts_as_times_and_null_are_taken(client: httpx.Client) -> None:
+    two = {"event_type": ["Detail", "view"], "url": [None, ""], "event_time": ["2024-05-01T12:00:00Z", 1714564801000]}
+    for product, known in ((355908, "355908"), (355908.0, "355908"), (7.5, "7.5"), (None, ""), ("p1", "p1")):
+        response = ask(client, {"instances": [{**two, "product_id": [1, product]}]})
+        assert response.status_code == 200, response.text
+        assert response.json()["predictions"][0]["product_id"][0] == known
 
 
 def test_a_body_that_is_too_large_is_refused_in_words(client: httpx.Client) -> None:

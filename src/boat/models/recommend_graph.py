@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from boat.models import sessions
-from boat.models.graphs import first
+from boat.models.graphs import EventReader, first
 from boat.models.pages import DEEDS
 from boat.models.scores import PageScores, Scores, codes_of, relative
 
@@ -20,7 +20,8 @@ _REPEATS = 4  # looking at the same product again must not push older ones out o
 class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
     """Recommends for sessions of strings.
 
-    Skips padding, unknown products, and events of other types. A product that nobody has viewed is looked at as the
+    Reads event types and product ids as `boat.models.graphs` does. Skips padding, unknown products, and events of other
+    types. A product that nobody has viewed is looked at as the
     viewed one it is most like. Unless `repeats` are wanted, takes those in a row as one
     and never recommends the session's last product. A session without a known product gets what comes after the page
     it is on, where a model counts that and knows the page, and then the most popular ones.
@@ -50,6 +51,7 @@ class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
         self._scores, self._window, self._repeats = scores, window, repeats
         self._pages = next((part for part in scores.submodules if isinstance(part, PageScores)), None)
         self._places = min(RECOMMENDED, len(names) - 1)
+        self._read = EventReader()
         self._codes = codes_of(names)
         self._names = tf.Variable(names.tolist(), trainable=False, dtype=tf.string)
         self._unviewed = len(names) - len(shares)
@@ -65,6 +67,7 @@ class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
         self, event_type: tf.Tensor, product_id: tf.Tensor, url: tf.Tensor, event_time: tf.Tensor
     ) -> Mapping[str, tf.Tensor]:
         """The signature `serving_default`."""
+        event_type, product_id = self._read(event_type, product_id)
         recent, current = self.windows(event_type, product_id)
         page, known = self.page(event_type, product_id, url), recent[:, :1] > 0
         scores = self._scores(recent, page)

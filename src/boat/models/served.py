@@ -1,6 +1,5 @@
 """An exported model that answers: rows in and out as TensorFlow Serving's REST interface has them."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from boat.errors import ArtifactError, DataError
+from boat.events import ValueProblem
 from boat.models import sessions
 from boat.models.archive import MODEL_FOLDER, Kind, ModelManifest
 
@@ -48,7 +48,8 @@ class SavedModel:
         """Answer the `instances` of a request, in order.
 
         Args:
-            instances: One mapping a session, of the input names to lists that are all equally long.
+            instances: One mapping a session, of the input names to lists that are all equally long. Their values are
+                read by `boat.models.sessions.value`, so that ids may be numbers and times ISO 8601 texts.
 
         Returns:
             The `predictions`: numbers where the model has one output, else mappings of the output names to lists.
@@ -108,31 +109,24 @@ def _columns(instances: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def _column(instances: Sequence[Mapping[str, Any]], name: str, length: int) -> np.ndarray:
-    convert = _number if sessions.INPUTS[name] == "float64" else _text
-    column = np.empty((len(instances), length), dtype=np.float64 if convert is _number else object)
+    column = np.empty((len(instances), length), dtype=np.float64 if sessions.INPUTS[name] == "float64" else object)
     for number, instance in enumerate(instances):
         values = instance[name]
         if not isinstance(values, list) or len(values) != length:
             raise DataError(f"Input {name!r} of instance {number} is not a list of {length} values.", _SHAPE_HINT)
-        try:
-            column[number] = [convert(value) for value in values]
-        except (TypeError, ValueError, OverflowError) as error:
-            raise DataError(f"Input {name!r} of instance {number}: {error}.", _SHAPE_HINT) from error
+        column[number] = [_read(raw, name, number, place) for place, raw in enumerate(values)]
     return column
 
 
-def _text(value: Any) -> bytes:
-    if not isinstance(value, str):
-        raise TypeError(f"{type(value).__name__} is not a string")
-    return value.encode("utf-8")  # a lone surrogate, which JSON can hold, is a UnicodeEncodeError, a ValueError
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{type(value).__name__} is not a number")
-    if not math.isfinite(value):
-        raise ValueError("a number is not finite")
-    return float(value)
+def _read(raw: Any, name: str, instance: int, place: int) -> float | bytes:
+    try:
+        value = sessions.value(name, raw)
+        return value.encode() if isinstance(value, str) else value
+    except ValueProblem as problem:
+        reason = problem.message
+    except UnicodeEncodeError as error:  # JSON can hold half a surrogate pair
+        reason = f"is not text ({error})"
+    raise DataError(f"Input {name!r} of instance {instance}, event {place} {reason}.", _SHAPE_HINT)
 
 
 def _plain(values: np.ndarray) -> list[Any]:

@@ -93,6 +93,45 @@ def test_a_body_in_base64_and_a_session_without_events_are_answered(
     assert answer["recommendations"][0]["product_id"] == "shown-0", "an empty product is not shown"
 
 
+def sessions_of(function: Any, *events: dict[str, Any]) -> list[dict[str, Any]]:
+    session: list[dict[str, Any]] = function._session(request({"events": list(events)}))
+    return session
+
+
+def test_an_event_is_understood_as_at_every_other_door(
+    function: Any, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", host)
+    for event in (
+        {"event_type": "view", "product_id": 355908, "event_time": 1714564800000},
+        {"event": "Product Viewed", "sku": 355908.0, "timestamp": "2024-05-01T12:00:00Z", "colour": ["red"]},
+        {"event_name": "view_item", "product_id": "undefined", "item_id": "355908", "ts": None},
+        {"EVENT_TYPE": "Detail", "Product ID": "355908", "time": "(not set)", "url": None, "query": None},
+    ):
+        status, answer = answered(function, request({"events": [event]}))
+        assert (status, answer.get("error")) == (200, None)
+        assert answer["recommendations"][0]["product_id"] == "355908"
+
+
+def test_times_in_any_notation_are_seconds_and_the_exact_name_comes_first(function: Any) -> None:
+    events = sessions_of(
+        function,
+        {"event_type": "view", "event": "purchase", "timestamp": "2024-05-01 14:00:00+02:00", "item_id": "b"},
+        {"event_type": "no such type", "product_id": "a", "sku": "b", "event_time": "1714564800000"},
+    )
+    assert [event["event_time"] for event in events] == [1714564800.0, 1714564800.0]
+    assert [event["event_type"] for event in events] == ["view", "no such type"]
+    assert [event["product_id"] for event in events] == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("quantity", "known"), [(2, "buy"), (None, "buy"), ("", "buy"), (-1, "refund"), ("0", "refund")]
+)
+def test_a_purchase_of_a_negative_quantity_is_no_buy(function: Any, quantity: Any, known: str) -> None:
+    (event,) = sessions_of(function, {"event_type": "buy", "product_id": "a", "qty": quantity})
+    assert event["event_type"] == known
+
+
 def test_only_the_newest_events_of_an_endless_session_are_asked_about(
     function: Any, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,7 +172,13 @@ def test_no_endpoint_at_all_is_a_503(function: Any, monkeypatch: pytest.MonkeyPa
         ('{"events": 1}', "not a list"),
         ('{"events": [1]}', "Event 0 has no event_type"),
         ('{"events": [{"product_id": "a"}]}', "Event 0 has no event_type"),
-        ('{"events": [{"event_type": 7}]}', "event_type of event 0"),
+        ('{"events": [{"event_type": " "}]}', "Event 0 has no event_type"),
+        ('{"events": [{"event_type": 7}]}', "event_type of event 0 is int, not text"),
+        ('{"events": [{"event_type": "detail", "product_id": true}]}', "product_id of event 0 is a boolean"),
+        ('{"events": [{"event_type": "detail", "sku": ["a"]}]}', "product_id of event 0 is a list"),
+        ('{"events": [{"event_type": "detail", "product_id": {}}]}', "product_id of event 0 is an object"),
+        ('{"events": [{"event_type": "detail", "event_time": false}]}', "event_time of event 0 is a boolean"),
+        ('{"events": [{"event_type": "purchase", "quantity": "two"}]}', "quantity of event 0 is not a number"),
         ('{"events": [{"event_type": "detail", "product_id": "\\ud800"}]}', "product_id of event 0"),
         ('{"events": [{"event_type": "detail", "url": "' + "x" * 3000 + '"}]}', "url of event 0"),
         ('{"events": [{"event_type": "detail", "event_time": "now"}]}', "event_time of event 0"),
