@@ -99,8 +99,10 @@ TIME_NUMBER = r"\d{9,19}(?:\.\d+)?"
 """A time as a number since 1970; its magnitude gives the unit."""
 TIME_UNITS = ((1e11, 1_000_000), (1e14, 1_000), (1e17, 1), (1e20, -1_000))
 """Upper bound of a number since 1970, and microseconds in its unit; a negative one is a divisor."""
-NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?"
-"""A number as text."""
+_EPOCH = datetime(1970, 1, 1)
+_TIME_TEXT, _TIME_NUMBER = re.compile(TIME_TEXT, re.ASCII), re.compile(TIME_NUMBER, re.ASCII)
+NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?"
+"""A number as text, in a form that Python matches in linear time."""
 
 
 @dataclass(frozen=True)
@@ -222,22 +224,28 @@ def plain_name(name: str) -> str:
     return re.sub(r"[\s_-]", "", name.strip(BLANKS)).lower()
 
 
+_KNOWN_NAMES = {
+    column: [(known, plain_name(known)) for known in (column, *synonyms)] for column, synonyms in SYNONYMS.items()
+}
+
+
 def candidates(names: Iterable[str]) -> dict[str, list[str]]:
     """Return the names that can be each column of the contract, the preferred one first.
 
     Exact names come first, then names in another case, then synonyms in their order. Names are those of a file's
     columns or an object's fields; `transaction_id` is among the columns.
     """
-    names = list(names)
+    exact_names = dict.fromkeys(names)
     plain: dict[str, list[str]] = {}
-    for name in names:
+    for name in exact_names:
         plain.setdefault(plain_name(name), []).append(name)
     found: dict[str, list[str]] = {}
-    for column, synonyms in SYNONYMS.items():
+    for column, known_names in _KNOWN_NAMES.items():
         ordered: list[str] = []
-        for known in (column, *synonyms):
-            exact = [known] if known in names else []
-            ordered += exact + [name for name in plain.get(plain_name(known), []) if name != known]
+        for known, known_plain in known_names:
+            if known_plain in plain:
+                exact = [known] if known in exact_names else []
+                ordered += exact + [name for name in plain[known_plain] if name != known]
         if ordered:
             found[column] = ordered
     return found
@@ -263,7 +271,7 @@ def identifier(value: Any) -> str | None:
     text = _digits(value) if isinstance(value, float) else str(value).strip(BLANKS)
     if text.lower() in MISSING_WORDS:
         return None
-    return text[:-2] if re.fullmatch(r"-?\d+\.0", text, re.ASCII) else text
+    return text[:-2] if text.endswith(".0") and re.fullmatch(r"-?\d+\.0", text, re.ASCII) else text
 
 
 def order_number(value: Any) -> str | None:
@@ -312,10 +320,12 @@ def moment(value: Any) -> datetime | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueProblem("not_a_time", f"is {_type_name(value)}, not a time")
+    if isinstance(value, int) and 10**8 <= value < 10**19:
+        return _since_1970(value)
     text = _digits(value) if isinstance(value, float) else str(value).strip(BLANKS)
-    if re.fullmatch(TIME_NUMBER, text, re.ASCII):
-        return _since_1970(text)
-    match = re.fullmatch(TIME_TEXT, text, re.ASCII)
+    if _TIME_NUMBER.fullmatch(text):
+        return _since_1970(int(text) if text.isdigit() else Decimal(text))
+    match = _TIME_TEXT.fullmatch(text)
     if not match:
         raise ValueProblem("not_a_time", TIME_HINT)
     return _from_text(match)
@@ -357,16 +367,10 @@ def _digits(value: float) -> str:
     return text
 
 
-def _since_1970(text: str) -> datetime | None:
-    read = Decimal(text)
-    for below, unit in TIME_UNITS:
-        if read < Decimal(below):
-            microseconds = int(read * unit) if unit > 0 else int(read) // -unit
-            try:
-                return datetime(1970, 1, 1) + timedelta(microseconds=microseconds)
-            except OverflowError:
-                break
-    raise ValueProblem("not_a_time", TIME_HINT)
+def _since_1970(read: int | Decimal) -> datetime:
+    unit = next(unit for below, unit in TIME_UNITS if read < below)
+    microseconds = int(read * unit) if unit > 0 else int(read) // -unit
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def _from_text(match: "re.Match[str]") -> datetime:
@@ -374,9 +378,12 @@ def _from_text(match: "re.Match[str]") -> datetime:
     text = f"{date.replace('/', '-')} {time or '00:00'}"
     try:
         read = datetime.fromisoformat(text) + timedelta(microseconds=int(((fraction or ".")[1:] + "0" * 6)[:6]))
-        return read - _offset(zone or "")
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise ValueProblem("not_a_time", TIME_HINT) from error
+    try:
+        return read - _offset(zone or "")
+    except OverflowError:  # its zone takes it out of the years 1 to 9999, none of which is plausible
+        return datetime.min if read.year == 1 else datetime.max
 
 
 def _offset(zone: str) -> timedelta:
