@@ -256,18 +256,23 @@ def is_missing(text: str) -> bool:
     return text.strip(BLANKS).lower() in MISSING_WORDS
 
 
+_INFINITE = (float("inf"), float("-inf"))
+
+
 def identifier(value: Any) -> str | None:
     """Return an id as text, or None if it is missing.
 
     A whole number has one id, whether it came as 7, 7.0, "7" or "7.0". Any other text stays as it is.
 
     Raises:
-        ValueProblem: The value is a list, an object or a boolean.
+        ValueProblem: The value is a list, an object, a boolean or infinite.
     """
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueProblem("wrong_type", f"is {_type_name(value)}: an id is text or a number")
+    if value in _INFINITE:
+        raise ValueProblem("wrong_type", "is not a finite number")
     text = _digits(value) if isinstance(value, float) else str(value).strip(BLANKS)
     if text.lower() in MISSING_WORDS:
         return None

@@ -1,30 +1,49 @@
-"""What the collector makes of one event that it was given: a row for the landing file, or what is wrong with it.
+"""Read one event as `boat.events` understands it: a row for the landing file, or the reason why it is refused.
 
-Whatever passes here, the loader takes too: a landing file with one row that it does not take is not loaded at all.
+The loader takes every row that is made here.
 """
 
-import math
 import re
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from functools import cached_property, lru_cache
+from math import isfinite
+from typing import Any, TypeVar
 
+from boat import events
 from boat.collect import privacy
-from boat.events import EVENT_TYPES, PRODUCT_EVENT_TYPES, SCHEMA_VERSION, TYPE_NAMES
+from boat.events import ValueProblem
 
 MAX_DEPTH = 8
 """Levels of objects and lists, the event itself being the first."""
-MAX_TEXT = {"shop": 64, "event_id": 128, "session_id": 256, "client_id": 256, "product_id": 256, "query": 1024}
-MAX_URL = 4096
-MAX_AHEAD = timedelta(days=1)
-"""How far a shopper's clock may run ahead."""
-DEFAULT_SHOP = "shop"
+MAX_TEXT = {
+    "event_id": 128,
+    "shop": 64,
+    "session_id": 256,
+    "client_id": 256,
+    "product_id": 256,
+    "url": 4096,
+    "query": 1024,
+}
+"""Most characters of each text."""
+MAX_DEVICE_TIME = 64
+OURS = (events.IS_BOT, events.DEVICE_TIME, events.OCCURRENCE)
+"""Fields of `extra` that only the collector and the loader write. An event that brings them loses them."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_EARLIEST, _LATEST = 1e8, 1e14  # the numbers that the loader reads as times, see `boat.landing`
-_MILLISECONDS = 1e11
-_KNOWN = {"event_time", "event_type", "url", "price", "quantity", "schema_version", "extra", "received_at", *MAX_TEXT}
+_IDS = ("event_id", "shop", "session_id", "client_id", "product_id")
+_NUMBERS = (("price", events.MAX_PRICE), ("quantity", events.MAX_QUANTITY))
+_CONTENT = (
+    *("shop", "session_id", "client_id", "event_time", "event_type"),
+    *("product_id", "url", "query", "price", "quantity"),
+)
+_NO_FIELDS = frozenset({"schema_version", "extra"})
+_ORDER = events.ORDER_NUMBER.name
+_CACHED_NAMES = 64
+_T = TypeVar("_T")
 
 
 class Reason(StrEnum):
@@ -40,19 +59,20 @@ class Reason(StrEnum):
     BAD_CHARACTER = "bad_character"
     PERSONAL_DATA = "personal_data"
     UNKNOWN_EVENT_TYPE = "unknown_event_type"
+    UNKNOWN_SHOP = "unknown_shop"
     NOT_A_TIME = "not_a_time"
-    TIME_OUT_OF_RANGE = "time_out_of_range"
     NOT_A_NUMBER = "not_a_number"
+    OUT_OF_RANGE = "out_of_range"
     UNKNOWN_SCHEMA_VERSION = "unknown_schema_version"
 
 
 class BadEvent(Exception):
-    """An event that cannot be taken.
+    """An event that is refused.
 
     Args:
         reason: Why.
-        field: Which of its fields; empty for the event as a whole.
-        message: For the person who sends it; tells no value, as that may be personal.
+        field: The column of the contract that is wrong; empty for the event as a whole.
+        message: Explanation for the sender. It quotes no value, because values may be personal.
     """
 
     def __init__(self, reason: Reason, field: str, message: str) -> None:
@@ -60,137 +80,301 @@ class BadEvent(Exception):
         self.reason, self.field, self.message = reason, field, message
 
 
-def row(given: Any, received_at: datetime, sender: Mapping[str, str]) -> dict[str, Any]:
-    """The columns of `boat.events` with `extra`, without those that have no value.
+@dataclass(frozen=True)
+class Receipt:
+    """What all events of a request share.
+
+    Attributes:
+        time: When the request came, with a zone.
+        sender: Fields that are added to the `extra` of each event.
+        shops: Names of the shops whose events are taken; empty means any.
+    """
+
+    time: datetime
+    sender: Mapping[str, Any]
+    shops: frozenset[str] = frozenset()
+
+    @cached_property
+    def utc(self) -> datetime:
+        """When the request came, UTC without a zone."""
+        return self.time.astimezone(UTC).replace(tzinfo=None)
+
+    @cached_property
+    def text(self) -> str:
+        """When the request came, as a row has it."""
+        return _iso(self.utc)
+
+
+@dataclass(frozen=True)
+class _Names:
+    """An event's fields, by what they are.
+
+    Attributes:
+        columns: Names that can be each column, the preferred one first.
+        others: Whether any other field goes to `extra`.
+    """
+
+    columns: Mapping[str, tuple[str, ...]]
+    others: bool
+
+
+def row(event: Any, receipt: Receipt) -> dict[str, Any] | None:
+    """Return the columns of `boat.events` that have a value, with `extra`, or None if the event's type is not used.
 
     Args:
-        given: An event as it came.
-        received_at: Now, in UTC.
-        sender: What is kept of the request, put into `extra`.
+        event: Parsed JSON.
+        receipt: The request that brought it.
 
     Raises:
-        BadEvent: It cannot be taken.
+        BadEvent: The event is refused.
     """
-    if not isinstance(given, dict):
+    if not isinstance(event, dict):
         raise BadEvent(Reason.NOT_AN_OBJECT, "", "An event is a JSON object.")
-    given = {name: value for name, value in given.items() if value is not None and value != ""}
-    event_type = _event_type(given)
-    columns: dict[str, Any] = {name: _identifier(given, name) for name in MAX_TEXT if name in given and name != "query"}
-    columns.setdefault("shop", DEFAULT_SHOP)
-    if "session_id" not in columns and "client_id" not in columns:
-        raise BadEvent(Reason.MISSING, "session_id", "Give a session_id or a client_id.")
-    if event_type in PRODUCT_EVENT_TYPES and "product_id" not in columns:
-        raise BadEvent(Reason.MISSING, "product_id", f"A {event_type} needs a product_id.")
-    columns["event_type"] = event_type
-    columns["event_time"] = _iso(_event_time(given, received_at))
-    columns["received_at"] = _iso(received_at)
-    for name, limit in (("url", MAX_URL), ("query", MAX_TEXT["query"])):
-        if name in given:
-            columns[name] = privacy.masked(_text(given[name], name, limit))
-    columns |= {name: _number(given[name], name) for name in ("price", "quantity") if name in given}
-    columns["schema_version"] = _schema_version(given)
-    columns["extra"] = {**_extra(given), **sender}
+    reading = _Reading(event)
+    event_type = _event_type(reading)
+    if event_type is None:
+        return None
+    is_refund = event_type == events.REFUND
+    columns: dict[str, Any] = {}
+    for name in _IDS:
+        text = reading.value(name, events.identifier)
+        if text is not None:
+            columns[name] = _checked_id(text, name)
+    columns.setdefault("shop", events.DEFAULT_SHOP)
+    columns["event_type"] = "purchase" if is_refund else event_type
+    _check_needed(columns, receipt.shops)
+    event_time, device_time = _times(reading, receipt)
+    columns["event_time"] = event_time
+    columns["received_at"] = receipt.text
+    url, query = reading.value("url", _text), reading.value("query", _text)
+    if url is not None:
+        columns["url"] = privacy.masked_url(_checked(url, "url"))
+    if query is not None:
+        columns["query"] = privacy.masked(_checked(query, "query"))
+    for name, largest in _NUMBERS:
+        amount = reading.value(name, events.number, largest)
+        if amount is not None:
+            columns[name] = amount
+    if is_refund:
+        columns["quantity"] = -abs(columns.get("quantity") or 1.0)
+    columns["schema_version"] = _schema_version(event)
+    extra = _extra(reading, columns["event_type"])
+    if device_time is not None:
+        extra[events.DEVICE_TIME] = device_time
+    extra.update(receipt.sender)
+    columns["extra"] = extra
     return columns
 
 
-def _event_type(given: Mapping[str, Any]) -> str:
-    if "event_type" not in given:
-        raise BadEvent(Reason.MISSING, "event_type", "Give an event_type.")
-    name = _text(given["event_type"], "event_type", MAX_TEXT["shop"]).strip().lower()
-    name = TYPE_NAMES.get(name, name)
-    if name not in EVENT_TYPES:
-        raise BadEvent(Reason.UNKNOWN_EVENT_TYPE, "event_type", f"event_type is one of {', '.join(EVENT_TYPES)}.")
-    return name
+def number_equal(rows: Iterable[dict[str, Any]]) -> None:
+    """Number equal purchases, adds and removes of one request from 2 on: each is an event of its own."""
+    counts: Counter[tuple[Any, ...]] = Counter()
+    for columns in rows:
+        if columns["event_type"] in events.COUNTED_TYPES and "event_id" not in columns:
+            content = tuple(map(columns.get, _CONTENT))
+            counts[content] += 1
+            if counts[content] > 1:
+                columns["extra"][events.OCCURRENCE] = counts[content]
 
 
-def _identifier(given: Mapping[str, Any], name: str) -> str:
-    value = given[name]
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # shops have numbered products and customers
-    text = _text(value, name, MAX_TEXT[name])
-    if privacy.has_email(text):
+class _Reading:
+    """Reads the fields of one event by the names that they can have."""
+
+    def __init__(self, event: Mapping[str, Any]) -> None:
+        self.event = event
+        keys = tuple(event)
+        self.names = _cached_names(keys) if len(keys) <= _CACHED_NAMES else _names(keys)
+        self.read: list[str] = []
+
+    def value(self, column: str, reader: Callable[..., _T | None], *arguments: Any) -> _T | None:
+        """Return the first value of a column that is not missing.
+
+        Raises:
+            BadEvent: It cannot be read.
+        """
+        for name in self.names.columns.get(column, ()):
+            value = _understood(column, reader, self.event[name], *arguments)
+            if value is not None:
+                self.read.append(name)
+                return value
+        return None
+
+    def others(self) -> dict[str, Any]:
+        """Return the fields that are no column of this row and have a value."""
+        dropped = {*self.read, *_NO_FIELDS, *self.names.columns.get("received_at", ())}
+        for names in self.names.columns.values():
+            dropped.update(name for name in names if _is_nothing(self.event[name]))
+        return {
+            name: value
+            for name, value in self.event.items()
+            if name not in dropped and value is not None and value != ""
+        }
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and events.is_missing(value))
+
+
+def _names(keys: tuple[str, ...]) -> _Names:
+    candidates = events.candidates(keys)
+    candidates.pop(_ORDER, None)  # it is read as a part of `extra`
+    columns = {column: tuple(names) for column, names in candidates.items()}
+    single = sum(len(names) for names in columns.values()) == len(columns)
+    return _Names(columns, not single or len(columns) != len(set(keys) - _NO_FIELDS))
+
+
+_cached_names = lru_cache(512)(_names)
+
+
+@lru_cache(512)
+def _cached_order_names(keys: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(events.candidates(keys).get(_ORDER, ()))
+
+
+def _understood(column: str, reader: Callable[..., _T | None], *arguments: Any) -> _T | None:
+    try:
+        return reader(*arguments)
+    except ValueProblem as problem:
+        raise BadEvent(Reason(problem.reason), column, f"{column} {problem.message}.") from problem
+
+
+def _event_type(reading: _Reading) -> str | None:
+    """Return a type of the contract or `refund`; None if the type is known and not used."""
+    text = reading.value("event_type", _type_text)
+    if text is None:
+        raise BadEvent(Reason.MISSING, "event_type", "Send an event_type.")
+    event_type = events.TYPE_NAMES.get(text) or events.event_type(text)
+    if event_type is None and not events.is_unused(text):
+        message = f"event_type is not known. The types are {', '.join(events.EVENT_TYPES)}."
+        raise BadEvent(Reason.UNKNOWN_EVENT_TYPE, "event_type", message)
+    return event_type
+
+
+def _type_text(value: Any) -> str | None:
+    if _is_nothing(value):
+        return None
+    if not isinstance(value, str):
+        raise ValueProblem("wrong_type", "is not text")
+    return value
+
+
+def _text(value: Any) -> str | None:
+    """Return a text that is no id: every word is a value, "none" too."""
+    if isinstance(value, str):
+        return value if value.strip(events.BLANKS) else None
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        return events.identifier(value)
+    raise ValueProblem("wrong_type", "is not text")
+
+
+def _checked_id(text: str, name: str) -> str:
+    if privacy.has_email(_checked(text, name)):
         raise BadEvent(Reason.PERSONAL_DATA, name, f"{name} holds an e-mail address. Send a pseudonym.")
     return text
 
 
-def _text(value: Any, name: str, limit: int) -> str:
-    if not isinstance(value, str):
-        raise BadEvent(Reason.WRONG_TYPE, name, f"{name} is not text.")
-    if len(value) > limit:
-        raise BadEvent(Reason.TOO_LONG, name, f"{name} has {len(value)} characters, at most {limit} are taken.")
-    if not value.isprintable() and (_CONTROL.search(value) or not _is_unicode(value)):
+def _checked(text: str, name: str) -> str:
+    limit = MAX_TEXT[name]
+    if len(text) > limit:
+        raise BadEvent(Reason.TOO_LONG, name, f"{name} has {len(text)} characters, at most {limit} are taken.")
+    if not text.isprintable() and (_CONTROL.search(text) or not _is_unicode(text)):
         raise BadEvent(Reason.BAD_CHARACTER, name, f"{name} holds a control character or half a surrogate pair.")
-    if not value.strip():
-        raise BadEvent(Reason.MISSING, name, f"{name} is blank.")
-    return value
+    return text
 
 
-def _event_time(given: Mapping[str, Any], received_at: datetime) -> datetime:
-    if "event_time" not in given:
-        return received_at
-    moment = _moment(given["event_time"])
-    if moment.timestamp() < _EARLIEST or moment > received_at + MAX_AHEAD:
-        raise BadEvent(Reason.TIME_OUT_OF_RANGE, "event_time", "event_time lies before 1973 or more than a day ahead.")
-    return moment
+def _check_needed(columns: Mapping[str, Any], shops: frozenset[str]) -> None:
+    if "session_id" not in columns and "client_id" not in columns:
+        raise BadEvent(Reason.MISSING, "session_id", "Send a session_id or a client_id.")
+    event_type = columns["event_type"]
+    if "product_id" not in columns and event_type in events.PRODUCT_EVENT_TYPES:
+        raise BadEvent(Reason.MISSING, "product_id", f"An event of type {event_type} needs a product_id.")
+    if shops and columns["shop"] not in shops:
+        raise BadEvent(Reason.UNKNOWN_SHOP, "shop", "This collector takes no events of this shop. Check its name.")
 
 
-def _moment(value: Any) -> datetime:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise _not_a_time()
+def _times(reading: _Reading, receipt: Receipt) -> tuple[str, str | None]:
+    """Return when the event counts, and the device's time if that is another one."""
+    device_time: datetime | str | None = reading.value("event_time", _moment)
+    if device_time is None:
+        return receipt.text, None
+    if isinstance(device_time, str):
+        return receipt.text, device_time
+    event_time = events.counted_at(device_time, receipt.utc)
+    return _iso(event_time), None if event_time == device_time else f"{device_time.isoformat()}Z"
+
+
+def _moment(value: Any) -> datetime | str | None:
+    """Return a time, or the number as text if no unit makes it one: the clock of that device is wrong."""
     try:
-        if isinstance(value, str):
-            moment = datetime.fromisoformat(value.strip())
-            return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-        if not _EARLIEST <= value < _LATEST:
-            raise BadEvent(Reason.TIME_OUT_OF_RANGE, "event_time", "event_time is no time between 1973 and 5138.")
-        return datetime.fromtimestamp(value if value < _MILLISECONDS else value / 1000, UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        raise _not_a_time() from error
-
-
-def _not_a_time() -> BadEvent:
-    message = "event_time is ISO 8601, or seconds or milliseconds since 1970."
-    return BadEvent(Reason.NOT_A_TIME, "event_time", message)
+        return events.moment(value)
+    except ValueProblem:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+            raise
+        return str(value)[:MAX_DEVICE_TIME]
 
 
 def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="microseconds")[:-6] + "Z"  # in place of +00:00
+    return moment.isoformat(timespec="microseconds") + "Z"
 
 
-def _number(value: Any, name: str) -> float:
-    try:
-        if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-            number = float(value)
-            if math.isfinite(number):
-                return number
-    except (ValueError, OverflowError):
-        pass
-    raise BadEvent(Reason.NOT_A_NUMBER, name, f"{name} is not a finite number.")
+def _schema_version(event: Mapping[str, Any]) -> int:
+    version = event.get("schema_version")
+    if version is None or version == "":
+        return events.SCHEMA_VERSION
+    if version != events.SCHEMA_VERSION or isinstance(version, bool):
+        message = f"schema_version is {events.SCHEMA_VERSION}."
+        raise BadEvent(Reason.UNKNOWN_SCHEMA_VERSION, "schema_version", message)
+    return events.SCHEMA_VERSION
 
 
-def _schema_version(given: Mapping[str, Any]) -> int:
-    version = given.get("schema_version", SCHEMA_VERSION)
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise BadEvent(Reason.UNKNOWN_SCHEMA_VERSION, "schema_version", f"schema_version is {SCHEMA_VERSION}.")
-    return SCHEMA_VERSION
-
-
-def _extra(given: Mapping[str, Any]) -> dict[str, Any]:
-    extra = given.get("extra", {})
-    if not isinstance(extra, dict):
+def _extra(reading: _Reading, event_type: str) -> dict[str, Any]:
+    nested = reading.event.get("extra")
+    if nested is None or nested == "":
+        nested = {}
+    elif not isinstance(nested, dict):
         raise BadEvent(Reason.WRONG_TYPE, "extra", "extra is not a JSON object.")
-    if not extra and given.keys() <= _KNOWN:
+    if not nested and not reading.names.others:
         return {}
-    others = {name: value for name, value in given.items() if name not in _KNOWN}
-    # One level is the event's own; fields of `extra` lie one level deeper than those beside it.
-    _walk(extra, MAX_DEPTH - 1)
+    others = reading.others()
+    # One level is the event's own; fields of `extra` are one level deeper than those beside it.
+    _walk(nested, MAX_DEPTH - 1)
     _walk(others, MAX_DEPTH)
-    masked: dict[str, Any] = privacy.masked_tree(extra | others)
+    extra = {**nested, **others}
+    for name in OURS:
+        extra.pop(name, None)
+    _name_order(extra, event_type)
+    if event_type == "purchase":
+        _read_amounts(extra)
+    masked: dict[str, Any] = privacy.masked_tree(extra)
     return masked
 
 
+def _name_order(extra: dict[str, Any], event_type: str) -> None:
+    """Keep the order number under its one name; drop placeholders such as 0."""
+    keys = tuple(extra)
+    for name in _cached_order_names(keys) if len(keys) <= _CACHED_NAMES else events.candidates(keys).get(_ORDER, ()):
+        try:
+            text = events.order_number(extra[name])
+        except ValueProblem as problem:
+            if event_type != "purchase":
+                continue
+            raise BadEvent(Reason(problem.reason), _ORDER, f"{_ORDER} {problem.message}.") from problem
+        del extra[name]
+        if text is not None:
+            extra[_ORDER] = text
+            return
+
+
+def _read_amounts(extra: dict[str, Any]) -> None:
+    for name in events.AMOUNTS:
+        if name in extra:
+            amount = _understood(name, events.number, extra.pop(name), events.MAX_PRICE)
+            if amount is not None:
+                extra[name] = amount
+
+
 def _walk(value: Any, levels: int) -> None:
-    """Refuse what no JSON parser downstream is sure to read."""
+    """Refuse a value that some JSON parser cannot read."""
     if isinstance(value, str):
         if "\0" in value or not _is_unicode(value):
             raise BadEvent(Reason.BAD_CHARACTER, "extra", "extra holds a NUL or half a surrogate pair.")
