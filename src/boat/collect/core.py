@@ -154,7 +154,7 @@ class Collector:
             headers = {"retry-after": str(int(wait) + 1)}
             raise Refusal(429, "rate_limited", "Too many events. Come again later.", headers)
         receipt = Receipt(received_at, self._sender(request, is_signed, received_at), self._policy.shops)
-        return self._kept(request, given, receipt)
+        return self._kept(request, given, received_at, receipt)
 
     def _authenticated(self, request: Request, now: float) -> str:
         """Whose rate counts: a signing key that proved itself, else the address."""
@@ -181,7 +181,7 @@ class Collector:
         except RefusedBody as refused:
             raise Refusal(refused.status, refused.reason, refused.message) from refused
 
-    def _kept(self, request: Request, given: Sequence[Given], receipt: Receipt) -> Outcome:
+    def _kept(self, request: Request, given: Sequence[Given], received_at: datetime, receipt: Receipt) -> Outcome:
         accepted: list[dict[str, Any]] = []
         letters: list[bytes] = []
         errors: list[dict[str, Any]] = []
@@ -195,7 +195,7 @@ class Collector:
             except BadEvent as flaw:
                 error = {"reason": flaw.reason, "field": flaw.field, "message": flaw.message}
                 errors.append({"index": index, **error})
-                letters.append(_line({"received_at": receipt.time.isoformat(), **error, **_payload(one.event)}))
+                letters.append(_line({"received_at": received_at.isoformat(), **error, **_payload(one.event)}))
         if len(accepted) > 1:
             judge.number_equal(accepted)
         unused = len(given) - len(accepted) - len(errors)

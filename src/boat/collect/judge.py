@@ -6,10 +6,9 @@ The loader takes every row that is made here.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from math import isfinite
 from typing import Any, TypeVar
 
@@ -40,10 +39,13 @@ _CONTENT = (
     *("shop", "session_id", "client_id", "event_time", "event_type"),
     *("product_id", "url", "query", "price", "quantity"),
 )
+_TEXTS = {"url": privacy.masked_url, "query": privacy.masked}
+_PLAIN_ID = re.compile(r"[A-MO-TV-Za-mo-tv-z0-9_-][A-Za-z0-9_-]{0,62}|[A-Za-z_-]{1,22}[0-9][A-Za-z0-9_-]{0,40}")
+"""Most ids, with nothing to normalise or refuse: words for a missing value begin with n or u and have no digit."""
 _NO_FIELDS = frozenset({"schema_version", "extra"})
 _ORDER = events.ORDER_NUMBER.name
 _CACHED_NAMES = 64
-_T = TypeVar("_T")
+_T = TypeVar("_T", float, str, datetime | str)
 
 
 class Reason(StrEnum):
@@ -80,42 +82,51 @@ class BadEvent(Exception):
         self.reason, self.field, self.message = reason, field, message
 
 
-@dataclass(frozen=True)
 class Receipt:
     """What all events of a request share.
 
-    Attributes:
-        time: When the request came, with a zone.
+    Args:
+        time: When the request came, in UTC.
         sender: Fields that are added to the `extra` of each event.
         shops: Names of the shops whose events are taken; empty means any.
     """
 
-    time: datetime
-    sender: Mapping[str, Any]
-    shops: frozenset[str] = frozenset()
-
-    @cached_property
-    def utc(self) -> datetime:
-        """When the request came, UTC without a zone."""
-        return self.time.astimezone(UTC).replace(tzinfo=None)
-
-    @cached_property
-    def text(self) -> str:
-        """When the request came, as a row has it."""
-        return _iso(self.utc)
+    def __init__(self, time: datetime, sender: Mapping[str, Any], shops: frozenset[str] = frozenset()) -> None:
+        self.time = time.replace(tzinfo=None)
+        self.sender, self.shops = sender, shops
+        self.text = _iso(self.time)
 
 
-@dataclass(frozen=True)
 class _Names:
     """An event's fields, by what they are.
 
-    Attributes:
-        columns: Names that can be each column, the preferred one first.
-        others: Whether any other field goes to `extra`.
+    Args:
+        keys: The names of its fields.
     """
 
-    columns: Mapping[str, tuple[str, ...]]
-    others: bool
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        candidates = events.candidates(keys)
+        candidates.pop(_ORDER, None)  # it is read as a part of `extra`
+        self.columns = {column: tuple(names) for column, names in candidates.items()}
+        """Names that can be each column, the preferred one first."""
+        self.ids = [(column, self.columns[column]) for column in _IDS if column in self.columns]
+        is_single = sum(map(len, self.columns.values())) == len(self.columns)
+        self.has_others = not is_single or len(self.columns) != len(set(keys) - _NO_FIELDS)
+        """Whether any field can be left for `extra`."""
+
+    def others(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that have a value and are no column of the row."""
+        dropped = {*_NO_FIELDS, *self.columns.get("received_at", ())}
+        for column, names in self.columns.items():
+            is_missing = _is_blank if column in _TEXTS else _is_nothing
+            is_read = False
+            for name in names:
+                if is_missing(event[name]):
+                    dropped.add(name)
+                elif not is_read:
+                    dropped.add(name)
+                    is_read = True
+        return {name: value for name, value in event.items() if name not in dropped and not _is_empty(value)}
 
 
 def row(event: Any, receipt: Receipt) -> dict[str, Any] | None:
@@ -130,35 +141,25 @@ def row(event: Any, receipt: Receipt) -> dict[str, Any] | None:
     """
     if not isinstance(event, dict):
         raise BadEvent(Reason.NOT_AN_OBJECT, "", "An event is a JSON object.")
-    reading = _Reading(event)
-    event_type = _event_type(reading)
+    keys = tuple(event)
+    names = _cached_names(keys) if len(keys) <= _CACHED_NAMES else _Names(keys)
+    event_type = _event_type(event, names)
     if event_type is None:
         return None
-    is_refund = event_type == events.REFUND
-    columns: dict[str, Any] = {}
-    for name in _IDS:
-        text = reading.value(name, events.identifier)
-        if text is not None:
-            columns[name] = _checked_id(text, name)
-    columns.setdefault("shop", events.DEFAULT_SHOP)
-    columns["event_type"] = "purchase" if is_refund else event_type
+    columns = _ids(event, names)
+    columns["event_type"] = "purchase" if event_type == events.REFUND else event_type
     _check_needed(columns, receipt.shops)
-    event_time, device_time = _times(reading, receipt)
-    columns["event_time"] = event_time
+    columns["event_time"], device_time = _times(event, names, receipt)
     columns["received_at"] = receipt.text
-    url, query = reading.value("url", _text), reading.value("query", _text)
-    if url is not None:
-        columns["url"] = privacy.masked_url(_checked(url, "url"))
-    if query is not None:
-        columns["query"] = privacy.masked(_checked(query, "query"))
-    for name, largest in _NUMBERS:
-        amount = reading.value(name, events.number, largest)
+    _put_texts(columns, event, names)
+    for column, largest in _NUMBERS:
+        amount = _value(event, names, column, events.number, largest)
         if amount is not None:
-            columns[name] = amount
-    if is_refund:
+            columns[column] = amount
+    if event_type == events.REFUND:
         columns["quantity"] = -abs(columns.get("quantity") or 1.0)
     columns["schema_version"] = _schema_version(event)
-    extra = _extra(reading, columns["event_type"])
+    extra = _extra(event, names, columns["event_type"])
     if device_time is not None:
         extra[events.DEVICE_TIME] = device_time
     extra.update(receipt.sender)
@@ -177,53 +178,37 @@ def number_equal(rows: Iterable[dict[str, Any]]) -> None:
                 columns["extra"][events.OCCURRENCE] = counts[content]
 
 
-class _Reading:
-    """Reads the fields of one event by the names that they can have."""
+def _value(
+    event: Mapping[str, Any], names: _Names, column: str, reader: Callable[..., _T | None], *arguments: Any
+) -> _T | None:
+    """Return the first value of a column that is not missing.
 
-    def __init__(self, event: Mapping[str, Any]) -> None:
-        self.event = event
-        keys = tuple(event)
-        self.names = _cached_names(keys) if len(keys) <= _CACHED_NAMES else _names(keys)
-        self.read: list[str] = []
+    Raises:
+        BadEvent: It cannot be read.
+    """
+    for name in names.columns.get(column, ()):
+        try:
+            value = reader(event[name], *arguments)
+        except ValueProblem as problem:
+            raise _bad_value(column, problem) from problem
+        if value is not None:
+            return value
+    return None
 
-    def value(self, column: str, reader: Callable[..., _T | None], *arguments: Any) -> _T | None:
-        """Return the first value of a column that is not missing.
 
-        Raises:
-            BadEvent: It cannot be read.
-        """
-        for name in self.names.columns.get(column, ()):
-            value = _understood(column, reader, self.event[name], *arguments)
-            if value is not None:
-                self.read.append(name)
-                return value
-        return None
+def _is_empty(value: Any) -> bool:
+    return value is None or value == ""
 
-    def others(self) -> dict[str, Any]:
-        """Return the fields that are no column of this row and have a value."""
-        dropped = {*self.read, *_NO_FIELDS, *self.names.columns.get("received_at", ())}
-        for names in self.names.columns.values():
-            dropped.update(name for name in names if _is_nothing(self.event[name]))
-        return {
-            name: value
-            for name, value in self.event.items()
-            if name not in dropped and value is not None and value != ""
-        }
+
+def _is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip(events.BLANKS))
 
 
 def _is_nothing(value: Any) -> bool:
     return value is None or (isinstance(value, str) and events.is_missing(value))
 
 
-def _names(keys: tuple[str, ...]) -> _Names:
-    candidates = events.candidates(keys)
-    candidates.pop(_ORDER, None)  # it is read as a part of `extra`
-    columns = {column: tuple(names) for column, names in candidates.items()}
-    single = sum(len(names) for names in columns.values()) == len(columns)
-    return _Names(columns, not single or len(columns) != len(set(keys) - _NO_FIELDS))
-
-
-_cached_names = lru_cache(512)(_names)
+_cached_names = lru_cache(512)(_Names)
 
 
 @lru_cache(512)
@@ -231,16 +216,13 @@ def _cached_order_names(keys: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(events.candidates(keys).get(_ORDER, ()))
 
 
-def _understood(column: str, reader: Callable[..., _T | None], *arguments: Any) -> _T | None:
-    try:
-        return reader(*arguments)
-    except ValueProblem as problem:
-        raise BadEvent(Reason(problem.reason), column, f"{column} {problem.message}.") from problem
+def _bad_value(column: str, problem: ValueProblem) -> BadEvent:
+    return BadEvent(Reason(problem.reason), column, f"{column} {problem.message}.")
 
 
-def _event_type(reading: _Reading) -> str | None:
+def _event_type(event: Mapping[str, Any], names: _Names) -> str | None:
     """Return a type of the contract or `refund`; None if the type is known and not used."""
-    text = reading.value("event_type", _type_text)
+    text = _value(event, names, "event_type", _type_text)
     if text is None:
         raise BadEvent(Reason.MISSING, "event_type", "Send an event_type.")
     event_type = events.TYPE_NAMES.get(text) or events.event_type(text)
@@ -258,19 +240,44 @@ def _type_text(value: Any) -> str | None:
     return value
 
 
+def _ids(event: Mapping[str, Any], names: _Names) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for column, candidates in names.ids:
+        for name in candidates:
+            value = event[name]
+            text = value if type(value) is str and _PLAIN_ID.fullmatch(value) else _id(value, column)
+            if text is not None:
+                columns[column] = text
+                break
+    columns.setdefault("shop", events.DEFAULT_SHOP)
+    return columns
+
+
+def _id(value: Any, column: str) -> str | None:
+    try:
+        text = events.identifier(value)
+    except ValueProblem as problem:
+        raise _bad_value(column, problem) from problem
+    if text is not None and privacy.has_email(_checked(text, column)):
+        raise BadEvent(Reason.PERSONAL_DATA, column, f"{column} holds an e-mail address. Send a pseudonym.")
+    return text
+
+
+def _put_texts(columns: dict[str, Any], event: Mapping[str, Any], names: _Names) -> None:
+    for column, mask in _TEXTS.items():
+        if column in names.columns:
+            text = _value(event, names, column, _text)
+            if text is not None:
+                columns[column] = mask(_checked(text, column))
+
+
 def _text(value: Any) -> str | None:
     """Return a text that is no id: every word is a value, "none" too."""
     if isinstance(value, str):
-        return value if value.strip(events.BLANKS) else None
+        return None if _is_blank(value) else value
     if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
         return events.identifier(value)
     raise ValueProblem("wrong_type", "is not text")
-
-
-def _checked_id(text: str, name: str) -> str:
-    if privacy.has_email(_checked(text, name)):
-        raise BadEvent(Reason.PERSONAL_DATA, name, f"{name} holds an e-mail address. Send a pseudonym.")
-    return text
 
 
 def _checked(text: str, name: str) -> str:
@@ -292,14 +299,12 @@ def _check_needed(columns: Mapping[str, Any], shops: frozenset[str]) -> None:
         raise BadEvent(Reason.UNKNOWN_SHOP, "shop", "This collector takes no events of this shop. Check its name.")
 
 
-def _times(reading: _Reading, receipt: Receipt) -> tuple[str, str | None]:
+def _times(event: Mapping[str, Any], names: _Names, receipt: Receipt) -> tuple[str, str | None]:
     """Return when the event counts, and the device's time if that is another one."""
-    device_time: datetime | str | None = reading.value("event_time", _moment)
-    if device_time is None:
-        return receipt.text, None
-    if isinstance(device_time, str):
+    device_time = _value(event, names, "event_time", _moment)
+    if not isinstance(device_time, datetime):
         return receipt.text, device_time
-    event_time = events.counted_at(device_time, receipt.utc)
+    event_time = events.counted_at(device_time, receipt.time)
     return _iso(event_time), None if event_time == device_time else f"{device_time.isoformat()}Z"
 
 
@@ -327,15 +332,15 @@ def _schema_version(event: Mapping[str, Any]) -> int:
     return events.SCHEMA_VERSION
 
 
-def _extra(reading: _Reading, event_type: str) -> dict[str, Any]:
-    nested = reading.event.get("extra")
+def _extra(event: Mapping[str, Any], names: _Names, event_type: str) -> dict[str, Any]:
+    nested = event.get("extra")
     if nested is None or nested == "":
         nested = {}
     elif not isinstance(nested, dict):
         raise BadEvent(Reason.WRONG_TYPE, "extra", "extra is not a JSON object.")
-    if not nested and not reading.names.others:
+    if not nested and not names.has_others:
         return {}
-    others = reading.others()
+    others = names.others(event)
     # One level is the event's own; fields of `extra` are one level deeper than those beside it.
     _walk(nested, MAX_DEPTH - 1)
     _walk(others, MAX_DEPTH)
@@ -358,7 +363,7 @@ def _name_order(extra: dict[str, Any], event_type: str) -> None:
         except ValueProblem as problem:
             if event_type != "purchase":
                 continue
-            raise BadEvent(Reason(problem.reason), _ORDER, f"{_ORDER} {problem.message}.") from problem
+            raise _bad_value(_ORDER, problem) from problem
         del extra[name]
         if text is not None:
             extra[_ORDER] = text
@@ -368,7 +373,10 @@ def _name_order(extra: dict[str, Any], event_type: str) -> None:
 def _read_amounts(extra: dict[str, Any]) -> None:
     for name in events.AMOUNTS:
         if name in extra:
-            amount = _understood(name, events.number, extra.pop(name), events.MAX_PRICE)
+            try:
+                amount = events.number(extra.pop(name), events.MAX_PRICE)
+            except ValueProblem as problem:
+                raise _bad_value(name, problem) from problem
             if amount is not None:
                 extra[name] = amount
 

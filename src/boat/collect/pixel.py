@@ -11,13 +11,13 @@ lines is a batch: each line is a hit that has the query's parameters too.
 | `eid` | `event_id`, followed by the product's number if there are more (not Google's) |
 | `dl`, or `dh` and `dp` | `url` |
 | `cu` | `currency` in `extra` |
-| Universal: `pa`, else `t` | `event_type`; `t=item` is a purchase, `t=transaction` and `t=event` without `pa` are not used |
+| Universal: `pa`, else `t` | `event_type`; `t=item` is a purchase, `t=transaction` and a bare `t=event` are not used |
 | Universal: `pr1id` (else `pr1nm`), `pr1pr`, `pr1qt`, … `pr200id` | `product_id`, `price`, `quantity`: an event each |
 | Universal: `ic` (else `in`), `ip`, `iq` of `t=item` | `product_id`, `price`, `quantity` |
 | Universal: `qt` | milliseconds since it happened |
 | Universal: `ti`, `tr`, `tt`, `ts` | `transaction_id`, `revenue`, `tax`, `shipping` in `extra` |
 | 4: `en` | `event_type` |
-| 4: `pr1` … `pr200`, such as `idA1~nmMug~pr9.5~qt2` | `product_id` (`id`, else `nm`), `price`, `quantity`: an event each |
+| 4: `pr1` … `pr200`, such as `idA1~nmMug~pr9.5~qt2` | the same: an event each |
 | 4: `ep.NAME`, `epn.NAME` | the column that NAME is a name of: `search_term` is `query`; else `NAME` in `extra` |
 | 4: `epn.value` of a purchase or refund | `revenue` in `extra` |
 
@@ -48,7 +48,8 @@ _JSON_STARTS = (b"{", b"[")
 _PROPERTY = re.compile(r"(?:UA|G|GT|GTM|AW|DC)-[A-Z0-9-]+")
 _COLUMNS = {"cid": "client_id", "uid": "user_id", "sid": "session_id", "eid": "event_id", "dl": "url"}
 _TO_EXTRA = {"cu": "currency"}
-_DROPPED = frozenset("v z tid uip ua uaa uab uafvl uam uamb uap uapv uaw dh dp".split())
+_USER_AGENT_HINTS = ("", "a", "b", "fvl", "m", "mb", "p", "pv", "w")
+_DROPPED = frozenset({"v", "z", "tid", "dh", "dp", "uip"} | {f"ua{hint}" for hint in _USER_AGENT_HINTS})
 _OF_PRODUCT = {"id": "product_id", "pr": "price", "qt": "quantity"}
 _PRODUCT_TYPES = frozenset({*events.PRODUCT_EVENT_TYPES, events.REFUND})
 

@@ -35,6 +35,7 @@ MAX_USER_AGENT = 512
 _MAX_HASHES = 10_000
 _LONGEST_NAME = 64
 _MASKS = ("[phone]", "[card]")
+_UNMASKED = ("", "id")
 
 # All parts are bounded, and each match starts where a token does: the time is linear in the text.
 _EMAIL = re.compile(r"(?<![\w.+%'-])[\w.+%'-]{1,64}?(?:@|%40)[\w-]{1,63}(?:\.[\w-]{1,63}){1,6}", re.IGNORECASE)
@@ -51,14 +52,19 @@ _MANY_DIGITS = re.compile(r"(?:\d\D{0,3}){9}\d")
 """Fewer digits are no phone number. Between two of one number there are at most two characters, or three as `%20`."""
 _DIAL = re.compile(r"[+(\d][\d ()./+-]{5,40}")
 _PHONE_WORDS = frozenset(
-    """
-    tel telephone phone phones phoneno phonenumber mobile mobileno mobilenumber mobilephone cell cellphone fax handy
-    msisdn whatsapp sms telefon telefono
-    """.split()
+    {
+        *("tel", "telephone", "telefon", "telefono", "phone", "phones", "phoneno", "phonenumber", "cell", "cellphone"),
+        *("mobile", "mobileno", "mobilenumber", "mobilephone", "handy", "fax", "msisdn", "whatsapp", "sms"),
+    }
 )
-_CARD_WORDS = frozenset("card cardno cardnumber creditcard creditcardnumber cc ccnumber pan debitcard".split())
-_FREE_WORDS = frozenset("q query s search searchterm keyword keywords term text message comment note subject".split())
+_CARD_WORDS = frozenset(
+    {"card", "cardno", "cardnumber", "creditcard", "creditcardnumber", "debitcard", "cc", "ccnumber", "pan"}
+)
+_FREE_WORDS = frozenset(
+    {"q", "query", "s", "search", "searchterm", "keyword", "keywords", "term", "text", "message", "comment", "note"}
+)
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_SEPARATORS = re.compile("[?&#;]")
 _PARAMETER = re.compile(r"(?:^|(?<=[?&#;]))([\w.%\[\]-]{1,64})([=:])([^&#;?]+)")
 _ID_NAME = re.compile(
     r"(?:id|ids|sku|skus|isbn|isbn10|isbn13|ean|ean8|ean13|gtin|gtin8|gtin12|gtin13|gtin14|upc|asin|mpn|barcode|hash)$",
@@ -84,7 +90,18 @@ def masked(text: str) -> str:
 def masked_url(text: str) -> str:
     """Return a URL with mail addresses masked everywhere, phones and cards in parameters that are named for them."""
     text = _without_email(text)
-    return _PARAMETER.sub(_masked_parameter, text) if "=" in text or text.startswith(("tel:", "sms:")) else text
+    if ("=" in text and _has_named(text)) or text.startswith(("tel:", "sms:")):
+        return _PARAMETER.sub(_masked_parameter, text)
+    return text
+
+
+def _has_named(text: str) -> bool:
+    """Tell whether a URL has a parameter whose name asks for a mask."""
+    for part in _SEPARATORS.split(text):
+        name, sign, _ = part.partition("=")
+        if sign and len(name) <= _LONGEST_NAME and _kind(name) not in _UNMASKED:
+            return True
+    return False
 
 
 def masked_tree(value: Any, name: str = "") -> Any:
@@ -115,7 +132,7 @@ def _without_email(text: str) -> str:
 
 def _masked_parameter(match: "re.Match[str]") -> str:
     kind = _kind(match[1])
-    if not kind or kind == "id":
+    if kind in _UNMASKED:
         return match[0]
     value = unquote_plus(match[3])
     if kind in _MASKS and _DIAL.fullmatch(value.strip()):
