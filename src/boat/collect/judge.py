@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from math import isfinite
-from typing import Any, TypeVar
+from typing import Any
 
 from boat import events
 from boat.collect import privacy
@@ -45,7 +45,6 @@ _PLAIN_ID = re.compile(r"[A-MO-TV-Za-mo-tv-z0-9_-][A-Za-z0-9_-]{0,62}|[A-Za-z_-]
 _NO_FIELDS = frozenset({"schema_version", "extra"})
 _ORDER = events.ORDER_NUMBER.name
 _CACHED_NAMES = 64
-_T = TypeVar("_T", float, str, datetime | str)
 
 
 class Reason(StrEnum):
@@ -178,9 +177,7 @@ def number_equal(rows: Iterable[dict[str, Any]]) -> None:
                 columns["extra"][events.OCCURRENCE] = counts[content]
 
 
-def _value(
-    event: Mapping[str, Any], names: _Names, column: str, reader: Callable[..., _T | None], *arguments: Any
-) -> _T | None:
+def _value(event: Mapping[str, Any], names: _Names, column: str, reader: Callable[..., Any], *arguments: Any) -> Any:
     """Return the first value of a column that is not missing.
 
     Raises:
@@ -301,7 +298,7 @@ def _check_needed(columns: Mapping[str, Any], shops: frozenset[str]) -> None:
 
 def _times(event: Mapping[str, Any], names: _Names, receipt: Receipt) -> tuple[str, str | None]:
     """Return when the event counts, and the device's time if that is another one."""
-    device_time = _value(event, names, "event_time", _moment)
+    device_time: datetime | str | None = _value(event, names, "event_time", _moment)
     if not isinstance(device_time, datetime):
         return receipt.text, device_time
     event_time = events.counted_at(device_time, receipt.time)

@@ -92,20 +92,16 @@ def is_hit(query: str, content: bytes) -> bool:
     if is_json(content):
         return False
     line = re.split(rb"[\r\n]", content.lstrip()[:MAX_EVENT_BYTES], maxsplit=1)[0]
-    return _names_hit(query) or _names_hit(line.decode("utf-8", "replace"))
+    try:
+        parameters = _parameters(_joined(query, line.decode("utf-8", "replace")))
+    except ValueError:
+        return False
+    return parameters.get("v") in {"1", "2"} and not parameters.keys().isdisjoint(("tid", "cid", "en", "t"))
 
 
 def is_json(content: bytes) -> bool:
     """Tell whether a body can only be JSON."""
     return content[:1] in _JSON_STARTS or content.lstrip()[:1] in _JSON_STARTS
-
-
-def _names_hit(text: str) -> bool:
-    try:
-        parameters = _parameters(text)
-    except ValueError:
-        return False
-    return parameters.get("v") in {"1", "2"} and not parameters.keys().isdisjoint(("tid", "cid", "en", "t"))
 
 
 def hits(query: str, content: bytes, received_at: datetime, shops: frozenset[str]) -> list[Given]:
@@ -121,7 +117,7 @@ def hits(query: str, content: bytes, received_at: datetime, shops: frozenset[str
         raise RefusedBody(413, "too_large", f"The query of a batch has more than {MAX_SHARED} bytes.")
     given: list[Given] = []
     for line in lines:
-        given += _given("&".join(filter(None, (query, line.strip()))), received_at, shops)
+        given += _given(_joined(query, line.strip()), received_at, shops)
         if len(given) > MAX_EVENTS:
             raise RefusedBody(413, "too_many_events", f"A request has at most {MAX_EVENTS} events.")
     return given
@@ -142,6 +138,10 @@ def _given(text: str, received_at: datetime, shops: frozenset[str]) -> list[Give
 
 def _too_large(text: str, message: str) -> Given:
     return Given(f"?{text}", BadEvent(Reason.TOO_LARGE, "", message))
+
+
+def _joined(query: str, line: str) -> str:
+    return f"{query}&{line}" if query and line else query or line
 
 
 def _parameters(text: str) -> dict[str, str]:
