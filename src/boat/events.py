@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any, Literal, get_args
 
 SCHEMA_VERSION = 1
@@ -54,15 +54,15 @@ UNUSED_TYPES = frozenset(
     app_exception app_remove app_update begin_checkout campaign_details cart_shared cart_viewed checkout_started
     checkout_step_completed checkout_step_viewed close_convert_lead coupon_applied coupon_denied coupon_entered
     coupon_removed disqualify_lead dynamic_link_app_open earn_virtual_currency error event exception fav favorite
-    file_download first_open first_visit form_start form_submit generate_lead identify in_app_purchase join_group level_end
-    level_start level_up login notification_open notification_receive order_cancelled order_updated os_update page_ping
-    payment_info_entered post_score product_added_to_wishlist product_list_filtered product_list_viewed
-    product_removed_from_wishlist product_reviewed product_shared promotion_clicked promotion_viewed qualify_lead
-    remove_from_wishlist save scroll select_content select_promotion session_end session_start set_checkout_option share
-    sign_up social spend_virtual_currency timing tutorial_begin tutorial_complete unlock_achievement user_engagement
-    video_complete video_progress video_start view_cart view_item_list view_promotion wishlist working_lead
-    wishlist_product_added_to_cart
-    """.split()
+    file_download first_open first_visit form_start form_submit generate_lead identify in_app_purchase join_group
+    level_end level_start level_up login notification_open notification_receive order_cancelled order_updated
+    os_update page_ping payment_info_entered post_score product_added_to_wishlist product_list_filtered
+    product_list_viewed product_removed_from_wishlist product_reviewed product_shared promotion_clicked
+    promotion_viewed qualify_lead remove_from_wishlist save scroll select_content select_promotion session_end
+    session_start set_checkout_option share sign_up social spend_virtual_currency timing tutorial_begin
+    tutorial_complete unlock_achievement user_engagement video_complete video_progress video_start view_cart
+    view_item_list view_promotion wishlist wishlist_product_added_to_cart working_lead
+    """.split()  # noqa: SIM905 - a line each would fill two pages
 )
 """Types of other systems that are understood and not used: they are counted, and are neither stored nor an error."""
 
@@ -97,10 +97,13 @@ TIME_TEXT = (
 """A time as text: date, time of day, fraction of a second and zone, in the syntax of RE2 and Python alike."""
 TIME_NUMBER = r"\d{9,19}(?:\.\d+)?"
 """A time as a number since 1970; its magnitude gives the unit."""
+TIME_EXPONENT = r"\d\.\d{6,17}[eE]\+?\d{1,2}"
+"""The same with an exponent, as some programs write floats; one of fewer digits has been rounded."""
 TIME_UNITS = ((1e11, 1_000_000), (1e14, 1_000), (1e17, 1), (1e20, -1_000))
 """Upper bound of a number since 1970, and microseconds in its unit; a negative one is a divisor."""
 _EPOCH = datetime(1970, 1, 1)
-_TIME_TEXT, _TIME_NUMBER = re.compile(TIME_TEXT, re.ASCII), re.compile(TIME_NUMBER, re.ASCII)
+_TIME_TEXT = re.compile(TIME_TEXT, re.ASCII)
+_TIME_NUMBER = re.compile(f"{TIME_NUMBER}|{TIME_EXPONENT}", re.ASCII)
 NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?"
 """A number as text, in a form that Python matches in linear time."""
 
@@ -200,10 +203,22 @@ ORDER_NUMBER = Column(
     ("order_id", "order_number", "tr_orderid", "invoice_no"),
 )
 """A field of `extra` that is understood like a column."""
-AMOUNTS = ("tax", "shipping", "revenue")
+AMOUNTS = ("tax", "shipping")
 """Fields of `extra` of a purchase that are numbers."""
 ID_COLUMNS = tuple(column.name for column in (*COLUMNS, ORDER_NUMBER) if column.is_id)
-SYNONYMS: Mapping[str, tuple[str, ...]] = {column.name: column.synonyms for column in (*COLUMNS, ORDER_NUMBER)}
+SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    **{column.name: column.synonyms for column in (*COLUMNS, ORDER_NUMBER)},
+    "schema_version": (),
+}
+"""Names of the columns of an event, the preferred ones first; a name in another case counts before a synonym."""
+PRODUCT_SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "shop": (),
+    "product_id": SYNONYMS["product_id"],
+    "product_name": ("item_name", "product_title", "title", "name", "prod_name"),
+    "category": ("category_code", "category_name", "item_category", "category_id"),
+    "price": SYNONYMS["price"],
+}
+"""The same for a catalogue."""
 
 
 class ValueProblem(ValueError):
@@ -224,26 +239,32 @@ def plain_name(name: str) -> str:
     return re.sub(r"[\s_-]", "", name.strip(BLANKS)).lower()
 
 
-_KNOWN_NAMES = {
-    column: [(known, plain_name(known)) for known in (column, *synonyms)] for column, synonyms in SYNONYMS.items()
+_PLAIN_NAMES = {
+    known: plain_name(known)
+    for synonyms in (SYNONYMS, PRODUCT_SYNONYMS)
+    for column, others in synonyms.items()
+    for known in (column, *others)
 }
 
 
-def candidates(names: Iterable[str]) -> dict[str, list[str]]:
+def candidates(names: Iterable[str], synonyms: Mapping[str, tuple[str, ...]] = SYNONYMS) -> dict[str, list[str]]:
     """Return the names that can be each column of the contract, the preferred one first.
 
-    Exact names come first, then names in another case, then synonyms in their order. Names are those of a file's
-    columns or an object's fields; `transaction_id` is among the columns.
+    Exact names come first, then names in another case, then synonyms in their order.
+
+    Args:
+        names: Columns of a file, or fields of an object.
+        synonyms: `SYNONYMS`, with `transaction_id` among the columns, or `PRODUCT_SYNONYMS`.
     """
     exact_names = dict.fromkeys(names)
     plain: dict[str, list[str]] = {}
     for name in exact_names:
         plain.setdefault(plain_name(name), []).append(name)
     found: dict[str, list[str]] = {}
-    for column, known_names in _KNOWN_NAMES.items():
+    for column, others in synonyms.items():
         ordered: list[str] = []
-        for known, known_plain in known_names:
-            if known_plain in plain:
+        for known in (column, *others):
+            if (known_plain := _PLAIN_NAMES[known]) in plain:
                 exact = [known] if known in exact_names else []
                 ordered += exact + [name for name in plain[known_plain] if name != known]
         if ordered:
@@ -295,7 +316,7 @@ def number(value: Any, largest: float) -> float | None:
     Raises:
         ValueProblem: It is no number, or out of range.
     """
-    if value is None or (isinstance(value, str) and is_missing(value)) or value != value:  # NaN
+    if _is_absent(value):
         return None
     text = value.strip(BLANKS) if isinstance(value, str) else ""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -321,7 +342,7 @@ def moment(value: Any) -> datetime | None:
     Raises:
         ValueProblem: It is no time. `plausible` checks its range.
     """
-    if value is None or (isinstance(value, str) and is_missing(value)) or value != value:
+    if _is_absent(value):
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueProblem("not_a_time", f"is {_type_name(value)}, not a time")
@@ -364,6 +385,12 @@ def is_unused(text: str) -> bool:
     return plain_type(text) in UNUSED_TYPES
 
 
+def _is_absent(value: Any) -> bool:
+    if isinstance(value, str):
+        return is_missing(value)
+    return value is None or (isinstance(value, float) and isnan(value))
+
+
 def _digits(value: float) -> str:
     """Return the digits that a float shows, without exponent if it is a large one."""
     text = repr(value)
@@ -373,7 +400,9 @@ def _digits(value: float) -> str:
 
 
 def _since_1970(read: int | Decimal) -> datetime:
-    unit = next(unit for below, unit in TIME_UNITS if read < below)
+    unit = next((unit for below, unit in TIME_UNITS if read < below), None)
+    if unit is None:
+        raise ValueProblem("not_a_time", TIME_HINT)
     microseconds = int(read * unit) if unit > 0 else int(read) // -unit
     return _EPOCH + timedelta(microseconds=microseconds)
 

@@ -87,7 +87,7 @@ MALFORMED: dict[str, tuple[Any, str, str]] = {
     "an absurd price": (GOOD | {"price": 1e11}, "out_of_range", "price"),
     "an absurd quantity": (GOOD | {"quantity": -1e7}, "out_of_range", "quantity"),
     "an absurd tax": (PURCHASE | {"extra": {"tax": 2e10}}, "out_of_range", "tax"),
-    "words as revenue": (PURCHASE | {"revenue": "much"}, "not_a_number", "revenue"),
+    "words as shipping": (PURCHASE | {"shipping": "much"}, "not_a_number", "shipping"),
     "a list as order number": (PURCHASE | {"order_id": ["T-1"]}, "wrong_type", "transaction_id"),
     "a list as quantity": (GOOD | {"quantity": [1]}, "not_a_number", "quantity"),
     "a number beyond 64 bits in extra": (GOOD | {"points": 2**70}, "not_a_number", "extra"),

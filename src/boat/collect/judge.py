@@ -42,7 +42,7 @@ _CONTENT = (
 _TEXTS = {"url": privacy.masked_url, "query": privacy.masked}
 _PLAIN_ID = re.compile(r"[A-MO-TV-Za-mo-tv-z0-9_-][A-Za-z0-9_-]{0,62}|[A-Za-z_-]{1,22}[0-9][A-Za-z0-9_-]{0,40}")
 """Most ids, with nothing to normalise or refuse: words for a missing value begin with n or u and have no digit."""
-_NO_FIELDS = frozenset({"schema_version", "extra"})
+_NO_FIELDS = frozenset({"extra"})
 _ORDER = events.ORDER_NUMBER.name
 _CACHED_NAMES = 64
 
@@ -157,7 +157,7 @@ def row(event: Any, receipt: Receipt) -> dict[str, Any] | None:
             columns[column] = amount
     if event_type == events.REFUND:
         columns["quantity"] = -abs(columns.get("quantity") or 1.0)
-    columns["schema_version"] = _schema_version(event)
+    columns["schema_version"] = _schema_version(event, names)
     extra = _extra(event, names, columns["event_type"])
     if device_time is not None:
         extra[events.DEVICE_TIME] = device_time
@@ -319,13 +319,14 @@ def _iso(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds") + "Z"
 
 
-def _schema_version(event: Mapping[str, Any]) -> int:
-    version = event.get("schema_version")
-    if version is None or version == "":
-        return events.SCHEMA_VERSION
-    if version != events.SCHEMA_VERSION or isinstance(version, bool):
-        message = f"schema_version is {events.SCHEMA_VERSION}."
-        raise BadEvent(Reason.UNKNOWN_SCHEMA_VERSION, "schema_version", message)
+def _schema_version(event: Mapping[str, Any], names: _Names) -> int:
+    for name in names.columns.get("schema_version", ()):
+        version = event[name]
+        if _is_nothing(version):
+            continue
+        if isinstance(version, bool) or version not in (events.SCHEMA_VERSION, str(events.SCHEMA_VERSION)):
+            message = f"schema_version is {events.SCHEMA_VERSION}."
+            raise BadEvent(Reason.UNKNOWN_SCHEMA_VERSION, "schema_version", message)
     return events.SCHEMA_VERSION
 
 

@@ -47,7 +47,7 @@ _MAX_PARAMETERS = 1000
 _JSON_STARTS = (b"{", b"[")
 _PROPERTY = re.compile(r"(?:UA|G|GT|GTM|AW|DC)-[A-Z0-9-]+")
 _COLUMNS = {"cid": "client_id", "uid": "user_id", "sid": "session_id", "eid": "event_id", "dl": "url"}
-_TO_EXTRA = {"cu": "currency"}
+_TO_EXTRA = {"cu": "currency", "ti": "transaction_id"}
 _USER_AGENT_HINTS = ("", "a", "b", "fvl", "m", "mb", "p", "pv", "w")
 _DROPPED = frozenset({"v", "z", "tid", "dh", "dp", "uip"} | {f"ua{hint}" for hint in _USER_AGENT_HINTS})
 _OF_PRODUCT = {"id": "product_id", "pr": "price", "qt": "quantity"}
@@ -59,7 +59,7 @@ _ACTIONS = {"checkout": _NOT_USED, "checkout_option": _NOT_USED}
 _HIT_TYPES = {"item": "purchase", "transaction": _NOT_USED, "appview": "pageview"}
 _UNIVERSAL_PRODUCT = re.compile(r"pr([1-9]\d{0,2})([a-z]{2}[a-z0-9]{0,4})")
 _UNIVERSAL_DROPPED = frozenset({"t", "pa", "qt"})
-_UNIVERSAL_TO_EXTRA = {"ti": "transaction_id", "tr": "revenue", "tt": "tax", "ts": "shipping"}
+_UNIVERSAL_AMOUNTS = {"tr": "revenue", "tt": "tax", "ts": "shipping"}
 _OF_ITEM = {"ic": "product_id", "ip": "price", "iq": "quantity"}
 
 _GA4_PRODUCT = re.compile(r"pr([1-9]\d{0,2})")
@@ -193,8 +193,10 @@ def _universal(parameters: Mapping[str, str], received_at: datetime) -> _Hit:
             _put_product(hit, int(match[1]), match[2], value)
         elif is_item and parameter in _OF_ITEM:
             hit.fields[_OF_ITEM[parameter]] = value
+        elif parameter in _UNIVERSAL_AMOUNTS:
+            hit.extra[_UNIVERSAL_AMOUNTS[parameter]] = _amount(value)
         elif parameter not in _UNIVERSAL_DROPPED:
-            _put(hit, parameter, value, _UNIVERSAL_TO_EXTRA)
+            _put(hit, parameter, value)
     if is_item and "in" in parameters:
         hit.fields.setdefault("product_id", parameters["in"])
         hit.products.clear()
@@ -202,11 +204,11 @@ def _universal(parameters: Mapping[str, str], received_at: datetime) -> _Hit:
     return hit
 
 
-def _put(hit: _Hit, parameter: str, value: str, to_extra: Mapping[str, str]) -> None:
+def _put(hit: _Hit, parameter: str, value: str) -> None:
     if parameter in _COLUMNS:
         hit.fields[_COLUMNS[parameter]] = value
     elif parameter not in _DROPPED:
-        hit.extra[to_extra.get(parameter) or _TO_EXTRA.get(parameter, parameter)] = value
+        hit.extra[_TO_EXTRA.get(parameter, parameter)] = value
 
 
 def _put_product(hit: _Hit, number: int, key: str, value: str) -> None:
@@ -247,7 +249,7 @@ def _ga4(parameters: Mapping[str, str]) -> _Hit:
         elif match := _GA4_PRODUCT.fullmatch(parameter):
             _put_compact(hit, int(match[1]), value)
         elif parameter != "en" and (not parameter.startswith("_") or parameter == _ENGAGEMENT):
-            _put(hit, parameter, value, {})
+            _put(hit, parameter, value)
     _lift_columns(hit)
     if events.event_type(hit.fields["event_type"]) in {"purchase", events.REFUND} and "value" in hit.extra:
         hit.extra.setdefault("revenue", hit.extra.pop("value"))
