@@ -101,8 +101,11 @@ TIME_EXPONENT = r"\d\.\d{6,17}[eE]\+?\d{1,2}"
 """The same with an exponent, as some programs write floats; one of fewer digits has been rounded."""
 TIME_UNITS = ((1e11, 1_000_000), (1e14, 1_000), (1e17, 1), (1e20, -1_000))
 """Upper bound of a number since 1970, and microseconds in its unit; a negative one is a divisor."""
-NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?"
-"""A number as text."""
+_EPOCH = datetime(1970, 1, 1)
+_TIME_TEXT = re.compile(TIME_TEXT, re.ASCII)
+_TIME_NUMBER = re.compile(f"{TIME_NUMBER}|{TIME_EXPONENT}", re.ASCII)
+NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?"
+"""A number as text, in a form that Python matches in linear time."""
 
 
 @dataclass(frozen=True)
@@ -236,6 +239,14 @@ def plain_name(name: str) -> str:
     return re.sub(r"[\s_-]", "", name.strip(BLANKS)).lower()
 
 
+_PLAIN_NAMES = {
+    known: plain_name(known)
+    for synonyms in (SYNONYMS, PRODUCT_SYNONYMS)
+    for column, others in synonyms.items()
+    for known in (column, *others)
+}
+
+
 def candidates(names: Iterable[str], synonyms: Mapping[str, tuple[str, ...]] = SYNONYMS) -> dict[str, list[str]]:
     """Return the names that can be each column of the contract, the preferred one first.
 
@@ -245,16 +256,17 @@ def candidates(names: Iterable[str], synonyms: Mapping[str, tuple[str, ...]] = S
         names: Columns of a file, or fields of an object.
         synonyms: `SYNONYMS`, with `transaction_id` among the columns, or `PRODUCT_SYNONYMS`.
     """
-    names = list(names)
+    exact_names = dict.fromkeys(names)
     plain: dict[str, list[str]] = {}
-    for name in names:
+    for name in exact_names:
         plain.setdefault(plain_name(name), []).append(name)
     found: dict[str, list[str]] = {}
     for column, others in synonyms.items():
         ordered: list[str] = []
         for known in (column, *others):
-            exact = [known] if known in names else []
-            ordered += exact + [name for name in plain.get(plain_name(known), []) if name != known]
+            if (known_plain := _PLAIN_NAMES[known]) in plain:
+                exact = [known] if known in exact_names else []
+                ordered += exact + [name for name in plain[known_plain] if name != known]
         if ordered:
             found[column] = ordered
     return found
@@ -265,22 +277,27 @@ def is_missing(text: str) -> bool:
     return text.strip(BLANKS).lower() in MISSING_WORDS
 
 
+_INFINITE = (float("inf"), float("-inf"))
+
+
 def identifier(value: Any) -> str | None:
     """Return an id as text, or None if it is missing.
 
     A whole number has one id, whether it came as 7, 7.0, "7" or "7.0". Any other text stays as it is.
 
     Raises:
-        ValueProblem: The value is a list, an object or a boolean.
+        ValueProblem: The value is a list, an object, a boolean or infinite.
     """
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueProblem("wrong_type", f"is {_type_name(value)}: an id is text or a number")
+    if value in _INFINITE:
+        raise ValueProblem("wrong_type", "is not a finite number")
     text = _digits(value) if isinstance(value, float) else str(value).strip(BLANKS)
     if text.lower() in MISSING_WORDS:
         return None
-    return text[:-2] if re.fullmatch(r"-?\d+\.0", text, re.ASCII) else text
+    return text[:-2] if text.endswith(".0") and re.fullmatch(r"-?\d+\.0", text, re.ASCII) else text
 
 
 def order_number(value: Any) -> str | None:
@@ -329,10 +346,12 @@ def moment(value: Any) -> datetime | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueProblem("not_a_time", f"is {_type_name(value)}, not a time")
+    if isinstance(value, int) and 10**8 <= value < 10**19:
+        return _since_1970(value)
     text = _digits(value) if isinstance(value, float) else str(value).strip(BLANKS)
-    if re.fullmatch(f"{TIME_NUMBER}|{TIME_EXPONENT}", text, re.ASCII):
-        return _since_1970(text)
-    match = re.fullmatch(TIME_TEXT, text, re.ASCII)
+    if _TIME_NUMBER.fullmatch(text):
+        return _since_1970(int(text) if text.isdigit() else Decimal(text))
+    match = _TIME_TEXT.fullmatch(text)
     if not match:
         raise ValueProblem("not_a_time", TIME_HINT)
     return _from_text(match)
@@ -380,16 +399,12 @@ def _digits(value: float) -> str:
     return text
 
 
-def _since_1970(text: str) -> datetime | None:
-    read = Decimal(text)
-    for below, unit in TIME_UNITS:
-        if read < Decimal(below):
-            microseconds = int(read * unit) if unit > 0 else int(read) // -unit
-            try:
-                return datetime(1970, 1, 1) + timedelta(microseconds=microseconds)
-            except OverflowError:
-                break
-    raise ValueProblem("not_a_time", TIME_HINT)
+def _since_1970(read: int | Decimal) -> datetime:
+    unit = next((unit for below, unit in TIME_UNITS if read < below), None)
+    if unit is None:
+        raise ValueProblem("not_a_time", TIME_HINT)
+    microseconds = int(read * unit) if unit > 0 else int(read) // -unit
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def _from_text(match: "re.Match[str]") -> datetime:
@@ -397,9 +412,12 @@ def _from_text(match: "re.Match[str]") -> datetime:
     text = f"{date.replace('/', '-')} {time or '00:00'}"
     try:
         read = datetime.fromisoformat(text) + timedelta(microseconds=int(((fraction or ".")[1:] + "0" * 6)[:6]))
-        return read - _offset(zone or "")
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise ValueProblem("not_a_time", TIME_HINT) from error
+    try:
+        return read - _offset(zone or "")
+    except OverflowError:  # its zone takes it out of the years 1 to 9999, none of which is plausible
+        return datetime.min if read.year == 1 else datetime.max
 
 
 def _offset(zone: str) -> timedelta:

@@ -92,10 +92,13 @@ def test_what_the_function_keeps_is_loaded_from_the_place_the_stack_tells(s3: An
 def test_a_packed_body_and_a_pixel_are_taken(s3: Any) -> None:
     packed = base64.b64encode(gzip.compress(json.dumps(GOOD).encode())).decode()
     assert ask(body=packed, packed=True, content_encoding="gzip")["statusCode"] == 200
-    pixel = ask("GET", query="cid=1.2&tid=mugs")
+    pixel = ask("GET", query="v=1&t=pageview&cid=1.2&tid=mugs")
     assert content(pixel) == GIF
     assert pixel["headers"]["content-type"] == "image/gif"
-    assert len(kept(s3)) == 2
+    form = base64.b64encode(b"v=2&cid=1.2&en=page_view").decode()
+    assert ask(body=form, packed=True, content_type="application/x-www-form-urlencoded")["statusCode"] == 200
+    assert ask(query="v=2&tid=G-ABC&cid=1.2&en=page_view")["statusCode"] == 200
+    assert len(kept(s3)) == 4
 
 
 def test_a_page_of_another_origin_leaves_nothing(s3: Any) -> None:

@@ -60,15 +60,21 @@ def test_a_file_is_complete_by_age_without_further_traffic(collecting: Collectin
     wait_for(Counter(), "alone", collecting.landing)
 
 
-def test_json_gzip_and_pixel_over_http(collecting: Collecting) -> None:
+def test_json_gzip_and_hits_over_http(collecting: Collecting) -> None:
     packed = gzip.compress(json.dumps([event("packed")]).encode())
     headers = {"content-encoding": "gzip", "content-type": "application/json"}
     assert httpx.post(f"{collecting.url}/collect", content=packed, headers=headers).json()["accepted"] == 1
-    pixel = httpx.get(f"{collecting.url}/collect", params={"cid": "1.2", "eid": "pixel", "dl": "https://mugs.example/"})
+    pixel = httpx.get(f"{collecting.url}/collect", params={"cid": "1.2", "t": "pageview", "eid": "pixel"})
     assert (pixel.status_code, pixel.content) == (200, GIF)
+    form = {"v": "2", "cid": "1.2", "en": "page_view", "eid": "form"}
+    assert httpx.post(f"{collecting.url}/collect", data=form).json()["accepted"] == 1
+    batch = "en=page_view&eid=beacon\r\nen=scroll"
+    query = {"v": "2", "tid": "G-ABC", "cid": "1.2"}
+    counts = httpx.post(f"{collecting.url}/collect", params=query, content=batch).json()
+    assert (counts["accepted"], counts["unused"]) == (1, 1)
     found: Counter[str] = Counter()
-    wait_for(found, "packed", collecting.landing)
-    wait_for(found, "pixel", collecting.landing)
+    for name in ("packed", "pixel", "form", "beacon"):
+        wait_for(found, name, collecting.landing)
 
 
 def test_a_signed_batch_over_http(collecting: Collecting) -> None:

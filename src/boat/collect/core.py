@@ -14,9 +14,11 @@ from typing import Any
 from boat.collect import body, judge, pixel, privacy
 from boat.collect.access import RateLimit, Signatures
 from boat.collect.body import MAX_BODY_BYTES, MAX_EVENT_BYTES, Given, RefusedBody
-from boat.collect.judge import BadEvent
+from boat.collect.judge import BadEvent, Receipt
+from boat.events import IS_BOT
 
-_JSON_TYPES = {"", "application/json", "text/plain"}  # a page's beacon is text/plain: it needs no preflight
+_FORM = "application/x-www-form-urlencoded"
+_TYPES = {"", "application/json", "text/plain", _FORM}  # a page's beacon is text/plain: it needs no preflight
 _GIF_HEADERS = {"content-type": "image/gif", "cache-control": "no-store, private"}
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _HEADERS = "content-type, content-encoding, x-boat-key, x-boat-signature"
@@ -136,8 +138,8 @@ class Collector:
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length[:12]) > MAX_BODY_BYTES:
             raise Refusal(413, "too_large", f"The body has more than {MAX_BODY_BYTES} bytes.")
-        if headers.get("content-type", "").split(";")[0].strip().lower() not in _JSON_TYPES:
-            raise Refusal(415, "unsupported_media_type", "Content-Type is application/json or text/plain.")
+        if _content_type(request) not in _TYPES:
+            raise Refusal(415, "unsupported_media_type", f"Content-Type is application/json, text/plain or {_FORM}.")
         if self._policy.signed_only and "x-boat-signature" not in headers:
             raise Refusal(401, "signature_missing", "This collector takes signed requests alone.")
         return None
@@ -145,12 +147,14 @@ class Collector:
     def _take(self, request: Request) -> Outcome:
         now = self._clock()
         sender = self._authenticated(request, now)
+        is_signed = sender.startswith("key ")
         received_at = datetime.fromtimestamp(now, UTC)
-        given = self._given(request, received_at)
+        given = self._given(request, is_signed, received_at)
         if wait := self._rates.take(sender, len(given), now):
             headers = {"retry-after": str(int(wait) + 1)}
             raise Refusal(429, "rate_limited", "Too many events. Come again later.", headers)
-        return self._kept(request, given, received_at)
+        receipt = Receipt(received_at, self._sender(request, is_signed, received_at), self._policy.shops)
+        return self._kept(request, given, received_at, receipt)
 
     def _authenticated(self, request: Request, now: float) -> str:
         """Whose rate counts: a signing key that proved itself, else the address."""
@@ -163,45 +167,51 @@ class Collector:
             raise Refusal(401, flaw, "The signature does not count. Sign each try anew.")
         return f"key {key}"
 
-    def _given(self, request: Request, received_at: datetime) -> list[Given]:
+    def _given(self, request: Request, is_signed: bool, received_at: datetime) -> list[Given]:
         try:
-            if request.method == "POST":
-                encoding = request.headers.get("content-encoding", "").strip().lower()
-                return body.events(body.unpacked(request.body, encoding))
-            if len(request.query) > MAX_EVENT_BYTES:
-                raise Refusal(413, "too_large", f"The query has more than {MAX_EVENT_BYTES} bytes.")
-            return [Given(event) for event in pixel.events(request.query, received_at)]
+            if request.method == "GET":
+                return pixel.hits(request.query, b"", received_at, self._policy.shops)
+            content = body.unpacked(request.body, request.headers.get("content-encoding", "").strip().lower())
+            if pixel.is_json(content):
+                return body.events(content)
+            query = "" if is_signed else request.query  # the signature of a POST covers its body alone
+            if pixel.is_hit(query, content) or _content_type(request) == _FORM:
+                return pixel.hits(query, content, received_at, self._policy.shops)
+            return body.events(content)
         except RefusedBody as refused:
             raise Refusal(refused.status, refused.reason, refused.message) from refused
-        except BadEvent as flaw:
-            return [Given(request.query, flaw)]
-        except ValueError as error:
-            raise Refusal(413, "too_large", "The query has too many parameters.") from error
 
-    def _kept(self, request: Request, given: Sequence[Given], received_at: datetime) -> Outcome:
-        sender = self._sender(request, received_at)
-        accepted: list[bytes] = []
+    def _kept(self, request: Request, given: Sequence[Given], received_at: datetime, receipt: Receipt) -> Outcome:
+        accepted: list[dict[str, Any]] = []
         letters: list[bytes] = []
         errors: list[dict[str, Any]] = []
         for index, one in enumerate(given):
             try:
                 if one.flaw:
                     raise one.flaw
-                accepted.append(_line(judge.row(one.event, received_at, sender)))
+                row = judge.row(one.event, receipt)
+                if row is not None:
+                    accepted.append(row)
             except BadEvent as flaw:
                 error = {"reason": flaw.reason, "field": flaw.field, "message": flaw.message}
                 errors.append({"index": index, **error})
                 letters.append(_line({"received_at": received_at.isoformat(), **error, **_payload(one.event)}))
-        status = 200 if accepted else 400
-        counts = {"received": len(given), "accepted": len(accepted), "failed": len(errors), "errors": errors}
-        headers, content = {"content-type": "application/json"}, json.dumps(counts).encode()
+        if len(accepted) > 1:
+            judge.number_equal(accepted)
+        unused = len(given) - len(accepted) - len(errors)
+        status = 200 if accepted or unused else 400
+        counts = {"received": len(given), "accepted": len(accepted), "unused": unused, "failed": len(errors)}
+        headers, content = {"content-type": "application/json"}, json.dumps({**counts, "errors": errors}).encode()
         if request.method == "GET":
             headers, content = _GIF_HEADERS, pixel.GIF
-        return Outcome(status, {**headers, **self._cors(request)}, content, b"".join(accepted), b"".join(letters))
+        lines = b"".join(map(_line, accepted))
+        return Outcome(status, {**headers, **self._cors(request)}, content, lines, b"".join(letters))
 
-    def _sender(self, request: Request, received_at: datetime) -> dict[str, str]:
+    def _sender(self, request: Request, is_signed: bool, received_at: datetime) -> dict[str, Any]:
         user_agent = request.headers.get("user-agent")
-        known = privacy.reduced(user_agent) if user_agent else {}
+        known = dict(privacy.reduced(user_agent)) if user_agent else {}
+        if is_signed:
+            known.pop(IS_BOT, None)  # it is a shop's server that sends the events of its shoppers
         hashed = self._addresses.hashed(request.address, received_at.date())
         return {**known, "ip_hash": hashed} if hashed else known
 
@@ -216,11 +226,18 @@ def _line(fields: Mapping[str, Any]) -> bytes:
     return _encode(fields).encode() + b"\n"
 
 
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
 def _payload(event: Any) -> dict[str, Any]:
-    """A dead letter's event as masked text, cut where it is longer than an event may be, and how long it was."""
+    """Return a dead letter's event as masked text, cut to the length of an event, and how long it was."""
     try:
-        text = event if isinstance(event, str) else json.dumps(event, separators=(",", ":"))
+        if isinstance(event, str):
+            text = privacy.masked_url(event) if event.startswith("?") else privacy.masked(event)
+        else:
+            text = json.dumps(privacy.masked_tree(event), separators=(",", ":"))
     except RecursionError:  # its reader had some levels more to go than its writer has
         text = ""
     text = text.encode("utf-8", "replace").decode()
-    return {"payload": privacy.masked(text[:MAX_EVENT_BYTES]), "payload_characters": len(text)}
+    return {"payload": text[:MAX_EVENT_BYTES], "payload_characters": len(text)}

@@ -1,30 +1,50 @@
-"""What the collector makes of one event that it was given: a row for the landing file, or what is wrong with it.
+"""Read one event as `boat.events` understands it: a row for the landing file, or the reason why it is refused.
 
-Whatever passes here, the loader takes too: a landing file with one row that it does not take is not loaded at all.
+The loader takes every row that is made here.
 """
 
-import math
 import re
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
+from math import isfinite
 from typing import Any
 
+from boat import events
 from boat.collect import privacy
-from boat.events import EVENT_TYPES, PRODUCT_EVENT_TYPES, SCHEMA_VERSION, TYPE_NAMES
+from boat.events import ValueProblem
 
 MAX_DEPTH = 8
 """Levels of objects and lists, the event itself being the first."""
-MAX_TEXT = {"shop": 64, "event_id": 128, "session_id": 256, "client_id": 256, "product_id": 256, "query": 1024}
-MAX_URL = 4096
-MAX_AHEAD = timedelta(days=1)
-"""How far a shopper's clock may run ahead."""
-DEFAULT_SHOP = "shop"
+MAX_TEXT = {
+    "event_id": 128,
+    "shop": 64,
+    "session_id": 256,
+    "client_id": 256,
+    "product_id": 256,
+    "url": 4096,
+    "query": 1024,
+}
+"""Most characters of each text."""
+MAX_DEVICE_TIME = 64
+OURS = (events.IS_BOT, events.DEVICE_TIME, events.OCCURRENCE)
+"""Fields of `extra` that only the collector and the loader write. An event that brings them loses them."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_EARLIEST, _LATEST = 1e8, 1e14  # the numbers that the loader reads as times, see `boat.landing`
-_MILLISECONDS = 1e11
-_KNOWN = {"event_time", "event_type", "url", "price", "quantity", "schema_version", "extra", "received_at", *MAX_TEXT}
+_IDS = ("event_id", "shop", "session_id", "client_id", "product_id")
+_NUMBERS = (("price", events.MAX_PRICE), ("quantity", events.MAX_QUANTITY))
+_CONTENT = (
+    *("shop", "session_id", "client_id", "event_time", "event_type"),
+    *("product_id", "url", "query", "price", "quantity"),
+)
+_TEXTS = {"url": privacy.masked_url, "query": privacy.masked}
+_PLAIN_ID = re.compile(r"[A-MO-TV-Za-mo-tv-z0-9_-][A-Za-z0-9_-]{0,62}|[A-Za-z_-]{1,22}[0-9][A-Za-z0-9_-]{0,40}")
+"""Most ids, with nothing to normalise or refuse: words for a missing value begin with n or u and have no digit."""
+_NO_FIELDS = frozenset({"extra"})
+_ORDER = events.ORDER_NUMBER.name
+_CACHED_NAMES = 64
 
 
 class Reason(StrEnum):
@@ -40,19 +60,20 @@ class Reason(StrEnum):
     BAD_CHARACTER = "bad_character"
     PERSONAL_DATA = "personal_data"
     UNKNOWN_EVENT_TYPE = "unknown_event_type"
+    UNKNOWN_SHOP = "unknown_shop"
     NOT_A_TIME = "not_a_time"
-    TIME_OUT_OF_RANGE = "time_out_of_range"
     NOT_A_NUMBER = "not_a_number"
+    OUT_OF_RANGE = "out_of_range"
     UNKNOWN_SCHEMA_VERSION = "unknown_schema_version"
 
 
 class BadEvent(Exception):
-    """An event that cannot be taken.
+    """An event that is refused.
 
     Args:
         reason: Why.
-        field: Which of its fields; empty for the event as a whole.
-        message: For the person who sends it; tells no value, as that may be personal.
+        field: The column of the contract that is wrong; empty for the event as a whole.
+        message: Explanation for the sender. It quotes no value, because values may be personal.
     """
 
     def __init__(self, reason: Reason, field: str, message: str) -> None:
@@ -60,137 +81,306 @@ class BadEvent(Exception):
         self.reason, self.field, self.message = reason, field, message
 
 
-def row(given: Any, received_at: datetime, sender: Mapping[str, str]) -> dict[str, Any]:
-    """The columns of `boat.events` with `extra`, without those that have no value.
+class Receipt:
+    """What all events of a request share.
 
     Args:
-        given: An event as it came.
-        received_at: Now, in UTC.
-        sender: What is kept of the request, put into `extra`.
+        time: When the request came, in UTC.
+        sender: Fields that are added to the `extra` of each event.
+        shops: Names of the shops whose events are taken; empty means any.
+    """
+
+    def __init__(self, time: datetime, sender: Mapping[str, Any], shops: frozenset[str] = frozenset()) -> None:
+        self.time = time.replace(tzinfo=None)
+        self.sender, self.shops = sender, shops
+        self.text = _iso(self.time)
+
+
+class _Names:
+    """An event's fields, by what they are.
+
+    Args:
+        keys: The names of its fields.
+    """
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        candidates = events.candidates(keys)
+        candidates.pop(_ORDER, None)  # it is read as a part of `extra`
+        self.columns = {column: tuple(names) for column, names in candidates.items()}
+        """Names that can be each column, the preferred one first."""
+        self.ids = [(column, self.columns[column]) for column in _IDS if column in self.columns]
+        is_single = sum(map(len, self.columns.values())) == len(self.columns)
+        self.has_others = not is_single or len(self.columns) != len(set(keys) - _NO_FIELDS)
+        """Whether any field can be left for `extra`."""
+
+    def others(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that have a value and are no column of the row."""
+        dropped = {*_NO_FIELDS, *self.columns.get("received_at", ())}
+        for column, names in self.columns.items():
+            is_missing = _is_blank if column in _TEXTS else _is_nothing
+            is_read = False
+            for name in names:
+                if is_missing(event[name]):
+                    dropped.add(name)
+                elif not is_read:
+                    dropped.add(name)
+                    is_read = True
+        return {name: value for name, value in event.items() if name not in dropped and not _is_empty(value)}
+
+
+def row(event: Any, receipt: Receipt) -> dict[str, Any] | None:
+    """Return the columns of `boat.events` that have a value, with `extra`, or None if the event's type is not used.
+
+    Args:
+        event: Parsed JSON.
+        receipt: The request that brought it.
 
     Raises:
-        BadEvent: It cannot be taken.
+        BadEvent: The event is refused.
     """
-    if not isinstance(given, dict):
+    if not isinstance(event, dict):
         raise BadEvent(Reason.NOT_AN_OBJECT, "", "An event is a JSON object.")
-    given = {name: value for name, value in given.items() if value is not None and value != ""}
-    event_type = _event_type(given)
-    columns: dict[str, Any] = {name: _identifier(given, name) for name in MAX_TEXT if name in given and name != "query"}
-    columns.setdefault("shop", DEFAULT_SHOP)
-    if "session_id" not in columns and "client_id" not in columns:
-        raise BadEvent(Reason.MISSING, "session_id", "Give a session_id or a client_id.")
-    if event_type in PRODUCT_EVENT_TYPES and "product_id" not in columns:
-        raise BadEvent(Reason.MISSING, "product_id", f"A {event_type} needs a product_id.")
-    columns["event_type"] = event_type
-    columns["event_time"] = _iso(_event_time(given, received_at))
-    columns["received_at"] = _iso(received_at)
-    for name, limit in (("url", MAX_URL), ("query", MAX_TEXT["query"])):
-        if name in given:
-            columns[name] = privacy.masked(_text(given[name], name, limit))
-    columns |= {name: _number(given[name], name) for name in ("price", "quantity") if name in given}
-    columns["schema_version"] = _schema_version(given)
-    columns["extra"] = {**_extra(given), **sender}
+    keys = tuple(event)
+    names = _cached_names(keys) if len(keys) <= _CACHED_NAMES else _Names(keys)
+    event_type = _event_type(event, names)
+    if event_type is None:
+        return None
+    columns = _ids(event, names)
+    columns["event_type"] = "purchase" if event_type == events.REFUND else event_type
+    _check_needed(columns, receipt.shops)
+    columns["event_time"], device_time = _times(event, names, receipt)
+    columns["received_at"] = receipt.text
+    _put_texts(columns, event, names)
+    for column, largest in _NUMBERS:
+        amount = _value(event, names, column, events.number, largest)
+        if amount is not None:
+            columns[column] = amount
+    if event_type == events.REFUND:
+        columns["quantity"] = -abs(columns.get("quantity") or 1.0)
+    columns["schema_version"] = _schema_version(event, names)
+    extra = _extra(event, names, columns["event_type"])
+    if device_time is not None:
+        extra[events.DEVICE_TIME] = device_time
+    extra.update(receipt.sender)
+    columns["extra"] = extra
     return columns
 
 
-def _event_type(given: Mapping[str, Any]) -> str:
-    if "event_type" not in given:
-        raise BadEvent(Reason.MISSING, "event_type", "Give an event_type.")
-    name = _text(given["event_type"], "event_type", MAX_TEXT["shop"]).strip().lower()
-    name = TYPE_NAMES.get(name, name)
-    if name not in EVENT_TYPES:
-        raise BadEvent(Reason.UNKNOWN_EVENT_TYPE, "event_type", f"event_type is one of {', '.join(EVENT_TYPES)}.")
-    return name
+def number_equal(rows: Iterable[dict[str, Any]]) -> None:
+    """Number equal purchases, adds and removes of one request from 2 on: each is an event of its own."""
+    counts: Counter[tuple[Any, ...]] = Counter()
+    for columns in rows:
+        if columns["event_type"] in events.COUNTED_TYPES and "event_id" not in columns:
+            content = tuple(map(columns.get, _CONTENT))
+            counts[content] += 1
+            if counts[content] > 1:
+                columns["extra"][events.OCCURRENCE] = counts[content]
 
 
-def _identifier(given: Mapping[str, Any], name: str) -> str:
-    value = given[name]
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # shops have numbered products and customers
-    text = _text(value, name, MAX_TEXT[name])
-    if privacy.has_email(text):
-        raise BadEvent(Reason.PERSONAL_DATA, name, f"{name} holds an e-mail address. Send a pseudonym.")
-    return text
+def _value(event: Mapping[str, Any], names: _Names, column: str, reader: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the first value of a column that is not missing.
+
+    Raises:
+        BadEvent: It cannot be read.
+    """
+    for name in names.columns.get(column, ()):
+        try:
+            value = reader(event[name], *arguments)
+        except ValueProblem as problem:
+            raise _bad_value(column, problem) from problem
+        if value is not None:
+            return value
+    return None
 
 
-def _text(value: Any, name: str, limit: int) -> str:
+def _is_empty(value: Any) -> bool:
+    return value is None or value == ""
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip(events.BLANKS))
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and events.is_missing(value))
+
+
+_cached_names = lru_cache(512)(_Names)
+
+
+@lru_cache(512)
+def _cached_order_names(keys: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(events.candidates(keys).get(_ORDER, ()))
+
+
+def _bad_value(column: str, problem: ValueProblem) -> BadEvent:
+    return BadEvent(Reason(problem.reason), column, f"{column} {problem.message}.")
+
+
+def _event_type(event: Mapping[str, Any], names: _Names) -> str | None:
+    """Return a type of the contract or `refund`; None if the type is known and not used."""
+    text = _value(event, names, "event_type", _type_text)
+    if text is None:
+        raise BadEvent(Reason.MISSING, "event_type", "Send an event_type.")
+    event_type = events.TYPE_NAMES.get(text) or events.event_type(text)
+    if event_type is None and not events.is_unused(text):
+        message = f"event_type is not known. The types are {', '.join(events.EVENT_TYPES)}."
+        raise BadEvent(Reason.UNKNOWN_EVENT_TYPE, "event_type", message)
+    return event_type
+
+
+def _type_text(value: Any) -> str | None:
+    if _is_nothing(value):
+        return None
     if not isinstance(value, str):
-        raise BadEvent(Reason.WRONG_TYPE, name, f"{name} is not text.")
-    if len(value) > limit:
-        raise BadEvent(Reason.TOO_LONG, name, f"{name} has {len(value)} characters, at most {limit} are taken.")
-    if not value.isprintable() and (_CONTROL.search(value) or not _is_unicode(value)):
-        raise BadEvent(Reason.BAD_CHARACTER, name, f"{name} holds a control character or half a surrogate pair.")
-    if not value.strip():
-        raise BadEvent(Reason.MISSING, name, f"{name} is blank.")
+        raise ValueProblem("wrong_type", "is not text")
     return value
 
 
-def _event_time(given: Mapping[str, Any], received_at: datetime) -> datetime:
-    if "event_time" not in given:
-        return received_at
-    moment = _moment(given["event_time"])
-    if moment.timestamp() < _EARLIEST or moment > received_at + MAX_AHEAD:
-        raise BadEvent(Reason.TIME_OUT_OF_RANGE, "event_time", "event_time lies before 1973 or more than a day ahead.")
-    return moment
+def _ids(event: Mapping[str, Any], names: _Names) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for column, candidates in names.ids:
+        for name in candidates:
+            value = event[name]
+            text = value if type(value) is str and _PLAIN_ID.fullmatch(value) else _id(value, column)
+            if text is not None:
+                columns[column] = text
+                break
+    columns.setdefault("shop", events.DEFAULT_SHOP)
+    return columns
 
 
-def _moment(value: Any) -> datetime:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise _not_a_time()
+def _id(value: Any, column: str) -> str | None:
     try:
-        if isinstance(value, str):
-            moment = datetime.fromisoformat(value.strip())
-            return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-        if not _EARLIEST <= value < _LATEST:
-            raise BadEvent(Reason.TIME_OUT_OF_RANGE, "event_time", "event_time is no time between 1973 and 5138.")
-        return datetime.fromtimestamp(value if value < _MILLISECONDS else value / 1000, UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        raise _not_a_time() from error
+        text = events.identifier(value)
+    except ValueProblem as problem:
+        raise _bad_value(column, problem) from problem
+    if text is not None and privacy.has_email(_checked(text, column)):
+        raise BadEvent(Reason.PERSONAL_DATA, column, f"{column} holds an e-mail address. Send a pseudonym.")
+    return text
 
 
-def _not_a_time() -> BadEvent:
-    message = "event_time is ISO 8601, or seconds or milliseconds since 1970."
-    return BadEvent(Reason.NOT_A_TIME, "event_time", message)
+def _put_texts(columns: dict[str, Any], event: Mapping[str, Any], names: _Names) -> None:
+    for column, mask in _TEXTS.items():
+        if column in names.columns:
+            text = _value(event, names, column, _text)
+            if text is not None:
+                columns[column] = mask(_checked(text, column))
+
+
+def _text(value: Any) -> str | None:
+    """Return a text that is no id: every word is a value, "none" too."""
+    if isinstance(value, str):
+        return None if _is_blank(value) else value
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        return events.identifier(value)
+    raise ValueProblem("wrong_type", "is not text")
+
+
+def _checked(text: str, name: str) -> str:
+    limit = MAX_TEXT[name]
+    if len(text) > limit:
+        raise BadEvent(Reason.TOO_LONG, name, f"{name} has {len(text)} characters, at most {limit} are taken.")
+    if not text.isprintable() and (_CONTROL.search(text) or not _is_unicode(text)):
+        raise BadEvent(Reason.BAD_CHARACTER, name, f"{name} holds a control character or half a surrogate pair.")
+    return text
+
+
+def _check_needed(columns: Mapping[str, Any], shops: frozenset[str]) -> None:
+    if "session_id" not in columns and "client_id" not in columns:
+        raise BadEvent(Reason.MISSING, "session_id", "Send a session_id or a client_id.")
+    event_type = columns["event_type"]
+    if "product_id" not in columns and event_type in events.PRODUCT_EVENT_TYPES:
+        raise BadEvent(Reason.MISSING, "product_id", f"An event of type {event_type} needs a product_id.")
+    if shops and columns["shop"] not in shops:
+        raise BadEvent(Reason.UNKNOWN_SHOP, "shop", "This collector takes no events of this shop. Check its name.")
+
+
+def _times(event: Mapping[str, Any], names: _Names, receipt: Receipt) -> tuple[str, str | None]:
+    """Return when the event counts, and the device's time if that is another one."""
+    device_time: datetime | str | None = _value(event, names, "event_time", _moment)
+    if not isinstance(device_time, datetime):
+        return receipt.text, device_time
+    event_time = events.counted_at(device_time, receipt.time)
+    return _iso(event_time), None if event_time == device_time else f"{device_time.isoformat()}Z"
+
+
+def _moment(value: Any) -> datetime | str | None:
+    """Return a time, or the number as text if no unit makes it one: the clock of that device is wrong."""
+    try:
+        return events.moment(value)
+    except ValueProblem:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+            raise
+        return str(value)[:MAX_DEVICE_TIME]
 
 
 def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="microseconds")[:-6] + "Z"  # in place of +00:00
+    return moment.isoformat(timespec="microseconds") + "Z"
 
 
-def _number(value: Any, name: str) -> float:
-    try:
-        if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-            number = float(value)
-            if math.isfinite(number):
-                return number
-    except (ValueError, OverflowError):
-        pass
-    raise BadEvent(Reason.NOT_A_NUMBER, name, f"{name} is not a finite number.")
+def _schema_version(event: Mapping[str, Any], names: _Names) -> int:
+    for name in names.columns.get("schema_version", ()):
+        version = event[name]
+        if _is_nothing(version):
+            continue
+        if isinstance(version, bool) or version not in (events.SCHEMA_VERSION, str(events.SCHEMA_VERSION)):
+            message = f"schema_version is {events.SCHEMA_VERSION}."
+            raise BadEvent(Reason.UNKNOWN_SCHEMA_VERSION, "schema_version", message)
+    return events.SCHEMA_VERSION
 
 
-def _schema_version(given: Mapping[str, Any]) -> int:
-    version = given.get("schema_version", SCHEMA_VERSION)
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise BadEvent(Reason.UNKNOWN_SCHEMA_VERSION, "schema_version", f"schema_version is {SCHEMA_VERSION}.")
-    return SCHEMA_VERSION
-
-
-def _extra(given: Mapping[str, Any]) -> dict[str, Any]:
-    extra = given.get("extra", {})
-    if not isinstance(extra, dict):
+def _extra(event: Mapping[str, Any], names: _Names, event_type: str) -> dict[str, Any]:
+    nested = event.get("extra")
+    if nested is None or nested == "":
+        nested = {}
+    elif not isinstance(nested, dict):
         raise BadEvent(Reason.WRONG_TYPE, "extra", "extra is not a JSON object.")
-    if not extra and given.keys() <= _KNOWN:
+    if not nested and not names.has_others:
         return {}
-    others = {name: value for name, value in given.items() if name not in _KNOWN}
-    # One level is the event's own; fields of `extra` lie one level deeper than those beside it.
-    _walk(extra, MAX_DEPTH - 1)
+    others = names.others(event)
+    # One level is the event's own; fields of `extra` are one level deeper than those beside it.
+    _walk(nested, MAX_DEPTH - 1)
     _walk(others, MAX_DEPTH)
-    masked: dict[str, Any] = privacy.masked_tree(extra | others)
+    extra = {**nested, **others}
+    for name in OURS:
+        extra.pop(name, None)
+    _name_order(extra, event_type)
+    if event_type == "purchase":
+        _read_amounts(extra)
+    masked: dict[str, Any] = privacy.masked_tree(extra)
     return masked
 
 
+def _name_order(extra: dict[str, Any], event_type: str) -> None:
+    """Keep the order number under its one name; drop placeholders such as 0."""
+    keys = tuple(extra)
+    for name in _cached_order_names(keys) if len(keys) <= _CACHED_NAMES else events.candidates(keys).get(_ORDER, ()):
+        try:
+            text = events.order_number(extra[name])
+        except ValueProblem as problem:
+            if event_type != "purchase":
+                continue
+            raise _bad_value(_ORDER, problem) from problem
+        del extra[name]
+        if text is not None:
+            extra[_ORDER] = text
+            return
+
+
+def _read_amounts(extra: dict[str, Any]) -> None:
+    for name in events.AMOUNTS:
+        if name in extra:
+            try:
+                amount = events.number(extra.pop(name), events.MAX_PRICE)
+            except ValueProblem as problem:
+                raise _bad_value(name, problem) from problem
+            if amount is not None:
+                extra[name] = amount
+
+
 def _walk(value: Any, levels: int) -> None:
-    """Refuse what no JSON parser downstream is sure to read."""
+    """Refuse a value that some JSON parser cannot read."""
     if isinstance(value, str):
         if "\0" in value or not _is_unicode(value):
             raise BadEvent(Reason.BAD_CHARACTER, "extra", "extra holds a NUL or half a surrogate pair.")

@@ -309,7 +309,8 @@ class _Table:
         if _is_binary(data_type):
             return f"coalesce(try(decode({position})), hex({position}))"
         if pa.types.is_floating(data_type) or pa.types.is_decimal256(data_type):
-            return f"case when {_has_exponent(text)} then {_digits(text)} else {text} end"
+            is_none = f"not isfinite({position})"
+            return f"case when {is_none} then null when {_has_exponent(text)} then {_digits(text)} else {text} end"
         if pa.types.is_decimal(data_type):
             return f"case when contains({text}, '.') then rtrim(rtrim({text}, '0'), '.') else {text} end"
         if pa.types.is_timestamp(data_type) and data_type.tz:
