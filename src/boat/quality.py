@@ -328,7 +328,9 @@ def _column(arguments: Mapping[str, Any]) -> str | None:
 
 def _observed(found: Mapping[str, Any]) -> str:
     if "element_count" not in found:
-        return str(found.get("observed_value"))
+        rows = found.get("details", {}).get("unexpected_rows") or []
+        examples = "; ".join(", ".join(f"{name} {value!r}" for name, value in row.items()) for row in rows[:3])
+        return _shortened(f"{found.get('observed_value')}, such as {examples}" if examples else str(found.get("observed_value")))
     seen = f"{found['unexpected_count'] or 0:,} of {found['element_count']:,} rows"  # None in an empty table
     values = (value for value in found.get("partial_unexpected_list", []) if value is not None)
     examples = list(dict.fromkeys(map(repr, values)))[:3]
