@@ -1,6 +1,7 @@
 """The newest complete day beside the days before it: an empty or collapsed one does not train.
 
-Only the platform's own shop can stop the flow: any name can be sent as that of another. A shop's first 7 days, and days of which fewer than 50 events are expected, are too little to tell anything from.
+Only the platform's own shop can stop the flow: any name can be sent as that of another. A shop's first 7 days, and days
+of which fewer than 50 events are expected, are too little to tell anything from.
 """
 
 from great_expectations import ExpectationSuite
@@ -8,14 +9,15 @@ from great_expectations import expectations as gxe
 from great_expectations.expectations.expectation import Expectation
 
 from expectations import columns
+from expectations.no_rows import ExpectNoRows
 
 EXPECTED_LEAST = 50
 """Events. With fewer, chance alone can halve a day."""
 COLLAPSED_SHARE, LOW_SHARE, HIGH_SHARE = 0.2, 0.5, 3.0
 MIX_DRIFT = 0.2
-_COLLAPSED = "The newest complete day has a fifth or more of the {} of the days before"
 UNSEEN_SHARE = 0.5
 """Half of what is looked at is new where product ids changed; real shops stay below it after their first week."""
+_COLLAPSED = "The newest complete day has a fifth or more of the {} of the days before"
 
 
 def suite(shop: str = "shop") -> ExpectationSuite:
@@ -52,7 +54,7 @@ def suite(shop: str = "shop") -> ExpectationSuite:
 
 
 def _no_day(description: str, condition: str, severity: str = "warning") -> Expectation:
-    return gxe.UnexpectedRowsExpectation(
+    return ExpectNoRows(
         description=description,
         unexpected_rows_query=f"select * from {{batch}} where is_newest_complete and {condition}",
         severity=severity,

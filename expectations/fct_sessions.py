@@ -4,6 +4,7 @@ from great_expectations import ExpectationSuite
 from great_expectations import expectations as gxe
 
 from expectations import columns
+from expectations.no_rows import ExpectNoRows
 from expectations.session_length import ExpectMeanSessionLengthToBeBetween
 
 _SHARED = """
@@ -54,7 +55,7 @@ def suite() -> ExpectationSuite:
                 max_events=50,
                 severity="warning",
             ),
-            gxe.UnexpectedRowsExpectation(
+            ExpectNoRows(
                 description="No session id is used by several clients: such a session is split by client",
                 unexpected_rows_query=_SHARED,
                 severity="warning",

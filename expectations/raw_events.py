@@ -12,6 +12,7 @@ from great_expectations.expectations.row_conditions import Column
 
 from boat.events import COLUMNS, EVENT_TYPES, PRODUCT_EVENT_TYPES
 from expectations import SILENCE, columns
+from expectations.no_rows import ExpectNoRows
 
 _LOG_COLUMNS = ("schema_version", "extra", "load_id", "source_file", "source_line")
 
@@ -49,12 +50,12 @@ def suite(shop: str = "shop") -> ExpectationSuite:
             gxe.ExpectColumnValuesToNotBeNull(
                 column="client_id", row_condition=Column("session_id").is_null(), severity="warning"
             ),
-            gxe.UnexpectedRowsExpectation(
+            ExpectNoRows(
                 description="Hardly any event is stamped later than it was received: 1 of 100 in each shop at most",
                 unexpected_rows_query=_STAMPED_LATER,
                 severity="warning",
             ),
-            gxe.UnexpectedRowsExpectation(
+            ExpectNoRows(
                 description=SILENCE,
                 unexpected_rows_query=_silent_since(datetime.now(UTC), shop),
                 severity="warning",
