@@ -5,7 +5,6 @@ of which fewer than 50 events are expected, are too little to tell anything from
 """
 
 from great_expectations import ExpectationSuite
-from great_expectations import expectations as gxe
 from great_expectations.expectations.expectation import Expectation
 
 from expectations import columns

@@ -10,8 +10,7 @@ SHOWN = 3
 class ExpectNoRows(gxe.UnexpectedRowsExpectation):
     """No row of the table is found by a query.
 
-    Great Expectations keeps the rows to itself unless it returns everything of every check. Whoever reads a warning needs
-    some names.
+    Great Expectations returns these rows only with everything else of every check; a warning needs some names.
     """
 
     def _validate(self, metrics: dict[str, Any], *arguments: Any, **named: Any) -> Any:

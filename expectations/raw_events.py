@@ -67,7 +67,7 @@ def suite(shop: str = "shop") -> ExpectationSuite:
 
 
 def _silent_since(now: datetime, shop: str) -> str:
-    """Return the query for a shop that went silent. Files of the past, which nobody received just now, are left alone."""
+    """Return the query for a shop that went silent. Files of the past, which nobody received, are left alone."""
     today = datetime(now.year, now.month, now.day)
     return f"""
 select shop, max(received_at) as newest_event from {{batch}}

@@ -50,7 +50,7 @@ class Platform(Block):
     shop: str = Field(
         default="shop",
         title="Shop",
-        description="The shop's name in its events. A collapsed day of this shop stops the flows; its silence sends an alert",
+        description="Its name in the events. A collapsed day of this shop stops the flows, its silence sends an alert",
     )
     landing: str = Field(title="Landing folder", description="Where event files arrive")
     store: str = Field(title="Artifact store", description="Folder of snapshots and models, or s3://BUCKET/FOLDER")

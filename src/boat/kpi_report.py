@@ -282,9 +282,7 @@ def _volume(shop: ShopFigures) -> str:
     return "<h2>Events</h2>" + _picture("Events by day", lines_svg(_column(shop.volume, "day"), series, open_end=True))
 
 
-def _quality(
-    loads: Sequence[Row], failed: Sequence[Row], outcomes: Sequence[Outcome], excluded: Sequence[Row]
-) -> str:
+def _quality(loads: Sequence[Row], failed: Sequence[Row], outcomes: Sequence[Outcome], excluded: Sequence[Row]) -> str:
     parts = ["<h2>Data quality</h2>"]
     if outcomes:
         times = [outcome.checked_at for outcome in outcomes]

@@ -73,7 +73,9 @@ def test_planted_faults_are_each_named_with_their_rows(loaded: Warehouse, tmp_pa
         ("marts.next_item_examples", "event_time"),
         ("marts.intent_examples", "event_type"),
     }
-    found = {(check.table, check.column): check for check in (*report.where("failed"), *report.where("failed", "warning"))}
+    found = {
+        (check.table, check.column): check for check in (*report.where("failed"), *report.where("failed", "warning"))
+    }
     searches = sum(event["event_type"] == "search" for event in shop_events())
     unknown = found["raw.events", "event_type"]
     assert unknown.failing_rows == searches

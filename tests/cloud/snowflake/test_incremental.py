@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from boat import warehouse
 from tests.cloud.snowflake.account import Account
-from tests.transform.conftest import build, connect, shop_events
+from tests.transform.conftest import build, shop_events
 from tests.transform.test_incremental import MODELS, arrive, made_again
 
 pytestmark = pytest.mark.cloud
@@ -33,7 +34,7 @@ def test_late_events_leave_what_a_build_from_nothing_leaves(account: Account, tm
         result = build(grown, tmp_path / "snowflake", *MODELS)
         assert result.code == 0, result.output
     assert len(made_again(result)) > 10
-    plain = connect(tmp_path / "duckdb", shuffled[:0])
+    plain = warehouse.connect(f"duckdb:///{tmp_path / 'duckdb' / 'warehouse.duckdb'}")
     for load in loads:
         arrive(plain, tmp_path / "duckdb", load)
     at_once = build(plain, tmp_path / "duckdb", *MODELS)
