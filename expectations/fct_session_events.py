@@ -21,6 +21,8 @@ COLUMNS = (
     "query",
     "price",
     "quantity",
+    "source_file",
+    "source_line",
     "seconds_since_previous",
 )
 

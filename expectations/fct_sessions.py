@@ -4,7 +4,15 @@ from great_expectations import ExpectationSuite
 from great_expectations import expectations as gxe
 
 from expectations import columns
+from expectations.no_rows import ExpectNoRows
 from expectations.session_length import ExpectMeanSessionLengthToBeBetween
+
+_SHARED = """
+select shop, session_id, count(*) as sessions from {batch}
+where session_id is not null
+group by shop, session_id
+having count(*) > 1
+"""
 
 COLUMNS = (
     "session_key",
@@ -45,6 +53,11 @@ def suite() -> ExpectationSuite:
                 description="The mean session of each shop has 1.5 to 50 events",  # real shops: about 4 to 8
                 min_events=1.5,
                 max_events=50,
+                severity="warning",
+            ),
+            ExpectNoRows(
+                description="No session id is used by several clients: such a session is split by client",
+                unexpected_rows_query=_SHARED,
                 severity="warning",
             ),
             # A robot, or one client id shared by many.

@@ -47,6 +47,11 @@ class Platform(Block):
         title="More trackers",
         description="Where trainings are recorded beside MLflow: URLs with spaces between, as docs/tracking.md says",
     )
+    shop: str = Field(
+        default="shop",
+        title="Shop",
+        description="Its name in the events. A collapsed day of this shop stops the flows, its silence sends an alert",
+    )
     landing: str = Field(title="Landing folder", description="Where event files arrive")
     store: str = Field(title="Artifact store", description="Folder of snapshots and models, or s3://BUCKET/FOLDER")
     reports: str = Field(

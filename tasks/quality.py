@@ -1,24 +1,25 @@
 """Great Expectations, pushed down to the warehouse. Without Prefect: `boat.quality.check(...)`."""
 
-from prefect import task
+from prefect import get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from boat import quality
 from boat.quality import QualityReport
-from expectations import suites
+from expectations import SILENCE, suites
+from tasks import alerts
 from tasks.blocks import Platform
 
 
 @task(task_run_name="check quality", tags=["warehouse"])
 def check_quality(platform: Platform) -> QualityReport:
-    """Check every suite, show what was found, and stop on what is critical.
+    """Check every suite, show what was found, and stop on what is critical. A silent shop sends an alert.
 
     Raises:
         QualityError: Critical expectations do not hold.
         CheckError: A critical check could not run, so nothing is known.
     """
     with platform.reporting() as folder:
-        report = quality.check(platform.warehouse, suites(), folder)
+        report = quality.check(platform.warehouse, suites(platform.shop), folder)
     links = {table: platform.report_link(page, folder.absolute()) for table, page in report.pages.items()}
     counted = ", ".join(f"{number} {status}" for status, number in sorted(report.count().items()))
     create_table_artifact(key="quality", description=f"Expectations: {counted}", table=quality.rows_table(report))
@@ -27,5 +28,8 @@ def check_quality(platform: Platform) -> QualityReport:
         description="Data Docs of this very validation",
         markdown="\n".join(f"- [{table}]({link})" for table, link in links.items()),
     )
+    if any(check.expectation == SILENCE for check in report.where("failed", "warning")):
+        text = "No event of this shop was received since yesterday: does the collector run, and do its files arrive?"
+        alerts.send(f"The shop {platform.shop} is silent", text, str(runtime.flow_run.id), get_run_logger())
     quality.raise_for(report)
     return report

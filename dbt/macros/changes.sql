@@ -11,11 +11,30 @@
     {{ return(none) }}
 {%- endmacro %}
 
+{#- Stop where an earlier version made the tables: they lack columns that the rules read now. -#}
+{% macro require_current_columns() -%}
+    {% set known = of_earlier_builds('marts', 'fct_session_events') %}
+    {% if known -%}
+        {% set names = adapter.get_columns_in_relation(known) | map(attribute='name') | map('lower') | list %}
+        {% for name in ['source_file', 'source_line'] if name not in names -%}
+            {{ exceptions.raise_compiler_error(
+                'The table marts.fct_session_events has no column ' ~ name ~ ': an earlier version of Boat built it. '
+                ~ 'Build every table again once: prefect deployment run ingestion/hourly -p full_refresh=true'
+            ) }}
+        {%- endfor %}
+    {%- endif %}
+{%- endmacro %}
+
 {#- Keys of the sessions that events of pending loads belong to, or come close enough to join. -#}
 {% macro sessions_reopened(events, known) -%}
-    select distinct shop || ':' || session_id as session_key
+    select distinct {{ given_session_key() }} as session_key
     from {{ events }}
     where session_id is not null
+    union
+    -- With all that its session id has been split into: one more client can split it, or join it where there was none.
+    select distinct session_key
+    from {{ known }}
+    where (shop, session_id) in (select shop, session_id from {{ events }} where session_id is not null)
     union
     select distinct known.session_key
     from {{ known }} as known

@@ -1,15 +1,13 @@
-{#- The one order of events in a session: time, then the shopper's way to the purchase, then `event_id` as a last resort.
-    A list for `order by`. -#}
+{#- The one order of events in a session: time, then the shopper's way to the purchase, then the place in the files, then
+    `event_id` as a last resort. A list for `order by`. -#}
 {% macro event_order() -%}
     event_time,
     case event_type
-        when 'pageview' then 1
-        when 'search' then 2
-        when 'click' then 3
-        when 'detail' then 4
-        when 'add' then 5
-        when 'remove' then 6
-        when 'purchase' then 7
+        {% for name in event_types() -%}
+        when '{{ name }}' then {{ loop.index }}
+        {% endfor -%}
     end,
+    source_file,
+    source_line,
     event_id
 {%- endmacro %}

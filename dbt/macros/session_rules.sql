@@ -4,25 +4,34 @@
 {% macro event_columns(prefix='') -%}
     {% for column in [
         'event_id', 'shop', 'session_id', 'client_id', 'event_time', 'event_type', 'product_id', 'url', 'query', 'price',
-        'quantity',
+        'quantity', 'source_file', 'source_line',
     ] -%}
     {{ prefix }}{{ column }}{{ ', ' if not loop.last }}
     {%- endfor %}
 {%- endmacro %}
 
-{#- What a page fired twice under two ids stays once, under the first. -#}
+{#- What a page fired twice under two ids stays once, under the first. Purchases, adds and removes stay all: the same
+    thing twice is two pieces. -#}
 {% macro deduplicated(events) -%}
     {{ return(adapter.dispatch('deduplicated')(events)) }}
+{%- endmacro %}
+
+{% macro may_repeat() -%}
+    event_type in ('purchase', 'add', 'remove')
 {%- endmacro %}
 
 {% macro sameness() -%}
     shop, session_id, client_id, event_time, event_type, product_id, url, query, quantity
 {%- endmacro %}
 
+{% macro first_fired() -%}
+    row_number() over (partition by {{ sameness() }} order by source_file, source_line, event_id)
+{%- endmacro %}
+
 {% macro default__deduplicated(events) -%}
     select {{ event_columns() }}
     from {{ events }}
-    qualify row_number() over (partition by {{ sameness() }} order by event_id) = 1
+    qualify {{ may_repeat() }} or {{ first_fired() }} = 1
 {%- endmacro %}
 
 {#- The same in a third of the time and less memory: few events share a hash, and only those are sorted. -#}
@@ -33,26 +42,63 @@
     where (shop, event_id) not in (
         select (shop, event_id)
         from {{ events }}
-        where hash({{ sameness() }}) in (
-            select hash({{ sameness() }}) from {{ events }} group by 1 having count(*) > 1
-        )
-        qualify row_number() over (partition by {{ sameness() }} order by event_id) > 1
+        where not {{ may_repeat() }}
+            and hash({{ sameness() }}) in (
+                select hash({{ sameness() }})
+                from {{ events }}
+                where not {{ may_repeat() }}
+                group by 1
+                having count(*) > 1
+            )
+        qualify {{ first_fired() }} > 1
     )
 {%- endmacro %}
 
-{#- A given session id is trusted; a client's events without one are cut where the silence is too long. -#}
-{% macro sessionized(events) -%}
+{#- Session ids that name several clients. Where no event has a client, this reads one column. -#}
+{% macro shared_session_ids(events) -%}
+    select shop, session_id
+    from {{ events }}
+    where client_id is not null and session_id is not null
+    group by shop, session_id
+    having min(client_id) != max(client_id)
+{%- endmacro %}
+
+{#- An id as a part of a session key, without the sign that separates parts: two sessions never share a key. -#}
+{% macro key_part(id) -%}
+    case
+        when contains({{ id }}, ':') or contains({{ id }}, '%')
+            then replace(replace({{ id }}, '%', '%25'), ':', '%3A')
+        else {{ id }}
+    end
+{%- endmacro %}
+
+{% macro given_session_key() -%}
+    {{ key_part('shop') }} || ':' || {{ key_part('session_id') }}
+{%- endmacro %}
+
+{#- A given session id is one session, unless its events name several clients (`shared`): then each client has one, and the
+    events without a client have one. A client's events without a session id are cut where the silence is too long. -#}
+{% macro sessionized(events, shared) -%}
     {% set in_client_order = 'over (partition by shop, client_id order by ' ~ event_order() %}
     {% set previous_time = 'lag(event_time) ' ~ in_client_order ~ ')' %}
     {% set session_opened_at = (
         'max(opened_at) ' ~ in_client_order ~ ' rows between unbounded preceding and current row)'
     ) %}
-    {% set cut_key = "shop || ':' || client_id || ':' || cast(" ~ epoch_seconds(session_opened_at) ~ " as varchar)" %}
-    select {{ event_columns() }}, shop || ':' || session_id as session_key
+    select
+        {{ event_columns() }},
+        {{ given_session_key() }}
+        || case
+            when client_id is not null and (shop, session_id) in (select shop, session_id from {{ shared }})
+                then ':client:' || {{ key_part('client_id') }}
+            else ''
+        end as session_key
     from {{ events }}
     where session_id is not null
     union all
-    select {{ event_columns() }}, {{ cut_key }} as session_key
+    select
+        {{ event_columns() }},
+        {{ key_part('shop') }} || ':' || {{ key_part('client_id') }}
+        || ':' || cast({{ epoch_seconds(session_opened_at) }} as varchar) as session_key
     from (
         -- An event that comes after too long a silence, or is the client's first, opens a session.
         select
@@ -83,6 +129,8 @@
         query,
         price,
         quantity,
+        source_file,
+        source_line,
         {{ seconds_between('lag(event_time) ' ~ in_session_order, 'event_time') }} as seconds_since_previous
     from {{ events }}
 {%- endmacro %}

@@ -20,6 +20,10 @@ with hours as (
 
 days as (
     select * from {{ ref('kpi_daily') }}
+),
+
+amounts as (
+    {{ amounts_by_shop() }}
 )
 
 select coalesce(hours.shop, days.shop) as shop, coalesce(hours.day, days.day) as day
@@ -27,6 +31,7 @@ from hours
 full outer join days
     on hours.shop = days.shop
     and hours.day = days.day
+left join amounts on days.shop = amounts.shop
 where hours.shop is null
     or days.shop is null
     or days.active_clients not between hours.most_clients and hours.all_clients
@@ -34,6 +39,6 @@ where hours.shop is null
     or hours.{{ column }} != days.{{ column }}
     {% endfor -%}
     {% for column in amounts -%}
-    -- sums of doubles depend on their order
-    or abs(hours.{{ column }} - days.{{ column }}) > 0.000001 * greatest(1, abs(days.{{ column }}))
+    -- Sums of doubles depend on their order, by a share of all that was added or taken off.
+    or abs(hours.{{ column }} - days.{{ column }}) > 0.000001 * greatest(1, coalesce(amounts.amount, 0))
     {% endfor %}

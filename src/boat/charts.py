@@ -320,7 +320,9 @@ def _over_time(axes: "Axes", series: Mapping[str, Sequence[float]], percent: boo
         PercentFormatter(1, decimals=1) if percent else FuncFormatter(lambda value, _: f"{value:,.10g}")
     )
     nothing = not any(value > 0 for points in series.values() for value in points)
-    axes.set_ylim(0, 1 if nothing else None)
+    # Returns can make a day's revenue negative.
+    falls_below = any(value < 0 for points in series.values() for value in points)
+    axes.set_ylim(None if falls_below else 0, 1 if nothing and not falls_below else None)
     axes.margins(x=0.02)
     if len(series) > 1:
         axes.legend(frameon=False, labelcolor=_DIM, ncols=len(series), loc="lower left", bbox_to_anchor=(-0.01, 1))

@@ -73,6 +73,12 @@ group by reason
 order by failed desc, reason
 """
 
+_EXCLUDED = """
+select reason, events, newest_load_at as newest
+from staging.stg_events_excluded
+order by events desc, reason
+"""
+
 
 @dataclass(frozen=True)
 class ShopFigures:
@@ -104,7 +110,8 @@ def write(warehouse: Warehouse, folder: Path) -> Path:
         shops = _read(session)
         loads = session.query(_LOADS).to_pylist()[::-1]
         failed = session.query(_FAILED).to_pylist()
-    html = render(shops, loads, failed, quality.history(folder), datetime.now(UTC))
+        excluded = session.query(_EXCLUDED).to_pylist()
+    html = render(shops, loads, failed, quality.history(folder), datetime.now(UTC), excluded)
     folder.mkdir(parents=True, exist_ok=True)
     path, unfinished = folder / PAGE, folder / f"{PAGE}.tmp"
     unfinished.write_text(html, encoding="utf-8")
@@ -118,6 +125,7 @@ def render(
     failed: Sequence[Row],
     outcomes: Sequence[Outcome],
     written_at: datetime,
+    excluded: Sequence[Row] = (),
 ) -> str:
     """The page as a whole HTML document."""
     parts = [
@@ -129,7 +137,7 @@ def render(
         parts += [_lately(shop), _traffic(shop), _funnel(shop), _money(shop), _top_products(shop), _volume(shop)]
     if not shops:
         parts.append("<p>No session yet.</p>")
-    return page("Shop figures", "".join([*parts, _quality(loads, failed, outcomes)]))
+    return page("Shop figures", "".join([*parts, _quality(loads, failed, outcomes, excluded)]))
 
 
 def _read(session: Session) -> list[ShopFigures]:
@@ -274,7 +282,7 @@ def _volume(shop: ShopFigures) -> str:
     return "<h2>Events</h2>" + _picture("Events by day", lines_svg(_column(shop.volume, "day"), series, open_end=True))
 
 
-def _quality(loads: Sequence[Row], failed: Sequence[Row], outcomes: Sequence[Outcome]) -> str:
+def _quality(loads: Sequence[Row], failed: Sequence[Row], outcomes: Sequence[Outcome], excluded: Sequence[Row]) -> str:
     parts = ["<h2>Data quality</h2>"]
     if outcomes:
         times = [outcome.checked_at for outcome in outcomes]
@@ -298,10 +306,18 @@ def _quality(loads: Sequence[Row], failed: Sequence[Row], outcomes: Sequence[Out
     if len(loads) > 1 and (_total(loads, "duplicate") or _total(loads, "failed")):
         apart = {name: _column(loads, name) for name in ("duplicate", "failed")}
         parts.append(_picture("Rows not accepted, by day", bars_svg(_column(loads, "day"), apart)))
-    reasons = [[row["reason"], _figure(row["failed"]), f"{row['newest']:%Y-%m-%d %H:%M}"] for row in failed]
-    if reasons:
-        parts.append("<h2>Rows that failed</h2>" + _table(["Reason", "Rows", "Newest (UTC)"], reasons))
+    for title, counted, name in (
+        ("Rows that failed", failed, "failed"),
+        ("Events in the raw log that are in no session and no figure", excluded, "events"),
+    ):
+        reasons = [[row["reason"], _figure(row[name]), _minute(row["newest"])] for row in counted]
+        if reasons:
+            parts.append(f"<h2>{title}</h2>" + _table(["Reason", "Rows", "Newest (UTC)"], reasons))
     return "".join(parts)
+
+
+def _minute(time: datetime | None) -> str:
+    return f"{time:%Y-%m-%d %H:%M}" if time else ""
 
 
 def _total(rows: Sequence[Row], column: str) -> float:

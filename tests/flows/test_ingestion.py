@@ -37,16 +37,23 @@ def test_events_become_checked_tables_until_something_is_wrong(shop: Shop, shop_
     assert (shop.count("raw.events"), shop.count("marts.fct_sessions")) == (events, sessions)
     assert docs.read_text() == "", "made anew though no model is another"
 
-    # A dbt test that fails stops the flow and is named, with its SQL.
+    # A bad row that an earlier version loaded stops nothing, and neither does silence, which is worth an alert.
     shop.plant("update raw.events set event_type = 'teleport' where source_line = 2")
-    with pytest.raises(TransformError, match=r"accepted_values") as raised:
+    shop.plant("update raw.events set received_at = current_date - interval 3 day")
+    ingestion(source=str(files), platform=shop.name)
+    assert "The shop shop is silent" in shop.newest_alert()
+
+    # A dbt test that fails stops the flow and is named, with its SQL.
+    for _ in range(2):
+        shop.plant("insert into raw.events select * replace ('twice' as load_id) from raw.events where source_line = 3")
+    with pytest.raises(TransformError, match=r"unique_together_stg_events") as raised:
         ingestion(source=str(files), platform=shop.name)
     assert ".sql" in str(raised.value)
-    assert "accepted_values" in shop.newest_alert()
-    shop.plant("update raw.events set event_type = 'pageview' where event_type = 'teleport'")
+    assert "unique_together_stg_events" in shop.newest_alert()
+    shop.plant("delete from raw.events where load_id = 'twice'")
 
     # So does an expectation.
-    shop.plant("update raw.events set event_time = '2999-01-01' where source_line = 2")
+    shop.plant("update marts.fct_session_events set event_time = '2999-01-01' where position = 2")
     with pytest.raises(QualityError, match=r"event_time"):
         ingestion(source=str(files), platform=shop.name)
     assert "event_time" in shop.newest_alert()

@@ -60,16 +60,15 @@ def test_whatever_the_order_of_arrival_the_tables_are_those_of_one_build(tmp_pat
     loads = [order[start:end] for start, end in zip([0, *cuts], [*cuts, len(order)], strict=True)]
     shop = connect(tmp_path, loads[0])
     result = build(shop, tmp_path, *MODELS)
-    arrived = loads[0]
-    for load in loads[1:]:
+    for number, load in enumerate(loads[1:], 2):
         arrive(shop, tmp_path, load)
         result = build(shop, tmp_path, *MODELS)
         assert result.code == 0, result.output
-        arrived = arrived + load
         found: dict[str, list[str]] = defaultdict(list)
         for row in result.rows("from marts.fct_session_events order by session_key, position"):
             found[row["session_key"]].append(row["event_id"])
-        expected = sessions_in_python(arrived)
+        # The first file is `events.ndjson`, whose name comes after `events-1.ndjson`.
+        expected = sessions_in_python([event for load in (*loads[1:number], loads[0]) for event in load])
         assert found == {key: [event["event_id"] for event in session] for key, session in expected.items()}
     assert tables(result) == built_anew(result, tmp_path)
 
@@ -103,6 +102,10 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
         event("twice-2", 0, **twice, product_id="p"),
         event("twice-3", 5, **twice),
         *(event(f"regular-{day}", day * DAY, client_id="regular") for day in (2, 4)),
+        event("shared-1", 1, session_id="shared", client_id="ann"),
+        event("shared-2", 2, session_id="shared"),
+        event("split-1", 1, session_id="split", client_id="ann"),
+        event("split-2", 2, session_id="split", client_id="bob"),
         event("ordered", 5 * DAY, "purchase", session_id="ordered", price=3, transaction_id="o1"),
         event("elsewhere", 6 * DAY, session_id="elsewhere"),
     ]
@@ -113,6 +116,8 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
         event("regular-late", DAY, client_id="regular"),
         event("twice-1", 0, **twice, product_id="p"),
         event("new", 0, client_id="new"),
+        event("shared-late", 0, session_id="shared", client_id="bob"),
+        event("split-late", 0, session_id="split", client_id="cid"),
     ]
     folder = tmp_path_factory.mktemp("night")
     shop = connect(folder, first)
@@ -131,10 +136,12 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
 
 
 def test_only_sessions_with_new_events_are_made_again(night: Night) -> None:
-    keys = {key.rsplit(":", 1)[0] for key in night.made_again}
-    assert keys == {"shop:joins", "shop:renamed", "shop", "shop:twice", "shop:new", "shop:regular"}
-    assert len(night.made_again) == 6
-    assert "shop:given" in night.made_again
+    cut = {key.rsplit(":", 1)[0] for key in night.made_again if "client:" not in key}
+    assert cut == {"shop:joins", "shop:renamed", "shop", "shop:twice", "shop:new", "shop:regular"}
+    split = {"shared:client:ann", "shared:client:bob", *(f"split:client:{name}" for name in ("ann", "bob", "cid"))}
+    assert {key for key in night.made_again if "client:" in key} == {f"shop:{key}" for key in split}
+    assert {"shop:given", "shop:shared"} <= night.made_again
+    assert len(night.made_again) == 7 + len(split)
     assert night.made_of_nothing == set()
 
 
@@ -162,7 +169,14 @@ def test_a_late_purchase_takes_the_examples_away(night: Night) -> None:
     assert not any(row["session_key"] == "shop:given" for row in night.after["intent_examples"])
 
 
-def test_the_same_thing_fired_again_later_under_a_smaller_id_replaces_the_first(night: Night) -> None:
+def test_a_late_event_of_another_client_splits_the_session(night: Night) -> None:
+    (whole,) = (row for row in night.before["fct_sessions"] if row["session_id"] == "shared")
+    assert (whole["session_key"], whole["client_id"], whole["event_count"]) == ("shop:shared", "ann", 2)
+    parts = {row["session_key"]: row["event_count"] for row in night.sessions("shared")}
+    assert parts == {"shop:shared:client:ann": 1, "shop:shared:client:bob": 1, "shop:shared": 1}
+
+
+def test_the_same_thing_fired_again_that_stands_in_an_earlier_file_replaces_the_first(night: Night) -> None:
     events = [row["event_id"] for row in night.after["fct_session_events"] if row["client_id"] == "twice"]
     assert events == ["twice-1", "twice-3"]
 
@@ -192,15 +206,17 @@ def test_tests_look_at_what_a_night_changed_and_at_everything_on_demand(tmp_path
 
 def test_what_a_stopped_build_left_half_done_the_next_one_finishes(tmp_path: Path) -> None:
     first = [event(f"e{minute}", minute, client_id="ann") for minute in (0, 10, 50, 60)]
+    first.append(event("given", 0, session_id="shared", client_id="ann"))
     shop = connect(tmp_path, first)
     build(shop, tmp_path, *MODELS)
-    arrive(shop, tmp_path, [event("late", 30, client_id="ann")])
+    split = event("other", 1, session_id="shared", client_id="bob")
+    arrive(shop, tmp_path, [event("late", 30, client_id="ann"), split])
     stopped = build(shop, tmp_path, *STOPPED)
     assert stopped.code == 0, stopped.output
-    assert len(stopped.rows("from marts.fct_sessions")) == 2
-    arrive(shop, tmp_path, [event("more", 85, client_id="ann")])
+    assert len(stopped.rows("from marts.fct_sessions")) == 3
+    arrive(shop, tmp_path, [event("more", 85, client_id="ann"), event("nobody", 2, session_id="shared")])
     result = build(shop, tmp_path, *MODELS)
-    assert [row["event_count"] for row in tables(result)["fct_sessions"]] == [6]
+    assert [row["event_count"] for row in tables(result)["fct_sessions"]] == [6, 1, 1, 1]
     assert tables(result) == built_anew(result, tmp_path)
 
 
@@ -217,3 +233,15 @@ def test_a_full_build_that_stopped_is_finished_by_the_next(tmp_path: Path) -> No
     finished = build(shop, tmp_path, *MODELS)
     assert tables(finished) == expected
     assert dbt.manifest_digest(finished.target) == digest
+
+
+def test_tables_of_an_earlier_version_are_built_anew_on_demand(tmp_path: Path) -> None:
+    shop = connect(tmp_path, [event("first", 1, session_id="s")])
+    expected = tables(build(shop, tmp_path, *MODELS))
+    with shop.session() as session:
+        session.execute("alter table marts.fct_session_events drop column source_line")
+        session.execute("alter table marts.fct_session_events drop column source_file")
+    (failed,) = [node for node in dbt.read_results(build(shop, tmp_path, *MODELS).target) if node.failed]
+    assert failed.name == "int_loads_pending"
+    assert "ingestion/hourly -p full_refresh=true" in failed.message
+    assert tables(build(shop, tmp_path, *MODELS, "--full-refresh")) == expected

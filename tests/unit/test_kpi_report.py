@@ -115,3 +115,14 @@ def test_quality_over_time_is_told() -> None:
     assert "<td>2026-02-15<td>12,345<td>12,000<td>344<td>1" in html
     assert "<td>not_a_time<td>2<td>2026-02-15 04:30" in html
     assert "Rows not accepted, by day" in html
+
+
+def test_events_left_out_are_counted_by_reason() -> None:
+    excluded = [{"reason": "bot", "events": 7, "newest": datetime(2026, 2, 15, 4, 30)}]
+    html = kpi_report.render([a_shop()], [], [], [], WRITTEN, excluded)
+    assert "<td>bot<td>7<td>2026-02-15 04:30" in html
+
+
+def test_a_day_of_returns_has_a_page() -> None:
+    html = page([a_shop(transactions=1, revenue=-40.0)])
+    assert "<td>Revenue<td>-280" in html

@@ -1,4 +1,5 @@
 {{ config(pre_hook="{{ forget_earlier_builds() }}") }}
+{% do require_current_columns() %}
 {% set built = of_earlier_builds(this.schema, 'int_loads_built') %}
 
 with loads as (

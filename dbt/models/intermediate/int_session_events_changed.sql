@@ -20,8 +20,12 @@ deduplicated as (
     {{ deduplicated('whole_sessions') }}
 ),
 
+shared as (
+    {{ shared_session_ids('whole_sessions') }}
+),
+
 sessionized as (
-    {{ sessionized('deduplicated') }}
+    {{ sessionized('deduplicated', 'shared') }}
 ),
 
 positioned as (

@@ -26,7 +26,7 @@ transactions as (
 orders as (
     select
         session_key,
-        count(*) as transaction_count,
+        count(case when line_count > 0 then 1 end) as transaction_count,
         sum(revenue) as revenue,
         sum(tax) as tax,
         sum(shipping) as shipping

@@ -19,8 +19,12 @@ deduplicated as (
     {{ deduplicated('whole_sessions') }}
 ),
 
+shared as (
+    {{ shared_session_ids('whole_sessions') }}
+),
+
 sessionized as (
-    {{ sessionized('deduplicated') }}
+    {{ sessionized('deduplicated', 'shared') }}
 ),
 
 sessions as (
@@ -33,7 +37,7 @@ sessions as (
         max(event_time) as ended_at,
         count(*) as event_count,
         count(case when event_type = 'add' then 1 end) as add_count,
-        count(case when event_type = 'purchase' then 1 end) > 0 as is_purchase
+        count(case when {{ is_buy() }} then 1 end) > 0 as is_purchase
     from sessionized
     group by session_key, shop
 )

@@ -36,7 +36,7 @@ sessions as (
                 ), 0
             ) as double
         ) as cart_value,
-        count(case when events.event_type = 'purchase' and events.position > carts.position then 1 end) > 0
+        count(case when {{ is_buy() }} and events.position > carts.position then 1 end) > 0
             as is_purchase
     from events
     inner join carts on events.session_key = carts.session_key

@@ -18,14 +18,14 @@ sessions as (
         count(case when event_type = 'detail' then 1 end) as detail_count,
         count(case when event_type = 'add' then 1 end) as add_count,
         count(case when event_type = 'remove' then 1 end) as remove_count,
-        count(case when event_type = 'purchase' then 1 end) as purchase_count,
+        count(case when {{ is_buy() }} then 1 end) as purchase_count,
         -- Lines of one order carry one stamp.
-        count(distinct case when event_type = 'purchase' then event_time end) as transaction_count,
+        count(distinct case when {{ is_buy() }} then event_time end) as transaction_count,
         count(distinct product_id) as product_count,
-        min(case when event_type = 'purchase' then event_time end) as first_purchase_at,
+        min(case when {{ is_buy() }} then event_time end) as first_purchase_at,
         cast(coalesce(sum(case when event_type = 'purchase' then price * coalesce(quantity, 1) end), 0) as double)
             as revenue,
-        count(case when event_type = 'purchase' then 1 end) > 0 as is_purchase
+        count(case when {{ is_buy() }} then 1 end) > 0 as is_purchase
     from events
     group by session_key, shop
 )

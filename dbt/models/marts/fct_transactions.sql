@@ -17,7 +17,7 @@ sent_first as (
 numbered as (
     select
         *,
-        row_number() over (partition by {{ order_key }} order by event_time, event_id) as line_number
+        row_number() over (partition by {{ order_key }} order by event_time, source_file, source_line, event_id) as line_number
     from sent_first
 ),
 
@@ -28,7 +28,7 @@ transactions as (
         min(case when line_number = 1 then session_key end) as session_key,
         min(case when line_number = 1 then client_id end) as client_id,
         min(event_time) as purchased_at,
-        count(*) as line_count,
+        count(case when coalesce(quantity, 1) > 0 then 1 end) as line_count,
         cast(coalesce(sum(price * coalesce(quantity, 1)), 0) as double) as revenue,
         coalesce(max(tax), 0) as tax,
         coalesce(max(shipping), 0) as shipping

@@ -23,7 +23,8 @@ before_purchase as (
     from events
     inner join sessions on events.session_key = sessions.session_key
     -- What carries the purchase's own stamp (the page that confirms it) gives the label away.
-    where sessions.first_purchase_at is null or events.event_time < sessions.first_purchase_at
+    where (sessions.first_purchase_at is null or events.event_time < sessions.first_purchase_at)
+        and events.event_type != 'purchase' -- returns
 )
 
 select * from before_purchase

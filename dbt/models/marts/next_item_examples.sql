@@ -19,6 +19,7 @@ with events as (
             else {{ page_or_search() }}
         end as place
     from {{ session_events(ref('fct_session_events')) }}
+    where event_type != 'purchase' or {{ is_buy() }}
 ),
 
 sessions as (

@@ -2,6 +2,7 @@
 
 with events as (
     select * from {{ ref('fct_session_events') }}
+    where event_type != 'purchase' or {{ is_buy() }}
 ),
 
 sessions as (

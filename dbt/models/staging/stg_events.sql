@@ -1,24 +1,31 @@
-{{ config(meta={'clock_tolerance_minutes': var('clock_tolerance_minutes')}) }}
+{{ config(meta={
+    'clock_ahead_minutes': var('clock_ahead_minutes'),
+    'clock_late_days': var('clock_late_days'),
+    'earliest_event_time': var('earliest_event_time'),
+    'largest_amount': var('largest_amount'),
+    'largest_quantity': var('largest_quantity'),
+}) }}
 
-select
-    event_id,
-    shop,
-    session_id,
-    client_id,
-    -- Nothing happens after it was received: a clock that far ahead, or in another zone, is not believed.
-    case
-        when event_time > {{ dbt.dateadd('minute', var('clock_tolerance_minutes'), 'received_at') }} then received_at
-        else event_time
-    end as event_time,
-    received_at,
-    event_type,
-    product_id,
-    url,
-    query,
-    price,
-    quantity,
-    extra,
-    load_id,
-    source_file,
-    source_line
-from {{ source('raw', 'events') }}
+with logged as (
+    select
+        event_id,
+        shop,
+        session_id,
+        client_id,
+        {{ believed_time() }} as event_time,
+        received_at,
+        event_type,
+        product_id,
+        url,
+        query,
+        {{ in_range('price', var('largest_amount')) }} as price,
+        {{ in_range('quantity', var('largest_quantity')) }} as quantity,
+        extra,
+        load_id,
+        source_file,
+        source_line
+    from {{ source('raw', 'events') }}
+)
+
+select * from logged
+where {{ counts() }}

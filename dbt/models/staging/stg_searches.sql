@@ -3,5 +3,5 @@ select
     shop,
     {{ json_length("coalesce(" ~ json_text('extra', 'product_skus_hash') ~ ", " ~ json_text('extra', 'results') ~ ")") }}
         as result_count
-from {{ source('raw', 'events') }}
+from {{ ref('stg_events') }}
 where event_type = 'search'

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from boat import warehouse
 from tests.cloud.snowflake.account import Account
-from tests.transform.conftest import build, connect, shop_events
+from tests.transform.conftest import build, shop_events
 from tests.transform.test_incremental import MODELS, arrive, made_again
 
 pytestmark = pytest.mark.cloud
@@ -27,12 +28,16 @@ def test_late_events_leave_what_a_build_from_nothing_leaves(account: Account, tm
     for name in ("snowflake", "duckdb"):
         (tmp_path / name).mkdir()
     grown = account.database()
-    for load in (shuffled[:250], shuffled[250:400], shuffled[400:]):
+    loads = (shuffled[:250], shuffled[250:400], shuffled[400:])
+    for load in loads:
         arrive(grown, tmp_path / "snowflake", load)
         result = build(grown, tmp_path / "snowflake", *MODELS)
         assert result.code == 0, result.output
     assert len(made_again(result)) > 10
-    at_once = build(connect(tmp_path / "duckdb", events), tmp_path / "duckdb", *MODELS)
+    plain = warehouse.connect(f"duckdb:///{tmp_path / 'duckdb' / 'warehouse.duckdb'}")
+    for load in loads:
+        arrive(plain, tmp_path / "duckdb", load)
+    at_once = build(plain, tmp_path / "duckdb", *MODELS)
     for mart, order in MARTS.items():
         query = f"select * from marts.{mart} order by {order}"
         assert result.rows(query) == at_once.rows(query), mart
