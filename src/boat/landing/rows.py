@@ -309,8 +309,7 @@ class _Table:
         if _is_binary(data_type):
             return f"coalesce(try(decode({position})), hex({position}))"
         if pa.types.is_floating(data_type) or pa.types.is_decimal256(data_type):
-            is_none = f"not isfinite({position})"
-            return f"case when {is_none} then null when {_has_exponent(text)} then {_digits(text)} else {text} end"
+            return f"case when {_has_exponent(text)} then {_digits(text)} else {text} end"
         if pa.types.is_decimal(data_type):
             return f"case when contains({text}, '.') then rtrim(rtrim({text}, '0'), '.') else {text} end"
         if pa.types.is_timestamp(data_type) and data_type.tz:
@@ -319,7 +318,12 @@ class _Table:
 
     def column(self, name: str) -> str:
         """Return SQL of a column of the target table as text."""
-        return self.text(self._columns.source(name)) if name in self._columns.sources else "null"
+        if name not in self._columns.sources:
+            return "null"
+        source = self._columns.source(name)
+        if name in ID_COLUMNS and source in self._type and pa.types.is_floating(self._type[source]):
+            return f"case when isfinite({self._position[source]}) then {self.text(source)} end"
+        return self.text(source)
 
     def fields(self, names: Iterable[str]) -> dict[str, str]:
         """Return SQL of columns of the target table as text."""
