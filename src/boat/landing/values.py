@@ -80,7 +80,8 @@ def moment(clean: str) -> str:
     parts = f"regexp_extract({clean}, {literal(f'^{TIME_TEXT}$')}, ['date', 'time', 'fraction', 'zone'])"
     return f"""case
         when {clean} is null then null
-        when strlen({clean}) between {_MIN_DIGITS} and {_MAX_DIGITS} and {whole} > 0 and cast({whole} as varchar) = {clean}
+        when strlen({clean}) between {_MIN_DIGITS} and {_MAX_DIGITS}
+            and {whole} > 0 and cast({whole} as varchar) = {clean}
             then make_timestamp({_microseconds(whole)})
         when regexp_full_match({clean}, {literal(_USUAL_TIME)}) then try_cast({clean} as timestamp)
         when {clean}[-1] between '0' and ':' and regexp_full_match({clean}, {literal(TIME_NUMBER)})
