@@ -1,7 +1,7 @@
 """What must hold in the warehouse: one file a table, one severity an expectation.
 
-`critical` stops the flow before training. `warning` is shown and lets it go on. An expectation that the content of one row
-can break is a warning: a sender of events must not be able to stop the flow.
+`critical` stops the flow before training. `warning` is shown and lets it go on. An expectation that the content of one
+row can break is a warning: a sender of events must not be able to stop the flow.
 """
 
 from typing import TYPE_CHECKING

@@ -330,8 +330,8 @@ def _observed(found: Mapping[str, Any]) -> str:
     if "element_count" not in found:
         count = str(found.get("observed_value"))
         rows = (found.get("details") or {}).get("unexpected_rows", [])
-        examples = "; ".join(", ".join(f"{name} {value}" for name, value in row.items()) for row in rows)
-        return _shortened(f"{count}, such as {examples}" if examples else count)
+        shown = "; ".join(", ".join(f"{name} {value}" for name, value in row.items()) for row in rows)
+        return _shortened(f"{count}, such as {shown}" if shown else count)
     seen = f"{found['unexpected_count'] or 0:,} of {found['element_count']:,} rows"  # None in an empty table
     values = (value for value in found.get("partial_unexpected_list", []) if value is not None)
     examples = list(dict.fromkeys(map(repr, values)))[:3]
