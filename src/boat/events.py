@@ -400,11 +400,11 @@ def _digits(value: float) -> str:
 
 
 def _since_1970(read: int | Decimal) -> datetime:
-    unit = next((unit for below, unit in TIME_UNITS if read < below), None)
-    if unit is None:
-        raise ValueProblem("not_a_time", TIME_HINT)
-    microseconds = int(read * unit) if unit > 0 else int(read) // -unit
-    return _EPOCH + timedelta(microseconds=microseconds)
+    for below, unit in TIME_UNITS:
+        if read < below:
+            microseconds = int(read * unit) if unit > 0 else int(read) // -unit
+            return _EPOCH + timedelta(microseconds=microseconds)
+    raise ValueProblem("not_a_time", TIME_HINT)
 
 
 def _from_text(match: "re.Match[str]") -> datetime:

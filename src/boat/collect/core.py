@@ -19,6 +19,7 @@ from boat.events import IS_BOT
 
 _FORM = "application/x-www-form-urlencoded"
 _TYPES = {"", "application/json", "text/plain", _FORM}  # a page's beacon is text/plain: it needs no preflight
+_JSON_HEADERS = {"content-type": "application/json"}
 _GIF_HEADERS = {"content-type": "image/gif", "cache-control": "no-store, private"}
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _HEADERS = "content-type, content-encoding, x-boat-key, x-boat-signature"
@@ -200,18 +201,18 @@ class Collector:
             judge.number_equal(accepted)
         unused = len(given) - len(accepted) - len(errors)
         status = 200 if accepted or unused else 400
-        counts = {"received": len(given), "accepted": len(accepted), "unused": unused, "failed": len(errors)}
-        headers, content = {"content-type": "application/json"}, json.dumps({**counts, "errors": errors}).encode()
         if request.method == "GET":
             headers, content = _GIF_HEADERS, pixel.GIF
+        else:
+            headers, content = _JSON_HEADERS, _answer(len(given), len(accepted), unused, errors)
         lines = b"".join(map(_line, accepted))
         return Outcome(status, {**headers, **self._cors(request)}, content, lines, b"".join(letters))
 
     def _sender(self, request: Request, is_signed: bool, received_at: datetime) -> dict[str, Any]:
         user_agent = request.headers.get("user-agent")
-        known = dict(privacy.reduced(user_agent)) if user_agent else {}
-        if is_signed:
-            known.pop(IS_BOT, None)  # it is a shop's server that sends the events of its shoppers
+        known = privacy.reduced(user_agent) if user_agent else {}
+        if is_signed and IS_BOT in known:  # it is a shop's server that sends the events of its shoppers
+            known = {name: value for name, value in known.items() if name != IS_BOT}
         hashed = self._addresses.hashed(request.address, received_at.date())
         return {**known, "ip_hash": hashed} if hashed else known
 
@@ -222,12 +223,19 @@ class Collector:
         return {"access-control-allow-origin": origin, "vary": "origin"}
 
 
+def _answer(received: int, accepted: int, unused: int, errors: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return JSON with the counts and errors. Most answers have no error, and need no encoder."""
+    counts = f'"received": {received}, "accepted": {accepted}, "unused": {unused}, "failed": {len(errors)}'
+    return f'{{{counts}, "errors": {json.dumps(errors) if errors else "[]"}}}'.encode()
+
+
 def _line(fields: Mapping[str, Any]) -> bytes:
     return _encode(fields).encode() + b"\n"
 
 
 def _content_type(request: Request) -> str:
-    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+    text = request.headers.get("content-type", "")
+    return text if text in _TYPES else text.split(";")[0].strip().lower()
 
 
 def _payload(event: Any) -> dict[str, Any]:

@@ -219,10 +219,13 @@ def _bad_value(column: str, problem: ValueProblem) -> BadEvent:
 
 def _event_type(event: Mapping[str, Any], names: _Names) -> str | None:
     """Return a type of the contract or `refund`; None if the type is known and not used."""
+    exact = event.get("event_type")
+    if type(exact) is str and exact in events.TYPE_NAMES:  # as most are
+        return events.TYPE_NAMES[exact]
     text = _value(event, names, "event_type", _type_text)
     if text is None:
         raise BadEvent(Reason.MISSING, "event_type", "Send an event_type.")
-    event_type = events.TYPE_NAMES.get(text) or events.event_type(text)
+    event_type = events.event_type(text)
     if event_type is None and not events.is_unused(text):
         message = f"event_type is not known. The types are {', '.join(events.EVENT_TYPES)}."
         raise BadEvent(Reason.UNKNOWN_EVENT_TYPE, "event_type", message)
