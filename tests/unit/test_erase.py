@@ -64,7 +64,7 @@ def landing(tmp_path: Path, warehouse: DuckDBWarehouse) -> Path:
     bad = event(3, client_id=ANNA, event_time="never")
     collected = folder / "events" / "2024-01-01" / "20240101T100000-0a1b2c3d.ndjson"
     collected.parent.mkdir(parents=True)
-    collected.write_text(lines([event(4), anna, anna, event(5, session_id="s1"), bad, '{"half": "' + ANNA[:4], before]))
+    collected.write_text(lines([event(4), anna, anna, event(5), bad, '{"half": "' + ANNA[:4], before]))
     (folder / "copy.ndjson").write_text(lines([event(6), anna, event(1, client_id=ANNA, url="else"), event(7)]))
     quoted = ANNA.replace('"', '""')
     csv = 'event_id,client_id,event_time,event_type,query\n8,c8,2024-01-01,search,"two\nlines"\n'
@@ -133,7 +133,7 @@ def test_a_dry_run_counts_and_changes_nothing(warehouse: DuckDBWarehouse, landin
         "old.csv.gz": 1,
         "old.parquet": 2,
         "marts.clients": 1,
-        "marts.events": 6,
+        "marts.events": 5,
         "raw.dead_letters": 4,
         "raw.events": 5,
         "with": 2,
@@ -205,10 +205,10 @@ def test_a_proof_says_where_was_looked_and_cannot_be_changed_unseen(
     warehouse: DuckDBWarehouse, landing: Path, snapshots: Path
 ) -> None:
     proof = json.loads(erase(warehouse, landing, snapshots, "shop", "nobody").to_json())
-    assert (proof["places"], proof["is_complete"]) == ([], True)
+    assert (proof["places"], proof["found"], proof["is_complete"]) == ([], False, True)
     searched = proof["searched"]
-    assert (searched["landing"], searched["files"]) == (str(landing), 6)
-    assert searched["tables"] == ["raw.dead_letters", "raw.events", "marts.clients", "marts.events"]
+    assert (searched["landing"], searched["files"], searched["other_files"]) == (str(landing), 6, 1)
+    assert searched["tables"] == ["raw.dead_letters", "raw.events", "marts.clients", "marts.events", "raw.products"]
     assert searched["snapshot_names"] == ["with", "without"]
     digest = proof.pop("digest")
     canonical = json.dumps(proof, sort_keys=True, separators=(",", ":"))
