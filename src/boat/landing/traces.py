@@ -4,7 +4,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -27,6 +27,7 @@ from boat.warehouse.duckdb import DuckDBSession, scratch
 
 _APART = BadRows("keep_apart", max_share=1)
 _BATCH = 500
+_BLOCK = 1 << 20
 _LONGEST_NUMBER = 38
 _DEEPEST = 20
 CLIENT_NAMES = frozenset(
@@ -94,7 +95,7 @@ class Client:
 
     def may_be_in(self, text: str) -> str:
         """Return SQL that holds of every text with the id in it, and of few others. Understood by all warehouses."""
-        runs = sorted({max(re.findall("[0-9A-Za-z]+", one), key=len, default="") for one in self.ids})
+        runs = sorted({_longest_run(one) for one in self.ids})
         if not all(runs):
             return f"({text} is not null)"
         # What encodings put before a character: %22, \u0022, \n. Without backslashes, which Snowflake would unescape.
@@ -159,6 +160,11 @@ class Client:
         if self.client_id.lstrip("-").isdecimal():  # 7 is no word of 7.5
             return re.compile(rf"(?<![\w-])(?<!\d\.)(?:{spelled})(?![\w-])(?!\.\d)")
         return re.compile(rf"(?<![\w-])(?:{spelled})(?![\w-])")
+
+
+def _longest_run(text: str) -> str:
+    """Return the part of a text that stands in every encoding as it is."""
+    return max(re.findall("[0-9A-Za-z]+", text), key=len, default="")
 
 
 def spellings(text: str) -> tuple[str, ...]:
@@ -235,7 +241,7 @@ class Trace:
     Attributes:
         file: The file.
         lines: Lines of the client's rows.
-        rows: Rows in the file, theirs and others'.
+        rows: Rows in the file, theirs and others'; 0 if it was seen at once that none can be theirs.
         theirs: Rows that are theirs.
         unused: Those of them whose type is not used, which the ledger does not count.
         mentions: Other rows with the id as a word.
@@ -266,6 +272,8 @@ def sessions(file: LandingFile, client: Client) -> frozenset[str]:
     Raises:
         DataError: The file cannot be read.
     """
+    if not _may_hold(file, client.ids):
+        return frozenset()
     condition, ids = client.has_id("client_id")
     with _staged(file) as local:
         seen = local.query(
@@ -281,6 +289,8 @@ def shared(file: LandingFile, client: Client, among: frozenset[str]) -> frozense
     Raises:
         DataError: The file cannot be read.
     """
+    if not _may_hold(file, among):
+        return frozenset()
     with _staged(file) as local:
         return others_in(local, "(from landing_events where flaw is null)", client, among)
 
@@ -313,6 +323,31 @@ def trace(file: LandingFile, client: Client) -> Trace:
     Raises:
         DataError: The file cannot be read.
     """
+    if not _may_hold(file, {*client.ids, *client.sessions, *client.shared}):
+        return Trace(file, frozenset(), rows=0, theirs=0, unused=0, mentions=0, unclear=0, unread=0, kept=0)
+    return _trace(file, client)
+
+
+def _may_hold(file: LandingFile, texts: Iterable[str]) -> bool:
+    """Tell, without reading events, whether one of some ids may be in a file: most files have none of a client."""
+    runs = {_longest_run(text) for text in texts}
+    if file.format == "parquet" or not all(runs):
+        return True
+    # A zero byte is of UTF-16, which is left to the readers.
+    wanted = re.compile("|".join([*map(re.escape, sorted(runs)), "\0"]).encode())
+    overlap, tail = max(map(len, runs), default=1), b""
+    try:
+        with gzip.open(file.path) if file.is_packed else file.path.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                if wanted.search(tail + block):
+                    return True
+                tail = block[-overlap:]
+    except (OSError, EOFError, zlib.error):
+        return True
+    return False
+
+
+def _trace(file: LandingFile, client: Client) -> Trace:
     with _staged(file, client) as local:
         lines: set[int] = set()
         for condition, parameters in client.conditions():
@@ -365,7 +400,7 @@ def erased_copy(found: Trace, client: Client) -> tuple[Path, str]:
     copy = path.with_name(f"{COPY_PREFIX}{path.name}")
     without(found.file, set(found.lines), copy)
     written = replace(found.file, path=copy, names=None)
-    after = trace(written, client)
+    after = _trace(written, client)
     if after.theirs or after.rows != found.rows - found.theirs:
         copy.unlink()
         raise DataError(
