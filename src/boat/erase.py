@@ -57,6 +57,7 @@ _ELSEWHERE = "the id stands here, but not as a client's"
 _UNCLEAR = "no client, in a session that other clients share"
 _BY_HAND = "remove the client from it or delete it by hand, then erase again"
 _NOT_LOOKED_AT = (
+    "tables that have neither a column `shop` nor a column `session_key`",
     ".boat/cache: copies of snapshots; delete the folder",
     "models: they know products, not clients; training data of them is in the snapshots",
     "endpoint answers and their logs: answers hold products, not clients",

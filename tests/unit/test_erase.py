@@ -311,6 +311,9 @@ def test_an_id_is_erased_in_fields_and_parameters_and_named_in_other_files(
     assert names(proof.not_searched) == {"a.zip": 0}
     assert (proof.found, proof.is_complete, proof.linked_clients) == (True, False, 2)
     assert X not in proof.to_json()
+    assert all(
+        row["received"] == row["accepted"] == row["events"] for row in ledger(warehouse) if row["kind"] == "events"
+    )
     for name in ("old.csv.bak", ".hidden", "a.tmp", "a.zip"):
         (folder / name).unlink()
     assert X not in everything(folder)

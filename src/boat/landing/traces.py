@@ -110,6 +110,8 @@ class Client:
     def match(self, text: str, column: str = "") -> Match:
         """Return how a text has the id: a JSON text, a URL, or any other, perhaps of a column."""
         best = Match.NONE
+        if not self._run.search(text):
+            return best
         for path, leaf in _leaves(text, (column,)):
             if _is_client_field(path) and self._is_id(leaf):
                 return Match.OWN
@@ -153,6 +155,10 @@ class Client:
             written = (json.dumps(one)[1:-1], json.dumps(one, ensure_ascii=False)[1:-1])
             found |= {one, *written, quote(one, safe=""), quote_plus(one)}
         return tuple(sorted(found, key=lambda one: (-len(one), one)))
+
+    @cached_property
+    def _run(self) -> re.Pattern[str]:
+        return re.compile("|".join(sorted({_longest_run(one) for one in self.ids})))
 
     @cached_property
     def _word(self) -> re.Pattern[str]:
