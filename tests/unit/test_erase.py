@@ -460,3 +460,19 @@ def test_crafted_addresses_take_no_time(warehouse: DuckDBWarehouse) -> None:
     client = Client("shop", X)
     assert client.match("+ a=".join(["x"] * 2000) + f" {X}") is Match.MENTION
     assert client.match("[" * 100_000 + X) is Match.MENTION
+
+
+def test_a_broken_line_that_is_too_long_is_named(warehouse: DuckDBWarehouse, tmp_path: Path) -> None:
+    long = '{"note": "' + "x" * 40_000 + f'", "client_id": "{X}"'
+    folder = loaded(warehouse, tmp_path, {"a.ndjson": lines([event(1), long, event(2, client_id=X)])})
+    proof = erased(warehouse, folder, X)
+    assert places(proof) == {"a.ndjson": (1, 0), "raw.events": (1, 0)}
+    assert names(proof.not_searched) == {"a.ndjson": 1}
+    assert not proof.is_complete
+
+
+def test_the_id_in_the_name_of_a_file_is_not_in_the_proof(warehouse: DuckDBWarehouse, tmp_path: Path) -> None:
+    folder = loaded(warehouse, tmp_path, {f"{X}/{X}.ndjson": lines([event(1, client_id=X)])})
+    proof = erased(warehouse, folder, X)
+    assert places(proof) == {"[client]/[client].ndjson": (1, 0), "raw.events": (1, 0)}
+    assert X not in proof.to_json()
