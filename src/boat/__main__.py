@@ -164,13 +164,22 @@ def _erase_command(commands: "_Commands") -> None:
             options.landing,
             options.snapshots,
             options.shop,
-            sys.stdin.readline().strip() if options.client == "-" else options.client,
+            sys.stdin.readline() if options.client == "-" else options.client,
             delete_snapshots=options.delete_snapshots,
             dry_run=not options.yes,
         )
         print(proof.to_json(), end="")
+        if not proof.found:
+            nothing = f"No row of this client was found in {options.landing}, the tables and the snapshots."
+            if options.yes:
+                raise BoatError(nothing, "Nothing was erased. Check the id and the shop.")
+            print(f"boat: WARNING: {nothing} Check the id and the shop.", file=sys.stderr)
         if options.yes and not proof.is_complete:
-            raise BoatError("Something of the client is left: see `after` and `growing`.", "Erase again.")
+            raise BoatError(
+                "Something of the client is left, or was not searched: see `after`, `growing`, `not_erased` and "
+                "`not_searched`.",
+                "Do what they say and erase again.",
+            )
 
     parser.set_defaults(run=run)
 

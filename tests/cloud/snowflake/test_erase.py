@@ -21,6 +21,11 @@ def test_a_client_is_gone_and_does_not_come_back(account: Account, tmp_path: Pat
         {"event_id": "2", "session_id": "s1"},
         {"event_id": "3", "client_id": "b", "session_id": "s3"},
         {"event_id": "4", "client_id": "it's anna", "session_id": "s4", "event_time": "never"},
+        {"event_id": "5", "client_id": "cookie", "session_id": "s5", "user_id": "it's anna"},
+        {"event_id": "6", "client_id": "cookie", "session_id": "s6", "url": "/a?cid=it%27s%20anna"},
+        {"event_id": "7", "client_id": "b", "session_id": "s7", "event_type": "search", "query": "it's anna"},
+        {"event_id": "8", "client_id": "it's anna", "session_id": "s7"},
+        {"event_id": "9", "session_id": "s7"},
     ]
     old = "".join(json.dumps(base | shopper) + "\n" for shopper in shoppers)
     (folder / "a.ndjson").write_text(old)
@@ -28,20 +33,28 @@ def test_a_client_is_gone_and_does_not_come_back(account: Account, tmp_path: Pat
     with warehouse.session() as session:
         session.execute("create schema if not exists marts")
         session.execute("create table marts.views as select shop || ':' || session_id as session_key from raw.events")
+        session.execute("insert into marts.views values ('shop:s7:client:it''s anna'), ('shop:it''s anna:17')")
     proof = erase(warehouse, folder, tmp_path / "snapshots", "shop", "it's anna", dry_run=False)
     assert {place.name: (place.before, place.after) for place in proof.places} == {
-        "a.ndjson": (3, 0),
-        "raw.events": (2, 0),
+        "a.ndjson": (6, 0),
+        "raw.events": (5, 0),
         "raw.dead_letters": (1, 0),
-        "marts.views": (2, 0),
+        "marts.views": (4, 0),
     }
+    assert [(note.name, note.rows) for note in proof.mentions] == [
+        ("a.ndjson", 1),
+        ("a.ndjson", 1),
+        ("raw.events.query", 1),
+        ("raw.events", 1),
+    ]
     assert proof.is_complete
+    assert any("Time Travel" in text for text in proof.not_looked_at)
     (folder / "backup.ndjson").write_text(old)
     report = landing.load(warehouse, folder)
     assert [file.already_loaded for file in report.files] == [True, True]
     with warehouse.session() as session:
-        assert session.query("select event_id from raw.events").to_pylist() == [{"event_id": "3"}]
+        assert session.query("select event_id from raw.events order by 1")["event_id"].to_pylist() == ["3", "7", "9"]
         (row,) = session.query(
             "select received, accepted, duplicate, failed from raw.loads where kind = 'events'"
         ).to_pylist()
-    assert row == {"received": 1, "accepted": 1, "duplicate": 0, "failed": 0}
+    assert row == {"received": 3, "accepted": 3, "duplicate": 0, "failed": 0}
