@@ -229,18 +229,24 @@ def _json_lines(file: LandingFile, columns: Columns) -> str:
     fields = LAYOUTS[file.kind].fields
     sources = {column: names for column, names in columns.sources.items() if column in (*fields, _ORDER)}
     wanted = list(dict.fromkeys([*(name for names in sources.values() for name in names), "extra"]))
-    value = {name: f"field[{index}]" for index, name in enumerate(wanted, 1)}
-    if not file.is_collected:
-        value |= {name: _digits_of_json(name, value[name]) for column in _EXACT for name in sources.get(column, ())}
-    texts = dict.fromkeys(fields, "null")
-    spare = []  # conditions of keys that could be a column of a row, but another key is
+    value = {name: f"v{index}" for index, name in enumerate(wanted)}
+    exact = {name for column in _EXACT for name in sources.get(column, ())} if not file.is_collected else set()
+    read = ", ".join(
+        f"{_digits_of_json(name, f'field[{index}]') if name in exact else f'field[{index}]'} as {value[name]}"
+        for index, name in enumerate(wanted, 1)
+    )
+    texts, present, spare = dict.fromkeys(fields, "null"), [], []
     for column, names in sources.items():
-        present = [values.cleaned(value[name]) if column in _WORDS_ARE_MISSING else value[name] for name in names]
-        texts[column] = f"coalesce({', '.join(present)})" if len(names) > 1 else value[names[0]]
-        spare += [
-            f"(key = {literal(name)} and coalesce({', '.join(present[:index])}) is not null)"
-            for index, name in enumerate(names[1:], 1)
-        ]
+        texts[column] = value[names[0]]
+        if len(names) > 1:
+            are_words = column in _WORDS_ARE_MISSING
+            present += [
+                f"{values.cleaned(value[name]) if are_words else value[name]} as p{value[name]}" for name in names
+            ]
+            texts[column] = f"coalesce({', '.join(f'p{value[name]}' for name in names)})"
+            for index, name in enumerate(names[1:], 1):  # a key that could be the column, where another key is it
+                preferred = ", ".join(f"p{value[other]}" for other in names[:index])
+                spare.append(f"(key = {literal(name)} and coalesce({preferred}) is not null)")
     is_kept = " or ".join([f"not {is_one_of('key', wanted)}", *spare])
     pointer = "'/' || replace(replace(key, '~', '~0'), '/', '~1')"  # a JSON pointer takes any key
     pair = f"to_json(key)::varchar || ':' || json_extract(json, {pointer})::varchar"
@@ -248,11 +254,14 @@ def _json_lines(file: LandingFile, columns: Columns) -> str:
     if order := texts.pop(_ORDER, None):
         number = f"case when {order} is not null then ['\"{_ORDER}\":' || to_json({order})::varchar] else [] end"
         pairs = f"list_concat({pairs}, {number})"
-    others = f"nullif('{{' || array_to_string({pairs}, ',') || '}}', '{{}}')"
     pointers = ", ".join(literal(_pointer(name)) for name in wanted)
+    # A layer for each step: DuckDB would evaluate an expression again for each of its uses.
     rows = f"(select *, json_extract_string(json, [{pointers}]) as field from landing_rows where json is not null)"
+    rows = f"(select *, {read} from {rows})"
+    rows = f"(select *, {', '.join(present)} from {rows})" if present else rows
+    rows = f"(select *, nullif('{{' || array_to_string({pairs}, ',') || '}}', '{{}}') as others from {rows})"
     flaw = "null" if file.is_collected else _no_id_in_json(sources, value)
-    return _query(texts, _merged(value["extra"], others), rows, flaw)
+    return _query(texts, _merged(value["extra"], "others"), rows, flaw)
 
 
 def _pointer(key: str) -> str:
