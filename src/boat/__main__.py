@@ -54,13 +54,15 @@ def _load_command(commands: "_Commands") -> None:
     parser = commands.add_parser("load", help="load landing files", description="Load files into the raw log.")
     parser.add_argument("source", help="a file, a folder, or s3://BUCKET/PREFIX")
     parser.add_argument("--warehouse", required=True, metavar="URL", help="such as duckdb:///relative/path.duckdb")
+    parser.add_argument("--layout", metavar="NAME", help="layout of the event files; docs/exports.md lists the names")
     parser.add_argument("--on-bad-rows", choices=("stop", "keep_apart"), default="stop", help="(%(default)s)")
 
     def run(options: argparse.Namespace) -> None:
         from boat import landing
         from boat.warehouse import connect
 
-        report = landing.load(connect(options.warehouse), options.source, landing.BadRows(options.on_bad_rows))
+        bad_rows = landing.BadRows(options.on_bad_rows)
+        report = landing.load(connect(options.warehouse), options.source, bad_rows, options.layout)
         for file in report.files:
             done = "loaded before" if file.already_loaded else f"{file.accepted} new of {file.received}"
             print(f"{file.source_file} ({file.kind}): {done}")

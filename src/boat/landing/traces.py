@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -138,7 +138,7 @@ def erased_copy(found: Trace, client: Client) -> tuple[Path, str]:
     path = found.file.path
     copy = path.with_name(f".erasing-{path.name}")
     without(found.file, set(found.lines), copy)
-    written = LandingFile(copy, found.file.name, found.file.kind, found.file.format)
+    written = replace(found.file, path=copy)
     after = trace(written, client)
     if after.theirs or after.rows != found.rows - found.theirs:
         copy.unlink()
