@@ -230,6 +230,12 @@ def test_a_product_event_of_ga4_without_items_is_a_bad_row(warehouse: DuckDBWare
     assert len(events(warehouse)) == 1
 
 
+def test_ga4_from_bigquery_as_one_array(warehouse: DuckDBWarehouse, file: Write) -> None:
+    objects = [json.loads(line) for line in GA4.splitlines()]
+    load(warehouse, file("ga4.json", json.dumps(objects, indent=1)))
+    assert len(events(warehouse)) == 5
+
+
 def test_ga4_from_bigquery_as_parquet(warehouse: DuckDBWarehouse, folder: Path) -> None:
     objects = [json.loads(line) for line in GA4.splitlines()]
     pq.write_table(pa.Table.from_pylist(objects), folder / "ga4.parquet")
@@ -258,6 +264,20 @@ def test_ga4_flat(warehouse: DuckDBWarehouse, file: Write) -> None:
     found = events(warehouse)
     assert [event["event_type"] for event in found] == ["pageview", "detail", "purchase"]
     assert found[2]["extra"] == {"transaction_id": "T1", "tax": "1.5"}
+
+
+def test_ga4_flat_as_json_with_names_of_other_systems(warehouse: DuckDBWarehouse, file: Write) -> None:
+    common = {"event_timestamp": 1714557600000000, "user_pseudo_id": "11.22"}
+    names = [("view", "p1"), ("click", "p1"), ("click", None), ("order", None), ("page", None), ("add_to_cart", None)]
+    text = lines(*({"event_name": name, "item_id": product, **common} for name, product in names))
+    report = load(warehouse, file("flat.ndjson", text), APART)
+    assert [(event["event_type"], event.get("product_id")) for event in events(warehouse)] == [
+        ("detail", "p1"),
+        ("click", "p1"),
+        ("pageview", None),
+    ]
+    assert unused(report) == {"click": 1, "order": 1}
+    assert letters(warehouse) == [(6, "missing", "product_id")]
 
 
 def test_ga4_nested_and_flat_give_the_same_events(warehouse: DuckDBWarehouse, file: Write) -> None:
@@ -455,6 +475,13 @@ def test_yoochoose(warehouse: DuckDBWarehouse, folder: Path, file: Write) -> Non
     ]
     placed = rows(warehouse, "select source_line as line from raw.events order by source_file, source_line")
     assert [row["line"] for row in placed] == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["yoochoose/export.csv", "yoochoose/part.dat"])
+def test_a_folder_can_name_a_layout(warehouse: DuckDBWarehouse, folder: Path, file: Write, name: str) -> None:
+    file(name, CLICKS)
+    load(warehouse, folder)
+    assert [event["product_id"] for event in events(warehouse)] == ["214536502", "214536500"]
 
 
 @pytest.mark.parametrize("name", ["export.csv", "export.dat", "export.csv.gz"])
@@ -722,8 +749,11 @@ def test_a_generic_file_with_some_of_the_names_is_no_export(folder: Path, file: 
     file("c.csv", "customer_id,article_id,event_time,event_type\nc,1,2024-05-01,view\n")
     file("d.ndjson", lines({"session": "s", "events": 3, "ts": 1714557600, "event": "search"}))
     file("orders.csv", "order_id,user_id,event_time,event_type\n1,2,2024-05-01,search\n")
+    file("e.csv", "session_id,timestamp,item_id,category,event_type\ns,2024-05-01,1,2,add\n")
+    file("f.csv", "event_name,derived_tstamp,domain_userid,sku\nview_item,2024-05-01,u,p\n")
+    file("taobao/g.csv", "user_id,item_id,action,price,time\nu,p,view,2,2024-05-01\n")
     files, ignored = discover(folder)
-    assert [found.layout for found in files] == [None] * 5
+    assert [found.layout for found in files] == [None] * 8
     assert ignored == ()
 
 

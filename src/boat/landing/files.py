@@ -218,19 +218,19 @@ def _with_layout(file: LandingFile, stem: str, layout: str | None) -> LandingFil
 
 def _shape(file: LandingFile, stem: str) -> layouts.Shape:
     """Return the beginning of a file; an empty one of a file that cannot be read, which is left to its reader."""
+    shape = layouts.Shape(file.name, stem, file.path.parent.name.lower(), file.is_json)
     try:
         if file.is_json:
-            return layouts.Shape(file.name, stem, is_json=True, objects=tuple(_first_objects(file)))
-        names = _parquet_columns(file) if file.format == "parquet" else _csv_header(file)
+            return replace(shape, objects=tuple(_first_objects(file)))
+        return replace(shape, names=tuple(_parquet_columns(file) if file.format == "parquet" else _csv_header(file)))
     except DataError:
-        names = []
-    return layouts.Shape(file.name, stem, file.is_json, tuple(names))
+        return shape
 
 
 def _first_objects(file: LandingFile) -> Iterator[dict[str, Any]]:
     with _unpacking(file), _open_text(file.path) as stream:
-        lines = iter(json.load(stream)) if file.format == "json" else _json_values(stream)
-        for value in islice(lines, _FIRST_OBJECTS):
+        values = _elements(stream.read(_BLOCK)) if file.format == "json" else _json_values(stream)
+        for value in islice(values, _FIRST_OBJECTS):
             if isinstance(value, dict):
                 yield value
 
@@ -239,6 +239,16 @@ def _json_values(stream: IO[str]) -> Iterator[Any]:
     for line in stream:
         with suppress(ValueError, RecursionError):
             yield json.loads(line)
+
+
+def _elements(text: str) -> Iterator[Any]:
+    """Yield the elements of an array that are whole in the beginning of its text."""
+    decoder, between = json.JSONDecoder(), re.compile(r"[\s,\[]*")
+    end = 0
+    with suppress(ValueError, RecursionError):
+        while match := between.match(text, end):
+            value, end = decoder.raw_decode(text, match.end())
+            yield value
 
 
 def _is_empty(path: Path) -> bool:

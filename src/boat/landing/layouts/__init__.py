@@ -4,7 +4,7 @@ An `Export` is one kind of file. A layout is all exports of one publisher, and w
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from boat.landing.layouts.tables import TABLES, UNWANTED
 
 EXPORTS = (*OBJECTS, *TABLES)
 LAYOUTS = tuple(sorted({export.layout for export in EXPORTS}))
+_OURS = ("event_time", "event_type")
+"""A file with both is written for Boat, whatever its other columns are called."""
 
 __all__ = [
     "EXPORTS",
@@ -37,6 +39,7 @@ class Shape:
     Attributes:
         name: Its path below the folder that is loaded.
         stem: Its name in lower case, without endings.
+        folder: Name of its folder in lower case.
         is_json: Whether its rows are JSON objects.
         names: The fields of its first line, or the columns of Parquet.
         objects: Its first objects, if it is JSON.
@@ -44,6 +47,7 @@ class Shape:
 
     name: str
     stem: str
+    folder: str
     is_json: bool
     names: tuple[str, ...] = ()
     objects: Sequence[Mapping[str, Any]] = ()
@@ -67,9 +71,9 @@ def check_name(layout: str | None) -> None:
 def recognise(shape: Shape) -> Export | Unwanted | None:
     """Return the export that a file is of, or None if it is of none that is known."""
     for unwanted in UNWANTED:
-        if _is_table_like(shape, unwanted.columns) and re.fullmatch(unwanted.stem or ".*", shape.stem):
+        if _is_table_with(shape, unwanted.columns) and re.fullmatch(unwanted.stem or ".*", shape.stem):
             return unwanted
-    return next((export for export in EXPORTS if _fits(shape, export, by_name=True)), None)
+    return next((export for export in EXPORTS if _is_named(shape, export) and _fits(shape, export, _OURS)), None)
 
 
 def named(shape: Shape, layout: str) -> Export:
@@ -79,7 +83,7 @@ def named(shape: Shape, layout: str) -> Export:
         DataError: It is of none.
     """
     exports = [export for export in EXPORTS if export.layout == layout]
-    found = next((export for export in exports if _fits(shape, export, by_name=False)), None)
+    found = next((export for export in exports if _fits(shape, export)), None)
     if found:
         return found
     raise DataError(
@@ -88,21 +92,30 @@ def named(shape: Shape, layout: str) -> Export:
     )
 
 
-def _fits(shape: Shape, export: Export, by_name: bool) -> bool:
+def _is_named(shape: Shape, export: Export) -> bool:
+    """Whether a file has the name of an export, or is in a folder of that name, if its columns are not enough."""
+    return not export.stem or shape.folder == export.layout or bool(re.fullmatch(export.stem, shape.stem))
+
+
+def _fits(shape: Shape, export: Export, without: Iterable[str] = ()) -> bool:
+    """Whether a file has what an export has, and not all of some other columns."""
     if shape.is_json:
         return not export.is_table and any(
-            not export.missing(row) and (not export.is_like or export.is_like(row)) for row in shape.objects
+            _has_names(row, export, without) and (not export.is_like or export.is_like(row)) for row in shape.objects
         )
     if export.is_like:
         return False
-    if not export.missing(shape.names):
-        return not export.is_companion or by_name is False or bool(re.fullmatch(export.stem, shape.stem))
-    if not export.positions or shape.begins_with_names or len(shape.names) != len(export.positions):
-        return False
-    return not by_name or bool(re.fullmatch(export.stem, shape.stem))
+    is_positional = export.positions and not shape.begins_with_names and len(shape.names) == len(export.positions)
+    return is_positional or _has_names(shape.names, export, without)
 
 
-def _is_table_like(shape: Shape, columns: Sequence[str]) -> bool:
+def _has_names(names: Iterable[str], export: Export, without: Iterable[str]) -> bool:
+    names = set(names)
+    has_others = bool(without) and set(without) <= names and not set(without) <= set(export.columns)
+    return not export.missing(names) and names.isdisjoint(export.without) and not has_others
+
+
+def _is_table_with(shape: Shape, columns: Sequence[str]) -> bool:
     return not shape.is_json and {name.lower() for name in columns} <= {name.strip().lower() for name in shape.names}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from boat.events import COLUMNS, plain_name
-from boat.landing.values import is_one_of, literal, plain_type, trimmed
+from boat.landing.values import cleaned, is_one_of, literal, plain_type, trimmed
 
 EVENT_FIELDS = (*(column.name for column in COLUMNS), "schema_version")
 _COLUMN = re.compile(r"\{([\w.]+)\}")
@@ -23,15 +23,17 @@ class Export:
         layout: Name of the publisher's layout, as `boat load --layout` takes it.
         columns: Columns of the header line, or keys of the objects, that such a file has and no other does;
             `a|b` is one of the two.
+        without: Columns or keys that no such file has.
         kind: Meaning of its rows.
         positions: Names of all columns, in order, of a file without a header line.
-        stem: Pattern of the file's name without its endings, for a file that has no header line.
+        stem: Pattern of the file's name without its endings, for a file that is not known by its columns alone.
         is_like: Tests an object, beside its keys, of an export that is written as JSON only.
         fields: SQL of columns of the target table. Without it and `objects`, `boat.events` names them.
         extras: SQL of further fields of `extra`.
         renamed: Names of fields of `extra` by the publisher's, where the rows are read without SQL of this export.
         types: Event types by the publisher's names.
         has_other_types: Whether a type that is not in `types` is not used, or else cannot be taken.
+        types_of_products: Further names of types, which are used in rows that have a product.
         source: Query in place of `landing_rows`, for rows that need another file: `{companion}`.
         companion: Pattern of that file's name, which is in the same folder.
         is_companion: Whether the file is one that others need, and gives no rows itself.
@@ -41,6 +43,7 @@ class Export:
 
     layout: str
     columns: tuple[str, ...]
+    without: tuple[str, ...] = ()
     kind: Literal["events", "catalogue"] = "events"
     positions: tuple[str, ...] = ()
     stem: str = ""
@@ -50,6 +53,7 @@ class Export:
     renamed: Mapping[str, str] = field(default_factory=dict)
     types: Mapping[str, str] | None = None
     has_other_types: bool = False
+    types_of_products: tuple[str, ...] = ()
     source: str = ""
     companion: str = ""
     is_companion: bool = False
@@ -127,6 +131,9 @@ def with_types(export: Export, query: str) -> str:
     if export.has_other_types:
         named = "to_json(['unused', 'event_type', event_type, 'is not used'])::varchar"
         is_other = f"coalesce({plain}, '') <> '' and not {is_one_of(plain, export.types)}"
+        if export.types_of_products:
+            has_product = f"({cleaned('product_id')}) is not null"
+            is_other += f" and not ({is_one_of(plain, export.types_of_products)} and {has_product})"
         unused = f"case when {is_other} then {named} else flaw end"
     extra = ", " + _with_new_names(export.renamed) + " as extra" if export.renamed else ""
     return f"""select * replace ({unused} as flaw, case {plain} {names} else event_type end as event_type{extra})

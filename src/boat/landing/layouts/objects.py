@@ -54,7 +54,8 @@ def _known(value: str) -> str:
 
 def _parsed(value: str) -> str:
     """Return SQL of JSON that a table may hold as a text of JSON."""
-    return f"case when json_type({value}) = 'VARCHAR' then coalesce(try_cast({value} ->> '$' as json), {value}) else {value} end"
+    as_json = f"coalesce(try_cast({value} ->> '$' as json), {value})"
+    return f"case when json_type({value}) = 'VARCHAR' then {as_json} else {value} end"
 
 
 def _object(value: str) -> str:
@@ -273,6 +274,7 @@ OBJECTS = (
     Export(
         "snowplow",
         ("event|event_name", "derived_tstamp|collector_tstamp", "domain_userid|domain_sessionid"),
+        without=("product_id", "item_id", "sku"),  # a table that was made of it has those, and types of its own
         objects=_snowplow,
         types=_SNOWPLOW_TYPES,
         has_other_types=True,

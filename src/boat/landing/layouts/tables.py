@@ -1,9 +1,9 @@
 """Exports that are tables: a line is an event, or a product."""
 
+from boat.events import TYPE_NAMES
 from boat.landing.layouts.export import Export, Unwanted
 
 GA4_TYPES = {
-    **{name: name for name in ("pageview", "detail", "add", "remove")},
     "page_view": "pageview",
     "screen_view": "pageview",
     "view_item": "detail",
@@ -79,7 +79,8 @@ TABLES = (
     Export(
         "ga4",
         ("event_name", "event_timestamp", "user_pseudo_id"),
-        types=GA4_TYPES,
+        types=GA4_TYPES | {name: meant for name, meant in TYPE_NAMES.items() if meant in {"pageview", "search"}},
+        types_of_products=tuple(name for name in TYPE_NAMES if name not in GA4_TYPES),
         has_other_types=True,
         renamed={"tax_value": "tax", "shipping_value": "shipping"},
     ),
@@ -98,7 +99,7 @@ TABLES = (
     Export(
         "hm",
         ("article_id", "prod_name", "product_code"),
-        "catalogue",
+        kind="catalogue",
         fields={
             "product_id": "{article_id}",
             "product_name": "{prod_name}",
@@ -127,7 +128,7 @@ TABLES = (
     Export(
         "instacart",
         ("product_id", "product_name", "aisle_id", "department_id"),
-        "catalogue",
+        kind="catalogue",
         fields={"product_id": "{product_id}", "product_name": "{product_name}", "category": "{aisle_id}"},
     ),
     Export(
@@ -153,7 +154,7 @@ TABLES = (
     Export(
         "diginetica",
         ("itemId", "pricelog2", "product.name.tokens"),
-        "catalogue",
+        kind="catalogue",
         fields={
             "product_id": _known("itemId"),
             "price": f"coalesce(cast(pow(2, try_cast({_known('pricelog2')} as double)) as varchar), "
