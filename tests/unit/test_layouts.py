@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from boat.__main__ import main
+from boat.erase import erase
 from boat.errors import DataError, SettingError
 from boat.landing import BadRows, LoadReport, discover, load
+from boat.landing.layouts import LAYOUTS
 from boat.warehouse import connect
 from boat.warehouse.duckdb import DuckDBWarehouse
 
@@ -325,6 +327,16 @@ def test_a_bad_row_of_a_layout_is_named_by_the_columns_of_the_file(warehouse: Du
     path = file("transactions_train.csv", HM + "yesterday,000058a1,1,1,2\n")
     with pytest.raises(DataError, match=r"transactions_train\.csv:5: t_dat 'yesterday' is not a time"):
         load(warehouse, path)
+
+
+def test_hm_as_parquet_with_a_list_for_an_id_is_refused(warehouse: DuckDBWarehouse, folder: Path) -> None:
+    row = {"t_dat": at("2018-09-20"), "customer_id": "c", "article_id": 663713001, "price": 0.5}
+    pq.write_table(pa.Table.from_pylist([row]), folder / "good.parquet")
+    load(warehouse, folder)
+    assert [event["product_id"] for event in events(warehouse)] == ["663713001"]
+    pq.write_table(pa.Table.from_pylist([row | {"article_id": ["a", "b"]}]), folder / "bad.parquet")
+    with pytest.raises(DataError, match=r"bad\.parquet: the column 'article_id' holds list.*no id"):
+        load(warehouse, folder)
 
 
 ORDERS = """order_id,user_id,eval_set,order_number,order_dow,order_hour_of_day,days_since_prior_order
@@ -640,6 +652,17 @@ def test_segment(warehouse: DuckDBWarehouse, file: Write) -> None:
     assert [row["event_id"] for row in ids] == ["m-5", "m-5-2"]
 
 
+def test_a_refund_of_segment_is_a_return_of_each_product(warehouse: DuckDBWarehouse, file: Write) -> None:
+    refunded = call("Order Refunded", 5, order_id="T1", products=[{"product_id": "p1", "quantity": 2}])
+    load(warehouse, file("segment.ndjson", lines(call("Product Viewed", 2, product_id="p1"), refunded)))
+    returned = events(warehouse)[1]
+    assert (returned["event_type"], returned["quantity"], returned["extra"]) == (
+        "purchase",
+        -2,
+        {"transaction_id": "T1"},
+    )
+
+
 SNOWPLOW = "com_snowplowanalytics_snowplow"
 ACTION = f"unstruct_event_{SNOWPLOW}_ecommerce_snowplow_ecommerce_action_1"
 PRODUCTS = f"contexts_{SNOWPLOW}_ecommerce_product_1"
@@ -699,6 +722,23 @@ def test_snowplow_with_ecommerce_actions(warehouse: DuckDBWarehouse, file: Write
     assert letters(warehouse) == [(8, "missing", "product_id")]
 
 
+def test_snowplow_with_older_events_and_refunds(warehouse: DuckDBWarehouse, file: Write) -> None:
+    added = {f"unstruct_event_{SNOWPLOW}_add_to_cart_1": {"sku": "p1", "unit_price": 9.5, "quantity": 2}}
+    refund = {f"contexts_{SNOWPLOW}_ecommerce_refund_1_0_0": [{"transaction_id": "T1", "refund_amount": 9.5}]}
+    text = lines(
+        snowplow("unstruct", 1, event_name="add_to_cart") | added,
+        action("refund", 2, {"id": "p1", "price": 9.5}, **refund),
+        snowplow("struct", 3, event_name="event"),
+        snowplow("unstruct", 4, event_name="add_to_cart"),
+    )
+    report = load(warehouse, file("snowplow.ndjson", text), APART)
+    assert unused(report) == {"struct": 1}
+    found = [(event["event_type"], event["product_id"], event["quantity"]) for event in events(warehouse)]
+    assert found == [("add", "p1", 2), ("purchase", "p1", -1)]
+    assert events(warehouse)[1]["extra"] == {"transaction_id": "T1"}
+    assert letters(warehouse) == [(4, "missing", "product_id")]
+
+
 SNOWPLOW_TABLE = """event,event_name,collector_tstamp,derived_tstamp,event_id,domain_userid,\
 domain_sessionid,user_id,page_url,tr_orderid,ti_orderid,ti_sku,ti_price,ti_quantity
 page_view,page_view,2024-05-01 10:00:30,2024-05-01 10:00:00,e-0,11.22,s1,,https://s.example/p,,,,,
@@ -733,6 +773,15 @@ def test_ecommerce_actions_of_snowplow_in_a_table_are_json_texts(warehouse: Duck
     assert [event["product_id"] for event in events(warehouse)] == ["7", "8"] * 2
 
 
+def test_blank_lines_of_an_export_are_no_rows(warehouse: DuckDBWarehouse, folder: Path, file: Write) -> None:
+    file("ga4.ndjson", "\n" + lines(ga4("page_view", 1)) + "\n\n")
+    file("UserBehavior.csv", "\n\n" + TAOBAO)
+    report = load(warehouse, folder)
+    assert [(done.received, done.accepted) for done in report.files] == [(2, 2), (1, 1)]
+    placed = rows(warehouse, "select source_line as line from raw.events order by source_file, source_line")
+    assert [row["line"] for row in placed] == [3, 5, 2]
+
+
 def test_the_same_events_in_two_layouts_are_the_same_rows(
     warehouse: DuckDBWarehouse, folder: Path, file: Write
 ) -> None:
@@ -752,8 +801,10 @@ def test_a_generic_file_with_some_of_the_names_is_no_export(folder: Path, file: 
     file("e.csv", "session_id,timestamp,item_id,category,event_type\ns,2024-05-01,1,2,add\n")
     file("f.csv", "event_name,derived_tstamp,domain_userid,sku\nview_item,2024-05-01,u,p\n")
     file("taobao/g.csv", "user_id,item_id,action,price,time\nu,p,view,2,2024-05-01\n")
+    file("h.csv", "session_id,item_id,timeframe,eventdate,event_type,ts\n1,2,7112,2016-01-03,purchase,2016-01-03\n")
+    file("i.csv", "article_id,prod_name,product_code,event,ts\n1,a,2,view,2016-01-03\n")
     files, ignored = discover(folder)
-    assert [found.layout for found in files] == [None] * 8
+    assert [found.layout for found in files] == [None] * 10
     assert ignored == ()
 
 
@@ -797,3 +848,29 @@ def test_the_command_takes_a_layout(tmp_path: Path, file: Write, capsys: pytest.
     assert "accepted 2" in capsys.readouterr().out
     assert main(["load", str(path), "--warehouse", url, "--layout", "tmal"]) == 1
     assert "Known layouts" in capsys.readouterr().err
+
+
+def test_each_layout_has_its_section_in_the_docs() -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "exports.md").read_text()
+    assert [layout for layout in LAYOUTS if f"`{layout}`" not in docs] == []
+    assert docs.count("\n## ") == len(LAYOUTS) + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "client"),
+    [
+        ("UserBehavior.csv", TAOBAO + "2,9,9,pv,1511544070\n", "1"),
+        ("ga4.ndjson", GA4 + lines(ga4("page_view", 9, user_pseudo_id="33.44")), "11.22"),
+    ],
+)
+def test_a_client_is_erased_from_a_file_of_a_layout(
+    warehouse: DuckDBWarehouse, tmp_path: Path, folder: Path, file: Write, name: str, text: str, client: str
+) -> None:
+    path = file(name, text)
+    load(warehouse, folder)
+    proof = erase(warehouse, folder, tmp_path / "snapshots", "shop", client, dry_run=False)
+    assert proof.is_complete
+    assert len(events(warehouse)) == 1
+    report = load(warehouse, folder)
+    assert [done.already_loaded for done in report.files] == [True]
+    assert path.read_text().strip() == text.splitlines()[-1]

@@ -14,6 +14,9 @@ it names no zone), or a number since 1970: seconds from 1e8 up to 1e11 (1973 to 
 
 They lie in a folder, or in a bucket under `s3://BUCKET/PREFIX`.
 
+Files of known exports (Google Analytics 4, Segment, Snowplow and public data sets) are recognised, or a layout is named
+for them: `boat.landing.layouts` and `docs/exports.md`.
+
 A file without rows is fine: an hour without shoppers.
 
 The collector's files are known by their names (`20240101T100000-0a1b2c3d.ndjson`), its dead letters by their folder,

@@ -37,6 +37,9 @@ _FORMATS: dict[str, Format] = {
     ".parquet": "parquet",
 }
 _PACKED = ".gz"
+_HOW_FILES_ARE_KNOWN = (
+    f"Known endings: {', '.join(_FORMATS)}, also with {_PACKED}. docs/exports.md has the files of known exports."
+)
 _HEADERLESS = ".dat"
 """Ending of a file of a layout whose files have no header line."""
 _DELIMITERS = ",;\t|"
@@ -146,9 +149,7 @@ def discover(source: Path, layout: str | None = None) -> tuple[tuple[LandingFile
     if source.is_file():
         file = _paired_alone(_recognise(source, source.name, layout))
         if isinstance(file, Ignored) and not _is_empty(source):
-            raise DataError(
-                f"{source}: the file {file.reason}.", f"Known endings: {', '.join(_FORMATS)}, also with .gz."
-            )
+            raise DataError(f"{source}: the file {file.reason}.", _HOW_FILES_ARE_KNOWN)
         return ((), (file,)) if isinstance(file, Ignored) else ((file,), ())
     if not source.is_dir():
         raise DataError(f"{source}: no such file or folder.", "Check the path.")
@@ -222,7 +223,7 @@ def _shape(file: LandingFile, stem: str) -> layouts.Shape:
     try:
         if file.is_json:
             return replace(shape, objects=tuple(_first_objects(file)))
-        return replace(shape, names=tuple(_parquet_columns(file) if file.format == "parquet" else _csv_header(file)))
+        return replace(shape, names=tuple(_parquet_columns(file) if file.format == "parquet" else _first_row(file)))
     except DataError:
         return shape
 
@@ -375,16 +376,27 @@ def column_types(file: LandingFile) -> tuple[pa.DataType, ...]:
 
 
 def _csv_header(file: LandingFile) -> list[str]:
+    if file.layout and not file.has_header:
+        return list(file.layout.positions)
+    header = next(_csv_rows(file), [])
+    if not header:
+        raise DataError(f"{file.header_place}: there is no header line.", "The first line must name the columns.")
+    return header
+
+
+def _first_row(file: LandingFile) -> list[str]:
+    """Return the first row of a CSV file that is not blank: a header, or else a record."""
+    return next((row for row in _csv_rows(file) if row), [])
+
+
+def _csv_rows(file: LandingFile) -> Iterator[list[str]]:
     try:
         with _unpacking(file), _open_text(file.path) as stream:
-            header = next(csv.reader(stream, strict=True, delimiter=file.delimiter), [])
+            yield from csv.reader(stream, strict=True, delimiter=file.delimiter)
     except csv.Error as error:
         raise DataError(
             f"{file.header_place}: the header cannot be read ({error}).", "Use commas and double quotes."
         ) from error
-    if not header:
-        raise DataError(f"{file.header_place}: there is no header line.", "The first line must name the columns.")
-    return list(file.layout.positions) if file.layout and not file.has_header else header
 
 
 def line_shifts(file: LandingFile) -> Iterator[tuple[int, int]]:

@@ -142,10 +142,10 @@ def columns(file: LandingFile) -> Columns:
     """
     names, types = column_names(file), column_types(file)
     layout = LAYOUTS[file.kind]
-    if file.layout and (file.layout.fields or file.layout.objects):
-        return Columns(tuple(names), _sources(file.layout, names), types)
-    found = Columns(tuple(names), layout.sources(names), types)
-    for alternatives in layout.required:
+    has_own_sql = file.layout and (file.layout.fields or file.layout.objects)
+    sources = _sources(file.layout, names) if file.layout and has_own_sql else layout.sources(names)
+    found = Columns(tuple(names), sources, types)
+    for alternatives in () if has_own_sql else layout.required:
         if not any(column in found.sources or column in names for column in alternatives):
             known = sorted({name for column in alternatives for name in (layout.synonyms or {}).get(column, ())})
             also = f" (or {', '.join(known)})" if known else ""
@@ -227,7 +227,8 @@ def select(file: LandingFile, columns: Columns) -> str:
         return _select(file, columns)
     if file.layout.objects:
         flat = Columns(EVENT_FIELDS, {name: (name,) for name in EVENT_FIELDS}, is_json=True)
-        objects = file.layout.objects("landing_rows" if file.is_json else _as_objects(columns))
+        lines = "(select * from landing_rows where json is not null)"
+        objects = file.layout.objects(lines if file.is_json else _as_objects(columns))
         return layouts.with_types(file.layout, _json_lines(file, flat, f"({objects})", "flaw"))
     query = _layout_rows(file, file.layout, columns) if file.layout.fields else _select(file, columns)
     return layouts.with_types(file.layout, query)

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from boat.errors import DataError, SettingError
+from boat.events import candidates
 from boat.landing.layouts.export import Export, Unwanted, with_texts, with_types
 from boat.landing.layouts.objects import OBJECTS
 from boat.landing.layouts.tables import TABLES, UNWANTED
 
 EXPORTS = (*OBJECTS, *TABLES)
 LAYOUTS = tuple(sorted({export.layout for export in EXPORTS}))
-_OURS = ("event_time", "event_type")
+_OURS = frozenset(("event_time", "event_type"))
 """A file with both is written for Boat, whatever its other columns are called."""
 
 __all__ = [
@@ -73,7 +74,8 @@ def recognise(shape: Shape) -> Export | Unwanted | None:
     for unwanted in UNWANTED:
         if _is_table_with(shape, unwanted.columns) and re.fullmatch(unwanted.stem or ".*", shape.stem):
             return unwanted
-    return next((export for export in EXPORTS if _is_named(shape, export) and _fits(shape, export, _OURS)), None)
+    known = (export for export in EXPORTS if _is_named(shape, export) and _fits(shape, export))
+    return next((export for export in known if not _has_own_types(shape, export)), None)
 
 
 def named(shape: Shape, layout: str) -> Export:
@@ -97,22 +99,28 @@ def _is_named(shape: Shape, export: Export) -> bool:
     return not export.stem or shape.folder == export.layout or bool(re.fullmatch(export.stem, shape.stem))
 
 
-def _fits(shape: Shape, export: Export, without: Iterable[str] = ()) -> bool:
-    """Whether a file has what an export has, and not all of some other columns."""
+def _fits(shape: Shape, export: Export) -> bool:
     if shape.is_json:
         return not export.is_table and any(
-            _has_names(row, export, without) and (not export.is_like or export.is_like(row)) for row in shape.objects
+            _has_names(row, export) and (not export.is_like or export.is_like(row)) for row in shape.objects
         )
     if export.is_like:
         return False
     is_positional = export.positions and not shape.begins_with_names and len(shape.names) == len(export.positions)
-    return is_positional or _has_names(shape.names, export, without)
+    return is_positional or _has_names(shape.names, export)
 
 
-def _has_names(names: Iterable[str], export: Export, without: Iterable[str]) -> bool:
+def _has_names(names: Iterable[str], export: Export) -> bool:
     names = set(names)
-    has_others = bool(without) and set(without) <= names and not set(without) <= set(export.columns)
-    return not export.missing(names) and names.isdisjoint(export.without) and not has_others
+    return not export.missing(names) and names.isdisjoint(export.without)
+
+
+def _has_own_types(shape: Shape, export: Export) -> bool:
+    """Whether a file was made of an export, and names the type of each event, where the export has another rule."""
+    names = set(shape.names).union(*shape.objects)
+    if export.fields and export.kind == "events" and not export.used("event_type"):
+        return "event_type" in candidates(names)
+    return names >= _OURS and not set(export.columns) >= _OURS
 
 
 def _is_table_with(shape: Shape, columns: Sequence[str]) -> bool:

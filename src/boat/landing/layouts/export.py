@@ -13,7 +13,7 @@ EVENT_FIELDS = (*(column.name for column in COLUMNS), "schema_version")
 _COLUMN = re.compile(r"\{([\w.]+)\}")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Export:
     """One kind of file that a publisher writes.
 

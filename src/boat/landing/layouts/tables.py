@@ -37,7 +37,7 @@ def _unless_zero(column: str) -> str:
 
 
 _DIGINETICA_TIME = """case
-    when try_cast({timeframe} as bigint) between 0 and 1000000000 and try_cast({eventdate} as date) is not null
+    when try_cast({timeframe} as bigint) between 0 and 1000000000000 and try_cast({eventdate} as date) is not null
         then cast(try_cast({eventdate} as timestamp) + to_milliseconds(try_cast({timeframe} as bigint)) as varchar)
     else {eventdate} || ' + ' || {timeframe} || ' ms' end"""
 _DIGINETICA = {
@@ -100,6 +100,7 @@ TABLES = (
         "hm",
         ("article_id", "prod_name", "product_code"),
         kind="catalogue",
+        stem="articles",
         fields={
             "product_id": "{article_id}",
             "product_name": "{prod_name}",
@@ -129,6 +130,7 @@ TABLES = (
         "instacart",
         ("product_id", "product_name", "aisle_id", "department_id"),
         kind="catalogue",
+        stem="products",
         fields={"product_id": "{product_id}", "product_name": "{product_name}", "category": "{aisle_id}"},
     ),
     Export(
@@ -155,6 +157,7 @@ TABLES = (
         "diginetica",
         ("itemId", "pricelog2", "product.name.tokens"),
         kind="catalogue",
+        stem="products",
         fields={
             "product_id": _known("itemId"),
             "price": f"coalesce(cast(pow(2, try_cast({_known('pricelog2')} as double)) as varchar), "
