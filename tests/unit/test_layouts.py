@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -874,3 +874,88 @@ def test_a_client_is_erased_from_a_file_of_a_layout(
     report = load(warehouse, folder)
     assert [done.already_loaded for done in report.files] == [True]
     assert path.read_text().strip() == text.splitlines()[-1]
+
+
+VALUES = (None, True, -1, 1e300, 1714557600, "", "x", "NA", '\u00e9"', [], [None], [[1]], {}, {"a": [None]}, "[1", "{}")
+PARTS = {
+    "ga4": [json.loads(line) for line in GA4.splitlines()],
+    "otto": [{"session": 1, "events": [{"aid": 1, "ts": 1661724000278, "type": "clicks"}] * 2}],
+    "segment": [
+        call("Product Viewed", 1, product_id="p1", price=9.5),
+        call("Order Completed", 2, order_id="T1", products=[{"product_id": "p1"}, {"sku": "p2"}]),
+    ],
+    "snowplow": [
+        snowplow("page_view", 1),
+        action("transaction", 2, {"id": "p1"}, {"id": "p2"}, **{ORDER: [{"transaction_id": "T1", "tax": 1}]}),
+    ],
+}
+
+
+def spoiled(part: Any) -> Iterator[Any]:
+    """Yield a value with each of `VALUES` in the place of each of its parts."""
+    yield from VALUES
+    pairs: list[tuple[Any, Any]] = []
+    if isinstance(part, dict):
+        pairs = list(part.items())
+    elif isinstance(part, list):
+        pairs = list(enumerate(part))
+    for key, value in pairs:
+        for other in spoiled(value):
+            copy = part.copy()
+            copy[key] = other
+            yield copy
+
+
+@pytest.mark.parametrize("layout", PARTS)
+def test_any_value_in_any_place_is_an_event_or_a_bad_row(
+    warehouse: DuckDBWarehouse, folder: Path, file: Write, layout: str
+) -> None:
+    whole = [row for part in PARTS[layout] for row in (part, *spoiled(part)) if isinstance(row, dict) and row]
+    report = load(warehouse, file("rows.ndjson", lines(*whole)), APART, layout=layout)
+    assert report.accepted > 0
+    assert report.failed > 0
+    assert report.received == report.accepted + report.duplicate + report.failed
+
+
+SPOILED_CELLS = (
+    "",
+    "NA",
+    "-1",
+    "1e300",
+    "x",
+    " ",
+    "0",
+    "99999999999999999999",
+    "294246-12-31",
+    "infinity",
+    "(not set)",
+)
+TABLES = {
+    "hm": HM,
+    "diginetica": "sessionId;userId;itemId;timeframe;eventdate\n1;NA;81766;526309;2016-05-09\n",
+    "yoochoose": BUYS,
+    "taobao": TAOBAO,
+    "tmall": TMALL,
+    "instacart": LINES,
+    "snowplow": SNOWPLOW_TABLE,
+}
+
+
+@pytest.mark.parametrize("layout", TABLES)
+def test_any_text_in_any_cell_is_an_event_or_a_bad_row(
+    warehouse: DuckDBWarehouse, folder: Path, file: Write, layout: str
+) -> None:
+    whole, mark = TABLES[layout].splitlines(), ";" if layout == "diginetica" else ","
+    cells = whole[-1].split(mark)
+    for place in range(len(cells)):
+        whole += [mark.join([*cells[:place], other, *cells[place + 1 :]]) for other in SPOILED_CELLS]
+    if layout == "instacart":
+        days = [
+            ORDERS.splitlines()[1].replace("2,u1", f"{n},u{n}").replace("1.0", day)
+            for n, day in enumerate(SPOILED_CELLS)
+        ]
+        file("orders.csv", "\n".join([ORDERS.strip(), *days]))
+    report = load(warehouse, file("rows.csv", "\n".join(whole)), APART, layout=layout)
+    assert report.accepted > 0
+    assert report.failed > 0
+    assert report.received == report.accepted + report.duplicate + report.failed

@@ -37,7 +37,8 @@ def _unless_zero(column: str) -> str:
 
 
 _DIGINETICA_TIME = """case
-    when try_cast({timeframe} as bigint) between 0 and 1000000000000 and try_cast({eventdate} as date) is not null
+    when try_cast({timeframe} as bigint) between 0 and 1000000000000
+        and try_cast({eventdate} as date) between date '1900-01-01' and date '2999-12-31'
         then cast(try_cast({eventdate} as timestamp) + to_milliseconds(try_cast({timeframe} as bigint)) as varchar)
     else {eventdate} || ' + ' || {timeframe} || ' ms' end"""
 _DIGINETICA = {
@@ -55,7 +56,8 @@ _ORDER_TIMES = f"""(
             case when try_cast(order_hour_of_day as integer) between 0 and 23
                 then try_cast(order_hour_of_day as integer) end as hour,
             case when coalesce(lower(trim(days_since_prior_order)), '') in ('', 'nan') then 0
-                else try_cast(try_cast(days_since_prior_order as double) as integer) end as days
+                when try_cast(days_since_prior_order as double) between 0 and 366
+                    then cast(try_cast(days_since_prior_order as double) as integer) end as days
         from {{companion}}
         qualify row_number() over (partition by order_id) = 1),
     placed as (
