@@ -24,7 +24,7 @@ from boat.landing import layouts
 from boat.landing.layouts import Export, Unwanted
 
 Kind = Literal[
-    "events", "catalogue", "coveo_browsing", "coveo_search", "coveo_catalogue", "coveo_names", "dead_letters"
+    "events", "catalogue", "orders", "coveo_browsing", "coveo_search", "coveo_catalogue", "coveo_names", "dead_letters"
 ]
 Format = Literal["csv", "ndjson", "json", "parquet"]
 
@@ -286,11 +286,7 @@ def _pair_names(files: list[LandingFile]) -> tuple[LandingFile, ...]:
 def _pair_orders(found: Iterable[LandingFile | Ignored]) -> list[LandingFile | Ignored]:
     """Put the file that others of its folder need to each of them. Without each other, they are ignored."""
     found = list(found)
-    companions = {
-        file.path.parent: file
-        for file in found
-        if isinstance(file, LandingFile) and file.layout and file.layout.is_companion
-    }
+    companions = {file.path.parent: file for file in found if isinstance(file, LandingFile) and file.kind == "orders"}
     paired = [_paired(file, companions.get(file.path.parent)) for file in found]
     needed = {file.names.path for file in paired if isinstance(file, LandingFile) and file.names}
     return [_used(file) for file in paired if file.path not in needed]
@@ -298,7 +294,7 @@ def _pair_orders(found: Iterable[LandingFile | Ignored]) -> list[LandingFile | I
 
 def _used(file: LandingFile | Ignored) -> LandingFile | Ignored:
     """Ignore a file that only others need, if none of them does."""
-    if isinstance(file, LandingFile) and file.layout and file.layout.is_companion:
+    if isinstance(file, LandingFile) and file.kind == "orders":
         return Ignored(file.path, file.name, "holds orders, and no file with their lines is beside it")
     return file
 
@@ -316,7 +312,7 @@ def _paired_alone(file: LandingFile | Ignored) -> LandingFile | Ignored:
     if isinstance(file, Ignored) or not file.layout or not file.layout.companion:
         return _used(file)
     beside = (_recognise(path, path.name) for path in sorted(file.path.parent.glob(f"{file.layout.companion}.*")))
-    return _paired(file, next((f for f in beside if isinstance(f, LandingFile) and f.layout), None))
+    return _paired(file, next((f for f in beside if isinstance(f, LandingFile) and f.kind == "orders"), None))
 
 
 def digest(file: LandingFile) -> str:

@@ -89,6 +89,7 @@ LAYOUTS: Mapping[Kind, Layout] = {
     "coveo_names": Layout(
         PRODUCT_FIELDS, (("product_sku_hash",), ("product_name",)), {"product_id": "product_sku_hash"}
     ),
+    "orders": Layout(("order_id", "user_id"), (("order_id",), ("user_id",))),
     "dead_letters": Layout(("reason", "field", "message", "payload", "received_at"), ()),
 }
 

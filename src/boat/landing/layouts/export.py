@@ -24,7 +24,7 @@ class Export:
         columns: Columns of the header line, or keys of the objects, that such a file has and no other does;
             `a|b` is one of the two.
         without: Columns or keys that no such file has.
-        kind: Meaning of its rows.
+        kind: Meaning of its rows; `orders` are not loaded, but read with the lines of the orders.
         positions: Names of all columns, in order, of a file without a header line.
         stem: Pattern of the file's name without its endings, for a file that is not known by its columns alone.
         is_like: Tests an object, beside its keys, of an export that is written as JSON only.
@@ -36,7 +36,6 @@ class Export:
         types_of_products: Further names of types, which are used in rows that have a product.
         source: Query in place of `landing_rows`, for rows that need another file: `{companion}`.
         companion: Pattern of that file's name, which is in the same folder.
-        is_companion: Whether the file is one that others need, and gives no rows itself.
         objects: Makes SQL of the rows as flat JSON objects from SQL of a relation with `record`, `line` and `json`;
             a row may give several.
     """
@@ -44,7 +43,7 @@ class Export:
     layout: str
     columns: tuple[str, ...]
     without: tuple[str, ...] = ()
-    kind: Literal["events", "catalogue"] = "events"
+    kind: Literal["events", "catalogue", "orders"] = "events"
     positions: tuple[str, ...] = ()
     stem: str = ""
     is_like: Callable[[Mapping[str, Any]], bool] | None = None
@@ -56,13 +55,12 @@ class Export:
     types_of_products: tuple[str, ...] = ()
     source: str = ""
     companion: str = ""
-    is_companion: bool = False
     objects: Callable[[str], str] | None = None
 
     @property
     def is_table(self) -> bool:
         """Whether it is written as a table only, never as JSON."""
-        return bool(self.fields) or self.is_companion
+        return bool(self.fields) or self.kind == "orders"
 
     @property
     def is_row_by_row(self) -> bool:

@@ -125,7 +125,7 @@ TABLES = (
     Export(
         "instacart",
         ("order_id", "user_id", "order_number", "order_dow", "order_hour_of_day", "days_since_prior_order"),
-        is_companion=True,
+        kind="orders",
         stem="orders",
     ),
     Export(
