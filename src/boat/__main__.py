@@ -62,6 +62,7 @@ def _load_command(commands: "_Commands") -> None:
     parser.add_argument("source", help="a file, a folder, or s3://BUCKET/PREFIX")
     parser.add_argument("--warehouse", metavar="URL", help="such as duckdb:///relative/path.duckdb")
     parser.add_argument("--dry-run", action="store_true", help="show how the files are understood, and load nothing")
+    parser.add_argument("--layout", metavar="NAME", help="layout of the event files; docs/exports.md lists the names")
     parser.add_argument("--on-bad-rows", choices=("stop", "keep_apart"), default="stop", help="(%(default)s)")
     parser.add_argument(
         "--max-bad-share",
@@ -76,12 +77,12 @@ def _load_command(commands: "_Commands") -> None:
         from boat.warehouse import connect
 
         if options.dry_run:
-            print(landing.preview(options.source).to_text())
+            print(landing.preview(options.source, options.layout).to_text())
             return
         if not options.warehouse:
             raise SettingError("boat load needs a warehouse.", "Give --warehouse URL, or --dry-run to load nothing.")
         bad_rows = landing.BadRows(options.on_bad_rows, options.max_bad_share)
-        report = landing.load(connect(options.warehouse), options.source, bad_rows)
+        report = landing.load(connect(options.warehouse), options.source, bad_rows, options.layout)
         for file in report.files:
             done = "loaded before" if file.already_loaded else f"{file.accepted} new of {file.received}"
             print(f"{file.source_file} ({file.kind}): {done}")

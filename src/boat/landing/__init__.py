@@ -12,6 +12,9 @@ column is kept as JSON in `extra`; a column `extra` must hold JSON objects.
 
 They lie in a folder, or in a bucket under `s3://BUCKET/PREFIX`.
 
+Files of known exports (Google Analytics 4, Segment, Snowplow and public data sets) are recognised, or a layout is named
+for them: `boat.landing.layouts` and `docs/exports.md`.
+
 A file without rows is fine: an hour without shoppers.
 
 The collector's files are known by their names (`20240101T100000-0a1b2c3d.ndjson`), its dead letters by their folder,

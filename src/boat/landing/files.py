@@ -8,20 +8,23 @@ import json
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from boat.errors import DataError
+from boat.landing import layouts
+from boat.landing.layouts import Export, Unwanted
 
 Kind = Literal[
-    "events", "catalogue", "coveo_browsing", "coveo_search", "coveo_catalogue", "coveo_names", "dead_letters"
+    "events", "catalogue", "orders", "coveo_browsing", "coveo_search", "coveo_catalogue", "coveo_names", "dead_letters"
 ]
 Format = Literal["csv", "ndjson", "json", "parquet"]
 
@@ -34,6 +37,11 @@ _FORMATS: dict[str, Format] = {
     ".parquet": "parquet",
 }
 _PACKED = ".gz"
+_HOW_FILES_ARE_KNOWN = (
+    f"Known endings: {', '.join(_FORMATS)}, also with {_PACKED}. docs/exports.md has the files of known exports."
+)
+_HEADERLESS = ".dat"
+"""Ending of a file of a layout whose files have no header line."""
 _DELIMITERS = ",;\t|"
 _COVEO: dict[str, Kind] = {
     "browsing_train": "coveo_browsing",
@@ -46,6 +54,7 @@ _DEAD_LETTER = ".dead-letter"
 _COLLECTED = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8,16}(-failed)?\.ndjson")
 _BLOCK = 1 << 20
 _MAX_LINE = 2_000_000  # DuckDB takes no longer ones
+_FIRST_OBJECTS = 50
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,10 @@ class LandingFile:
         name: How errors and the ledger call it: its path below the folder that was loaded.
         kind: What its rows are.
         format: How they are written; `json` is one array of objects, `ndjson` an object a line.
-        names: The file of product names that goes with a Coveo catalogue, if there is one.
+        names: The file that goes with it, if there is one: of product names for a Coveo catalogue, of orders for order
+            lines of Instacart.
+        layout: The export that it is of, if it is a known one.
+        has_header: Whether the first line of a CSV file names the columns.
     """
 
     path: Path
@@ -65,6 +77,8 @@ class LandingFile:
     kind: Kind
     format: Format
     names: "LandingFile | None" = None
+    layout: Export | None = None
+    has_header: bool = True
 
     def place(self, line: int) -> str:
         """`name:line` as an editor counts, where the header is line 1; the row for Parquet and arrays."""
@@ -97,6 +111,11 @@ class LandingFile:
         """Where the names of the columns are."""
         return self.name if self.format == "parquet" else f"{self.name}:1"
 
+    @property
+    def first_line(self) -> int:
+        """The line, or row, of the first record."""
+        return 2 if self.format == "csv" and self.has_header else 1
+
 
 @dataclass(frozen=True)
 class Ignored:
@@ -113,24 +132,30 @@ class Ignored:
     reason: str
 
 
-def discover(source: Path) -> tuple[tuple[LandingFile, ...], tuple[Ignored, ...]]:
+def discover(source: Path, layout: str | None = None) -> tuple[tuple[LandingFile, ...], tuple[Ignored, ...]]:
     """Return the files to load at `source`, a file or a folder with subfolders, and those that are ignored.
 
     Hidden files and `*.tmp`, which may still be written, are in neither; the collector's dead letters are.
 
+    Args:
+        source: A file or a folder.
+        layout: Layout of its event files; without one, each file is recognised by itself.
+
     Raises:
-        DataError: Nothing is there, or a file named alone is of no known kind.
+        DataError: Nothing is there, a file named alone is of no known kind, or an event file does not have the layout.
+        SettingError: The layout is not known.
     """
+    layouts.check_name(layout)
     if source.is_file():
-        file = _recognise(source, source.name)
+        file = _paired_alone(_recognise(source, source.name, layout))
         if isinstance(file, Ignored) and not _is_empty(source):
-            raise DataError(
-                f"{source}: the file {file.reason}.", f"Known endings: {', '.join(_FORMATS)}, also with .gz."
-            )
+            raise DataError(f"{source}: the file {file.reason}.", _HOW_FILES_ARE_KNOWN)
         return ((), (file,)) if isinstance(file, Ignored) else ((file,), ())
     if not source.is_dir():
         raise DataError(f"{source}: no such file or folder.", "Check the path.")
-    recognised = [_recognise(path, path.relative_to(source).as_posix()) for path in sorted(_visible(source))]
+    recognised = _pair_orders(
+        _recognise(path, path.relative_to(source).as_posix(), layout) for path in sorted(_visible(source))
+    )
     files = _pair_names([file for file in recognised if isinstance(file, LandingFile)])
     return files, tuple(file for file in recognised if isinstance(file, Ignored))
 
@@ -143,13 +168,15 @@ def _visible(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _recognise(path: Path, name: str) -> LandingFile | Ignored:
+def _recognise(path: Path, name: str, layout: str | None = None) -> LandingFile | Ignored:
     if _DEAD_LETTER in path.parts:
         if path.suffix == ".ndjson":
             return LandingFile(path, name, "dead_letters", "ndjson")
         return Ignored(path, name, "is no file of the collector's dead letters")
     known = path.name.lower().removesuffix(_PACKED)
     ending = next((ending for ending in _FORMATS if known.endswith(ending)), None)
+    if known.endswith(_HEADERLESS):
+        return _recognise_headerless(path, name, layout)
     if ending is None or (path.name.lower().endswith(_PACKED) and ending == ".parquet"):
         return Ignored(path, name, "has an ending that is not known")
     stem, file_format = known.removesuffix(ending), _FORMATS[ending]
@@ -160,7 +187,69 @@ def _recognise(path: Path, name: str) -> LandingFile | Ignored:
         kind = _COVEO.get(stem, kind)
     if ending == ".json" and _begins_an_array(path):
         file_format = "json"
-    return LandingFile(path, name, kind, file_format)
+    return _with_layout(LandingFile(path, name, kind, file_format), stem, layout)
+
+
+def _recognise_headerless(path: Path, name: str, layout: str | None) -> LandingFile | Ignored:
+    """Recognise a file whose ending says nothing: it is of a layout or ignored."""
+    stem = path.name.lower().removesuffix(_PACKED).removesuffix(_HEADERLESS)
+    if _is_empty(path):
+        return Ignored(path, name, "is empty")
+    file = _with_layout(LandingFile(path, name, "events", "csv"), stem, layout)
+    if isinstance(file, LandingFile) and not file.layout:
+        return Ignored(path, name, "has an ending that is not known")
+    return file
+
+
+def _with_layout(file: LandingFile, stem: str, layout: str | None) -> LandingFile | Ignored:
+    """Recognise the known export that a file of events or products is of, if any."""
+    if file.kind not in {"events", "catalogue"} or file.is_collected:
+        return file
+    shape = _shape(file, stem)
+    export = layouts.recognise(shape)
+    if isinstance(export, Unwanted):
+        return Ignored(file.path, file.name, export.reason)
+    if layout and file.kind == "events" and not (export and export.kind == "catalogue"):
+        export = layouts.named(shape, layout)
+    if not export or (file.kind == "catalogue" and export.kind != "catalogue"):
+        return file
+    has_header = not export.positions or shape.begins_with_names
+    return replace(file, kind=export.kind, layout=export, has_header=has_header)
+
+
+def _shape(file: LandingFile, stem: str) -> layouts.Shape:
+    """Return the beginning of a file; an empty one of a file that cannot be read, which is left to its reader."""
+    shape = layouts.Shape(file.name, stem, file.path.parent.name.lower(), file.is_json)
+    try:
+        if file.is_json:
+            return replace(shape, objects=tuple(_first_objects(file)))
+        return replace(shape, names=tuple(_parquet_columns(file) if file.format == "parquet" else _first_row(file)))
+    except DataError:
+        return shape
+
+
+def _first_objects(file: LandingFile) -> Iterator[dict[str, Any]]:
+    with _unpacking(file), _open_text(file.path) as stream:
+        values = _elements(stream.read(_BLOCK)) if file.format == "json" else _json_values(stream)
+        for value in islice(values, _FIRST_OBJECTS):
+            if isinstance(value, dict):
+                yield value
+
+
+def _json_values(stream: IO[str]) -> Iterator[Any]:
+    for line in stream:
+        with suppress(ValueError, RecursionError):
+            yield json.loads(line)
+
+
+def _elements(text: str) -> Iterator[Any]:
+    """Yield the elements of an array that are whole in the beginning of its text."""
+    decoder, between = json.JSONDecoder(), re.compile(r"[\s,\[]*")
+    end = 0
+    with suppress(ValueError, RecursionError):
+        while match := between.match(text, end):
+            value, end = decoder.raw_decode(text, match.end())
+            yield value
 
 
 def _is_empty(path: Path) -> bool:
@@ -194,8 +283,40 @@ def _pair_names(files: list[LandingFile]) -> tuple[LandingFile, ...]:
     )
 
 
+def _pair_orders(found: Iterable[LandingFile | Ignored]) -> list[LandingFile | Ignored]:
+    """Put the file that others of its folder need to each of them. Without each other, they are ignored."""
+    found = list(found)
+    companions = {file.path.parent: file for file in found if isinstance(file, LandingFile) and file.kind == "orders"}
+    paired = [_paired(file, companions.get(file.path.parent)) for file in found]
+    needed = {file.names.path for file in paired if isinstance(file, LandingFile) and file.names}
+    return [_used(file) for file in paired if file.path not in needed]
+
+
+def _used(file: LandingFile | Ignored) -> LandingFile | Ignored:
+    """Ignore a file that only others need, if none of them does."""
+    if isinstance(file, LandingFile) and file.kind == "orders":
+        return Ignored(file.path, file.name, "holds orders, and no file with their lines is beside it")
+    return file
+
+
+def _paired(file: LandingFile | Ignored, companion: LandingFile | None) -> LandingFile | Ignored:
+    if isinstance(file, Ignored) or not file.layout:
+        return file
+    if file.layout.companion:
+        missing = f"holds lines of orders, and no file {file.layout.companion!r} with the orders is beside it"
+        return replace(file, names=companion) if companion else Ignored(file.path, file.name, missing)
+    return file
+
+
+def _paired_alone(file: LandingFile | Ignored) -> LandingFile | Ignored:
+    if isinstance(file, Ignored) or not file.layout or not file.layout.companion:
+        return _used(file)
+    beside = (_recognise(path, path.name) for path in sorted(file.path.parent.glob(f"{file.layout.companion}.*")))
+    return _paired(file, next((f for f in beside if isinstance(f, LandingFile) and f.kind == "orders"), None))
+
+
 def digest(file: LandingFile) -> str:
-    """SHA-256 of a file's bytes, and of its product names' where it has them, in hex.
+    """SHA-256 of a file's bytes, and of the file's that goes with it, in hex.
 
     Raises:
         DataError: It cannot be read.
@@ -251,31 +372,42 @@ def column_types(file: LandingFile) -> tuple[pa.DataType, ...]:
 
 
 def _csv_header(file: LandingFile) -> list[str]:
+    if file.layout and not file.has_header:
+        return list(file.layout.positions)
+    header = next(_csv_rows(file), [])
+    if not header:
+        raise DataError(f"{file.header_place}: there is no header line.", "The first line must name the columns.")
+    return header
+
+
+def _first_row(file: LandingFile) -> list[str]:
+    """Return the first row of a CSV file that is not blank: a header, or else a record."""
+    return next((row for row in _csv_rows(file) if row), [])
+
+
+def _csv_rows(file: LandingFile) -> Iterator[list[str]]:
     try:
         with _unpacking(file), _open_text(file.path) as stream:
-            header = next(csv.reader(stream, strict=True, delimiter=file.delimiter), [])
+            yield from csv.reader(stream, strict=True, delimiter=file.delimiter)
     except csv.Error as error:
         raise DataError(
             f"{file.header_place}: the header cannot be read ({error}).", "Use commas and double quotes."
         ) from error
-    if not header:
-        raise DataError(f"{file.header_place}: there is no header line.", "The first line must name the columns.")
-    return header
 
 
 def line_shifts(file: LandingFile) -> Iterator[tuple[int, int]]:
     """Where the lines of a CSV file run ahead of its records: quoted line breaks and blank lines do that.
 
     Yields:
-        (record, shift): from this record on (0 is the first after the header), line = record + 2 + shift.
+        (record, shift): from this record on (0 is the first), line = record + `first_line` + shift.
     """
     known = 0
     with _open_text(file.path) as stream:
-        record = -1  # the header
+        record = -1 if file.has_header else 0
         for start, row, _end in _records(stream, file.delimiter):
             if not row:
                 continue  # DuckDB skips blank lines too
-            if record >= 0 and (shift := start - record - 2) != known:
+            if record >= 0 and (shift := start - record - file.first_line) != known:
                 known = shift
                 yield record, shift
             record += 1
@@ -403,7 +535,7 @@ def _damage(file: LandingFile, width: int, start: int, row: list[str], end: int)
     if file.format == "ndjson" and ("\x1f" in text or "\0" in text):
         return damage("bad_character", "the line holds a control character", "Write it as \\u00….")
     if file.format == "csv" and row and len(row) != width:
-        message = f"{len(row)} fields, but the header names {width}"
+        message = f"{len(row)} fields, but {'the header names' if file.has_header else 'the layout has'} {width}"
         return damage("wrong_field_count", message, "Put a text with commas in it in double quotes.")
     return None
 

@@ -89,7 +89,7 @@ class LoadReport:
         return sum(file.failed for file in self.files)
 
 
-def load(warehouse: Warehouse, source: Path | str, bad_rows: BadRows = _STOP) -> LoadReport:
+def load(warehouse: Warehouse, source: Path | str, bad_rows: BadRows = _STOP, layout: str | None = None) -> LoadReport:
     """Append what is in a file, or in a folder and below it, to the raw log. See `boat.landing` for what can be loaded.
 
     Of `s3://BUCKET/PREFIX` those files are fetched that the ledger does not name, or that were written since.
@@ -98,7 +98,14 @@ def load(warehouse: Warehouse, source: Path | str, bad_rows: BadRows = _STOP) ->
     that two files hold is taken once. An event without an `event_id` gets one made of its content; one that has the id
     of another but says something else goes to the dead letters, as do bad rows that are to be kept apart.
 
+    Args:
+        warehouse: Where the raw log is.
+        source: What to load.
+        bad_rows: What to do about rows that cannot be taken.
+        layout: Layout of the event files, if it cannot be told from them; see `boat.landing.layouts`.
+
     Raises:
+        SettingError: The layout is not known.
         DataError: A file cannot be read, or a row cannot be taken and is not to be kept apart; names file, line, field
             and value. Or too many are kept apart.
     """
@@ -106,9 +113,9 @@ def load(warehouse: Warehouse, source: Path | str, bad_rows: BadRows = _STOP) ->
         known = _last_loads(warehouse)
         # A bucket tells the time in whole seconds, which may lie before the load.
         with fetched(source, lambda name, at: name not in known or at + _SECOND >= known[name]) as folder:
-            return load(warehouse, folder, bad_rows)
+            return load(warehouse, folder, bad_rows, layout)
     source = Path(source)
-    files, ignored = discover(source)
+    files, ignored = discover(source, layout)
     loads = load_files(warehouse, files, bad_rows)
     return LoadReport(loads, ignored)
 

@@ -91,14 +91,15 @@ class Preview:
         return "\n\n".join(paragraphs)
 
 
-def preview(source: Path | str) -> Preview:
+def preview(source: Path | str, layout: str | None = None) -> Preview:
     """Read a file, a folder or `s3://BUCKET/PREFIX` as `load` would, without a warehouse.
 
     Raises:
-        DataError: Nothing is there, or a file named alone is of no known kind.
+        DataError: Nothing is there, a file named alone is of no known kind, or an event file does not have the layout.
+        SettingError: The layout is not known.
     """
     with at_hand(source) as path:
-        files, ignored = discover(path)
+        files, ignored = discover(path, layout)
         return Preview(tuple(map(_preview, files)), ignored)
 
 

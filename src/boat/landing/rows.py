@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from boat.errors import DataError
 from boat.events import COLUMNS, ID_COLUMNS, ORDER_NUMBER, PRODUCT_SYNONYMS, SYNONYMS, candidates
-from boat.landing import values
+from boat.landing import layouts, values
 from boat.landing.dead_letters import Reason
 from boat.landing.files import Kind, LandingFile, column_names, column_types
 from boat.landing.values import is_one_of, literal
@@ -89,6 +89,7 @@ LAYOUTS: Mapping[Kind, Layout] = {
     "coveo_names": Layout(
         PRODUCT_FIELDS, (("product_sku_hash",), ("product_name",)), {"product_id": "product_sku_hash"}
     ),
+    "orders": Layout(("order_id", "user_id"), (("order_id",), ("user_id",))),
     "dead_letters": Layout(("reason", "field", "message", "payload", "received_at"), ()),
 }
 
@@ -142,8 +143,10 @@ def columns(file: LandingFile) -> Columns:
     """
     names, types = column_names(file), column_types(file)
     layout = LAYOUTS[file.kind]
-    found = Columns(tuple(names), layout.sources(names), types)
-    for alternatives in layout.required:
+    has_own_sql = file.layout and (file.layout.fields or file.layout.objects)
+    sources = _sources(file.layout, names) if file.layout and has_own_sql else layout.sources(names)
+    found = Columns(tuple(names), sources, types)
+    for alternatives in () if has_own_sql else layout.required:
         if not any(column in found.sources or column in names for column in alternatives):
             known = sorted({name for column in alternatives for name in (layout.synonyms or {}).get(column, ())})
             also = f" (or {', '.join(known)})" if known else ""
@@ -157,6 +160,13 @@ def columns(file: LandingFile) -> Columns:
     return found
 
 
+def _sources(export: layouts.Export, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the first column that each column of the target table is made of."""
+    actual = export.actual(names)
+    used = {column: [actual[name] for name in export.used(column) if name in actual] for column in export.fields}
+    return {column: (found[0],) for column, found in used.items() if found}
+
+
 def _refuse_no_id(file: LandingFile, name: str, data_type: pa.DataType) -> None:
     if pa.types.is_nested(data_type) or pa.types.is_boolean(data_type):
         raise DataError(
@@ -168,7 +178,7 @@ def _refuse_no_id(file: LandingFile, name: str, data_type: pa.DataType) -> None:
 def keys(local: DuckDBSession, file: LandingFile) -> Columns:
     """Return the keys of the objects in `landing_text`, those of the first object first."""
     layout = LAYOUTS[file.kind]
-    if file.is_collected or layout.synonyms is None:
+    if file.is_collected or layout.synonyms is None or (file.layout and file.layout.objects):
         return Columns(layout.fields, {name: (name,) for name in layout.fields})
     found = local.query(
         """select key from (
@@ -195,7 +205,7 @@ def reader(file: LandingFile, width: int) -> str:
             from read_csv({path}, columns = {{'json': 'varchar'}}, header = false, auto_detect = false, delim = '\x1f',
             quote = '', escape = '', strict_mode = false, {_NO_PARTITIONS}{_packed(file)})"""
     texts = ", ".join(f"'c{index}': 'varchar'" for index in range(width))
-    return f"""from read_csv({path}, columns = {{{texts}}}, header = true, auto_detect = false,
+    return f"""from read_csv({path}, columns = {{{texts}}}, header = {file.has_header}, auto_detect = false,
         delim = {literal(file.delimiter)}, quote = '"', escape = '"', {_NO_PARTITIONS}{_packed(file)})"""
 
 
@@ -214,6 +224,55 @@ def payload(file: LandingFile, columns: Columns) -> str:
 
 def select(file: LandingFile, columns: Columns) -> str:
     """Return the query over `landing_rows` for a file with these columns."""
+    if not file.layout:
+        return _select(file, columns)
+    if file.layout.objects:
+        flat = Columns(EVENT_FIELDS, {name: (name,) for name in EVENT_FIELDS}, is_json=True)
+        lines = "(select * from landing_rows where json is not null)"
+        objects = file.layout.objects(lines if file.is_json else _as_objects(columns))
+        return layouts.with_types(file.layout, _json_lines(file, flat, f"({objects})", "flaw"))
+    query = _layout_rows(file, file.layout, columns) if file.layout.fields else _select(file, columns)
+    return layouts.with_types(file.layout, query)
+
+
+def _as_objects(columns: Columns) -> str:
+    """Return SQL of the rows of a table as JSON objects; names are in lower case, and empty texts are left out."""
+    table = _Table(columns)
+    pairs = ", ".join(f"{literal(name.lower())}, {table.json(name)}" for name in columns.names)
+    return f"(select record, line, json_merge_patch('{{}}', json_object({pairs})) as json from landing_rows)"
+
+
+def _layout_rows(file: LandingFile, export: layouts.Export, columns: Columns) -> str:
+    table, actual = _Table(columns), export.actual(columns.names)
+
+    def filled(sql: str) -> str:
+        return layouts.with_texts(sql, lambda name: f"nullif({table.text(actual.get(name, ''))}, '')")
+
+    texts = dict.fromkeys(LAYOUTS[file.kind].fields, "null") | {
+        name: filled(sql) for name, sql in export.fields.items()
+    }
+    extra = table.extra(used=[actual[name] for name in export.all_used() if name in actual])
+    if export.extras:
+        pairs = ", ".join(f"{literal(name)}, {filled(sql)}" for name, sql in export.extras.items())
+        given = f"json_merge_patch('{{}}', json_object({pairs}))::varchar"
+        extra = f"nullif(json_merge_patch({given}, coalesce({extra}, '{{}}'))::varchar, '{{}}')"
+    if not export.source or not file.names:
+        return _query(texts, extra)
+    names = column_names(file.names)
+    orders = _Table(Columns(tuple(names), {}, column_types(file.names)))
+    selected = ", ".join(f'{orders.text(name)} as "{name.lower()}"' for name in names)
+    companion = f"(select {selected} from ({reader(file.names, len(names))}))"
+    rows = filled(export.source.replace("{companion}", companion))
+    missing = flaw_sql(Reason.MISSING, "order_id", filled("{order_id}"), f"is no order of {file.names.name}")
+    return _query(texts, extra, rows, f"case when not has_order then {missing} end")
+
+
+def is_row_by_row(file: LandingFile) -> bool:
+    """Tell whether each record of a file gives one row of the target table, in the order of the file."""
+    return LAYOUTS[file.kind].is_row_by_row and (not file.layout or file.layout.is_row_by_row)
+
+
+def _select(file: LandingFile, columns: Columns) -> str:
     if file.is_json:
         return _json_lines(file, columns)
     table = _Table(columns)
@@ -224,8 +283,15 @@ def select(file: LandingFile, columns: Columns) -> str:
     return _query(table.fields(LAYOUTS[file.kind].fields), table.extra(_VECTORS))
 
 
-def _json_lines(file: LandingFile, columns: Columns) -> str:
-    """Return the query for NDJSON, whose rows may each have other keys."""
+def _json_lines(file: LandingFile, columns: Columns, source: str = "landing_rows", found: str = "null") -> str:
+    """Return the query for NDJSON, whose rows may each have other keys.
+
+    Args:
+        file: The file.
+        columns: Its keys.
+        source: SQL of a relation like `landing_rows`.
+        found: SQL of what is known to be wrong with a row of it.
+    """
     fields = LAYOUTS[file.kind].fields
     sources = {column: names for column, names in columns.sources.items() if column in (*fields, _ORDER)}
     wanted = list(dict.fromkeys([*(name for names in sources.values() for name in names), "extra"]))
@@ -256,11 +322,11 @@ def _json_lines(file: LandingFile, columns: Columns) -> str:
         pairs = f"list_concat({pairs}, {number})"
     pointers = ", ".join(literal(_pointer(name)) for name in wanted)
     # A layer for each step: DuckDB would evaluate an expression again for each of its uses.
-    rows = f"(select *, json_extract_string(json, [{pointers}]) as field from landing_rows where json is not null)"
+    rows = f"(select *, json_extract_string(json, [{pointers}]) as field from {source} where json is not null)"
     rows = f"(select *, {read} from {rows})"
     rows = f"(select *, {', '.join(present)} from {rows})" if present else rows
     rows = f"(select *, nullif('{{' || array_to_string({pairs}, ',') || '}}', '{{}}') as others from {rows})"
-    flaw = "null" if file.is_collected else _no_id_in_json(sources, value)
+    flaw = "null" if file.is_collected else f"coalesce({found}, {_no_id_in_json(sources, value)})"
     return _query(texts, _merged(value["extra"], "others"), rows, flaw)
 
 
@@ -324,6 +390,12 @@ class _Table:
         if pa.types.is_timestamp(data_type) and data_type.tz:
             return f"cast({position} at time zone 'UTC' as varchar)"
         return text
+
+    def json(self, name: str) -> str:
+        """Return SQL of a column of the file for a JSON object: lists and objects as they are, all else as text."""
+        data_type = self._type.get(name)
+        is_nested = data_type is not None and pa.types.is_nested(data_type)
+        return f"to_json({self._position[name]})" if is_nested else f"nullif({self.text(name)}, '')"
 
     def column(self, name: str) -> str:
         """Return SQL of a column of the target table as text."""

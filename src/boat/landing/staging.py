@@ -23,7 +23,7 @@ from boat.events import COUNTED_TYPES, OCCURRENCE
 from boat.landing import rows
 from boat.landing.dead_letters import MAX_PAYLOAD, BadRows, Reason
 from boat.landing.files import LandingFile, count_lines, find_damage, line_shifts, mended
-from boat.landing.rows import LAYOUTS, Columns
+from boat.landing.rows import Columns, is_row_by_row
 from boat.landing.values import is_one_of, literal
 from boat.warehouse import Session
 from boat.warehouse.duckdb import DuckDBSession
@@ -70,7 +70,7 @@ class Reading:
         line = "line"
         if not self.is_numbered:
             if number(self.local, f"select count(*) - count(flaw) from {typed}") == _expected_records(self.file):
-                line = f"rowid - {_first_rowid(self.local, typed)} + {_first_line(self.file)}"
+                line = f"rowid - {_first_rowid(self.local, typed)} + {self.file.first_line}"
             else:
                 self.local.execute(f"drop table {typed}")
                 self.number_lines()
@@ -217,7 +217,7 @@ def reading(local: DuckDBSession, file: LandingFile, bad_rows: BadRows, mend: bo
     if mend:
         with tempfile.TemporaryDirectory(prefix="boat-mended-") as folder:
             opened.number_lines(_mended(opened, Path(folder)))
-    elif file.is_json or not LAYOUTS[file.kind].is_row_by_row:
+    elif file.is_json or not is_row_by_row(file):
         opened.number_lines()
     else:
         text = rows.reader(file, len(columns.names))
@@ -262,11 +262,12 @@ def _naming_damage(file: LandingFile, columns: Columns) -> Iterator[None]:
 
 def _expected_records(file: LandingFile) -> int:
     """How many records a file has where each is on a line of its own."""
-    return pq.read_metadata(file.path).num_rows if file.format == "parquet" else count_lines(file) - 1
+    return pq.read_metadata(file.path).num_rows if file.format == "parquet" else _record_lines(file)
 
 
-def _first_line(file: LandingFile) -> int:
-    return 2 if file.format == "csv" else 1
+def _record_lines(file: LandingFile) -> int:
+    """Return how many lines of a text file are not its header."""
+    return count_lines(file) - file.first_line + 1
 
 
 def _first_rowid(local: DuckDBSession, table: str) -> int:
@@ -276,10 +277,10 @@ def _first_rowid(local: DuckDBSession, table: str) -> int:
 
 def _number_lines(local: DuckDBSession, file: LandingFile) -> None:
     """Make the view `landing_rows` of `landing_text`: the records with the line each starts on."""
-    start, first = _first_rowid(local, "landing_text"), _first_line(file)
+    start, first = _first_rowid(local, "landing_text"), file.first_line
     numbered = f"select rowid - {start} as record, rowid - {start} + {first} as line, * from landing_text"
     view = f"create or replace temp view landing_rows as {numbered}"
-    if file.format == "csv" and number(local, "select count(*) from landing_text") != count_lines(file) - 1:
+    if file.format == "csv" and number(local, "select count(*) from landing_text") != _record_lines(file):
         local.execute("create temp table landing_shifts (record bigint, shift bigint)")
         shifts = line_shifts(file)
         while batch := list(islice(shifts, _BATCH)):

@@ -405,7 +405,7 @@ def erased_copy(found: Trace, client: Client) -> tuple[Path, str]:
     path = found.file.path
     copy = path.with_name(f"{COPY_PREFIX}{path.name}")
     without(found.file, set(found.lines), copy)
-    written = replace(found.file, path=copy, names=None)
+    written = replace(found.file, path=copy)
     after = _trace(written, client)
     if after.theirs or after.rows != found.rows - found.theirs:
         copy.unlink()
