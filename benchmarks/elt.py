@@ -80,17 +80,22 @@ def polars(files: Path, _database: Path, _memory: str) -> dict[str, float]:
     resource.setrlimit(resource.RLIMIT_DATA, (free, free))
     action = pl.coalesce("product_action", pl.lit("pageview"))
     kind, product = pl.col("event_type"), pl.col("product_id")
-    events = (
+    lines = (
         pl.scan_csv(files / "browsing_train.csv")
+        .with_row_index("source_line")
         .select(
             session_id="session_id_hash",
             event_type=pl.when(kind == "event_product").then(action).otherwise(kind).cast(pl.Categorical),
             product_id="product_sku_hash",
             event_time=pl.from_epoch("server_timestamp_epoch_ms", "ms"),
             url="hashed_url",
+            source_line="source_line",
         )
-        .unique()
-        .sort("session_id", "event_time", kind.replace_strict(FUNNEL, return_dtype=pl.Int8))
+    )
+    counted, content = kind.is_in(["purchase", "add", "remove"]), pl.exclude("source_line")
+    events = (
+        pl.concat([lines.filter(~counted).unique(content, keep="first"), lines.filter(counted)])
+        .sort("session_id", "event_time", kind.replace_strict(FUNNEL, return_dtype=pl.Int8), "source_line")
         .with_columns(
             position=pl.int_range(pl.len()).over("session_id") + 1,
             seconds_since_previous=pl.col("event_time").diff().over("session_id").dt.total_microseconds() / 1e6,

@@ -1,36 +1,62 @@
 -- The marts, written by hand for DuckDB and one file of the Coveo layout: what `elt.py` holds ours against.
 create schema marts;
 
+-- In the order of the file: a row's number is its line.
+set preserve_insertion_order = true;
+
+create table lines as
+select
+    session_id_hash as session_id,
+    make_timestamp(server_timestamp_epoch_ms * 1000) as event_time,
+    case when event_type = 'event_product' then coalesce(product_action, 'pageview') else event_type end as event_type,
+    product_sku_hash as product_id,
+    hashed_url as url
+from read_csv('{files}/browsing_train.csv', header = true, columns = {
+    'session_id_hash': 'varchar', 'event_type': 'varchar', 'product_action': 'varchar', 'product_sku_hash': 'varchar',
+    'server_timestamp_epoch_ms': 'bigint', 'hashed_url': 'varchar'});
+
+set preserve_insertion_order = false;
+
+-- Equal lines are one event, but equal purchases, adds and removes are pieces.
 create table raw as
 select
-    md5(concat_ws(chr(31), 'shop', session_id, '', epoch_us(event_time)::varchar, event_type, coalesce(product_id, ''),
-        coalesce(url, ''), '', '', '')) as event_id,
-    *
+    case when copy = 1 then content_id else md5(concat_ws(chr(31), content_id, copy)) end as event_id,
+    * exclude (content_id, copy)
 from (
-    select distinct
-        session_id_hash as session_id,
-        make_timestamp(server_timestamp_epoch_ms * 1000) as event_time,
-        case when event_type = 'event_product' then coalesce(product_action, 'pageview') else event_type end as event_type,
-        product_sku_hash as product_id,
-        hashed_url as url
-    from read_csv('{files}/browsing_train.csv', header = true, columns = {
-        'session_id_hash': 'varchar', 'event_type': 'varchar', 'product_action': 'varchar', 'product_sku_hash': 'varchar',
-        'server_timestamp_epoch_ms': 'bigint', 'hashed_url': 'varchar'})
+    select
+        md5(concat_ws(chr(31), 'shop', session_id, '', epoch_us(event_time)::varchar, event_type,
+            coalesce(product_id, ''), coalesce(url, ''), '', '', '')) as content_id,
+        *
+    from (
+        select session_id, event_time, event_type, product_id, url, min(rowid) + 2 as source_line, 1 as copy
+        from lines
+        where event_type not in ('purchase', 'add', 'remove')
+        group by session_id, event_time, event_type, product_id, url
+        union all
+        select
+            session_id, event_time, event_type, product_id, url, rowid + 2 as source_line,
+            row_number() over (partition by session_id, event_time, event_type, product_id, url order by rowid) as copy
+        from lines
+        where event_type in ('purchase', 'add', 'remove')
+    )
 );
+
+drop table lines;
 
 create table marts.fct_session_events as
 select
     event_id, 'shop:' || session_id as session_key, 'shop' as shop, session_id, null::varchar as client_id,
     row_number() over in_session as position, event_time, event_type, product_id, url, null::varchar as query,
     null::double as price, null::double as quantity,
-    (epoch_us(event_time) - epoch_us(lag(event_time) over in_session))::double / 1000000 as seconds_since_previous
+    (epoch_us(event_time) - epoch_us(lag(event_time) over in_session))::double / 1000000 as seconds_since_previous,
+    'browsing_train.csv' as source_file, source_line
 from raw
 window in_session as (
     partition by session_id
     order by
         event_time,
         case event_type when 'pageview' then 1 when 'detail' then 4 when 'add' then 5 when 'remove' then 6 else 7 end,
-        event_id
+        source_line
 );
 
 create table marts.fct_sessions as
