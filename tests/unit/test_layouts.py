@@ -180,6 +180,7 @@ GA4 = lines(
 def test_ga4_from_bigquery(warehouse: DuckDBWarehouse, file: Write) -> None:
     report = load(warehouse, file("events_20240501.json", GA4))
     assert unused(report) == {"click": 1, "our_own_event": 1, "session_start": 1}
+    assert [done.notes for done in report.files] == [("read as an export of the layout ga4",)]
     common = {"session_id": "1714557600", "client_id": "11.22", "url": "https://s.example/p"}
     order = {"transaction_id": "T1", "currency": "EUR", "tax": 1.5, "shipping": 4.0, "user_id": "u7"}
     expected = [

@@ -104,21 +104,24 @@ class Columns:
             source for all rows; each object of NDJSON has its own.
         types: Types of the columns of a Parquet file, in its order; empty for text files.
         is_json: Whether they are keys.
+        layout: The layout whose own rules they are read by, if any.
     """
 
     names: tuple[str, ...]
     sources: Mapping[str, tuple[str, ...]]
     types: tuple[pa.DataType, ...] = ()
     is_json: bool = False
+    layout: str = ""
 
     def source(self, column: str) -> str:
         """Return the name that the file has for a column of the target table."""
         return self.sources.get(column, (column,))[0]
 
     def notes(self) -> tuple[str, ...]:
-        """Return a sentence on each column that could be understood in more than one way, or not be kept as it is."""
+        """Return the layout, and each column that could be understood in more than one way or is not kept as it is."""
         binary = [name for name, data_type in zip(self.names, self.types, strict=False) if _is_binary(data_type)]
         return (
+            *((f"read as an export of the layout {self.layout}",) if self.layout else ()),
             *(
                 f"{column} is read from {names[0]!r}; {', '.join(map(repr, names[1:]))} could be it too: kept in extra"
                 + ("" if not self.is_json else ", or read in rows without the first")
@@ -145,7 +148,7 @@ def columns(file: LandingFile) -> Columns:
     layout = LAYOUTS[file.kind]
     has_own_sql = file.layout and (file.layout.fields or file.layout.objects)
     sources = _sources(file.layout, names) if file.layout and has_own_sql else layout.sources(names)
-    found = Columns(tuple(names), sources, types)
+    found = Columns(tuple(names), sources, types, layout=_own_layout(file))
     for alternatives in () if has_own_sql else layout.required:
         if not any(column in found.sources or column in names for column in alternatives):
             known = sorted({name for column in alternatives for name in (layout.synonyms or {}).get(column, ())})
@@ -158,6 +161,11 @@ def columns(file: LandingFile) -> Columns:
         if types and column in found.sources:
             _refuse_no_id(file, found.source(column), types[names.index(found.source(column))])
     return found
+
+
+def _own_layout(file: LandingFile) -> str:
+    """Return the layout of a file, if that has rules of its own: names of columns alone are the contract's."""
+    return file.layout.layout if file.layout and file.layout.has_own_rules else ""
 
 
 def _sources(export: layouts.Export, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -178,7 +186,9 @@ def _refuse_no_id(file: LandingFile, name: str, data_type: pa.DataType) -> None:
 def keys(local: DuckDBSession, file: LandingFile) -> Columns:
     """Return the keys of the objects in `landing_text`, those of the first object first."""
     layout = LAYOUTS[file.kind]
-    if file.is_collected or layout.synonyms is None or (file.layout and file.layout.objects):
+    if file.layout and file.layout.objects:
+        return Columns((), {}, is_json=True, layout=_own_layout(file))
+    if file.is_collected or layout.synonyms is None:
         return Columns(layout.fields, {name: (name,) for name in layout.fields})
     found = local.query(
         """select key from (
@@ -186,7 +196,7 @@ def keys(local: DuckDBSession, file: LandingFile) -> Columns:
         group by key order by min(record), key"""
     )
     names = tuple(found.column(0).to_pylist())
-    return Columns(names, layout.sources(names), is_json=True)
+    return Columns(names, layout.sources(names), is_json=True, layout=_own_layout(file))
 
 
 def reader(file: LandingFile, width: int) -> str:

@@ -63,6 +63,11 @@ class Export:
         return bool(self.fields) or self.kind == "orders"
 
     @property
+    def has_own_rules(self) -> bool:
+        """Whether it says more than which columns such a file has."""
+        return bool(self.fields or self.objects or self.types)
+
+    @property
     def is_row_by_row(self) -> bool:
         """Whether each record gives one row, in the order of the file."""
         return not self.objects and not self.source
