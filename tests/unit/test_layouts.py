@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from boat.__main__ import main
 from boat.erase import erase
 from boat.errors import DataError, SettingError
-from boat.landing import BadRows, LoadReport, discover, load
+from boat.landing import BadRows, LoadReport, discover, load, preview
 from boat.landing.layouts import LAYOUTS
 from boat.warehouse import connect
 from boat.warehouse.duckdb import DuckDBWarehouse
@@ -960,3 +961,22 @@ def test_any_text_in_any_cell_is_an_event_or_a_bad_row(
     assert report.accepted > 0
     assert report.failed > 0
     assert report.received == report.accepted + report.duplicate + report.failed
+
+
+def test_the_orders_of_a_client_are_reported_and_their_lines_erased(
+    warehouse: DuckDBWarehouse, tmp_path: Path, folder: Path, file: Write
+) -> None:
+    file("orders.csv", ORDERS.replace("u1", "530496790") + "8,530496791,prior,1,1,01,\n")
+    path = file("order_products__prior.csv", LINES + "8,5,1,0\n")
+    load(warehouse, folder)
+    proof = erase(warehouse, folder, tmp_path / "snapshots", "shop", "530496790", dry_run=False)
+    assert [event["client_id"] for event in events(warehouse)] == ["530496791"]
+    assert path.read_text().split() == ["order_id,product_id,add_to_cart_order,reordered", "8,5,1,0"]
+    assert not proof.is_complete
+    assert "orders.csv" in proof.to_json()
+
+
+def test_a_preview_takes_a_layout(file: Write) -> None:
+    shown = preview(file("clicks.csv", CLICKS), layout="yoochoose").to_text()
+    assert "2 rows can be loaded" in shown
+    assert re.search("event_time +from timestamp", shown)

@@ -337,7 +337,7 @@ def trace(file: LandingFile, client: Client) -> Trace:
 def _may_hold(file: LandingFile, texts: Iterable[str]) -> bool:
     """Tell, without reading events, whether one of some ids may be in a file: most files have none of a client."""
     runs = {_longest_run(text) for text in texts}
-    if file.format == "parquet" or not all(runs):
+    if file.format == "parquet" or file.names or not all(runs):  # the id may be in the file that goes with it
         return True
     # A zero byte is of UTF-16, which is left to the readers.
     wanted = re.compile("|".join([*map(re.escape, sorted(runs)), "\0"]).encode())
