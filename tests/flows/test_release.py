@@ -61,13 +61,16 @@ def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
 
     # A critical expectation that does not hold stops a retrain before its snapshot; the champion goes on answering.
     before, snapshots = answers(shop), sorted(Path(shop.platform.store, "snapshots").iterdir())
-    shop.plant("update raw.events set event_time = '2999-01-01' where source_line = 2")
+    shop.plant("update marts.fct_session_events set event_time = '2999-01-01' where source_line = 2")
     with pytest.raises(QualityError, match="event_time"):
         retrain(platform=shop.name)
     assert sorted(Path(shop.platform.store, "snapshots").iterdir()) == snapshots
     assert answers(shop) == before
     assert "retrain failed" in shop.newest_alert()
-    shop.plant("update raw.events set event_time = received_at where event_time = '2999-01-01'")
+    shop.plant(
+        """update marts.fct_session_events as event set event_time = raw.event_time from raw.events as raw
+        where event.event_id = raw.event_id and event.event_time = '2999-01-01'"""
+    )
 
     # The next champion makes the first one the previous, and a roll back brings it back.
     registry.promote(RECOMMEND, "2")

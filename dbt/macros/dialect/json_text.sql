@@ -4,7 +4,7 @@
 {%- endmacro %}
 
 {% macro default__json_text(column, field) -%}
-    cast(get(try_parse_json({{ column }}), '{{ field }}') as varchar)
+    cast(get_path(try_parse_json({{ column }}), '{{ field }}') as varchar)
 {%- endmacro %}
 
 {% macro duckdb__json_text(column, field) -%}
