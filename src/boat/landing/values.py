@@ -45,13 +45,13 @@ def cleaned(text: str) -> str:
     """Return SQL of a text without the blanks around it, null if it is a word for a missing value."""
     return f"""case
         when {text} < '!' or {text} >= '\u0080' or {text}[-1] < '!' or {text}[-1] >= '\u0080'
-            then {unless_missing(f"trim({text}, {literal(BLANKS)})")}
+            then {_unless_missing(f"trim({text}, {literal(BLANKS)})")}
         when strlen({text}) > {_LONGEST_WORD} or {text} between '0' and ':' then {text}
-        else {unless_missing(text)}
+        else {_unless_missing(text)}
         end"""
 
 
-def unless_missing(text: str) -> str:
+def _unless_missing(text: str) -> str:
     """Return SQL of a text without blanks around it, null if it is a word for a missing value."""
     return f"case when {is_one_of(f'lower({text})', MISSING_WORDS)} then null else {text} end"
 
