@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from boat.errors import SettingError
+from boat.events import is_missing
 
 RECOMMEND = "boat-recommend"
 INTENT = "boat-intent"
@@ -306,11 +307,12 @@ def shop_names(texts: Iterable[str], name: str) -> frozenset[str]:
     """Read names of shops.
 
     Raises:
-        SettingError: One of them is empty, too long or holds a character that cannot be printed.
+        SettingError: One of them is empty, a word for a missing value, too long or holds a character that cannot be
+            printed.
     """
     names = [text.strip() for text in texts]
     for shop in names:
-        if not shop or len(shop) > MAX_SHOP or not shop.isprintable():
+        if is_missing(shop) or len(shop) > MAX_SHOP or not shop.isprintable():
             raise SettingError(
                 f"{name} has {shop!r}, which is no shop's name.", f"A name has 1 to {MAX_SHOP} printable characters."
             )

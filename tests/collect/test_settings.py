@@ -156,7 +156,7 @@ def test_shops_are_separated_by_commas_and_none_is_any() -> None:
     assert settings.load_collector({"BOAT_COLLECT_SHOPS": "m" * 64}).shops == {"m" * 64}
 
 
-@pytest.mark.parametrize("text", ["mugs,,pens", "m" * 65, "mugs\tpens"])
+@pytest.mark.parametrize("text", ["mugs,,pens", "m" * 65, "mugs\tpens", "mugs,(not set)"])
 def test_a_shop_without_a_usable_name_is_refused(text: str) -> None:
     with pytest.raises(SettingError, match="BOAT_COLLECT_SHOPS"):
         settings.load_collector({"BOAT_COLLECT_SHOPS": text})

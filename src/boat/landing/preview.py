@@ -1,7 +1,5 @@
 """A preview of a load: how files are understood, and which rows would be refused. Nothing is written."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,14 +9,12 @@ from boat.errors import DataError
 from boat.events import DEFAULT_SHOP
 from boat.landing import judge
 from boat.landing.bucket import at_hand
-from boat.landing.dead_letters import BadRows
 from boat.landing.files import Ignored, Kind, LandingFile, discover
 from boat.landing.rows import EVENT_FIELDS, LAYOUTS, PRODUCT_FIELDS
-from boat.landing.staging import Reading, UnreadableText, clear_failed, number, reading, unused_types
-from boat.warehouse.duckdb import DuckDBSession, scratch
+from boat.landing.staging import Reading, number, read_alone, unused_types
+from boat.warehouse.duckdb import DuckDBSession
 
 SAMPLE_ROWS = 3
-_QUARANTINE = BadRows("keep_apart", max_share=1)
 
 
 @dataclass(frozen=True)
@@ -105,33 +101,22 @@ def preview(source: Path | str, layout: str | None = None) -> Preview:
 
 def _preview(file: LandingFile) -> FilePreview:
     try:
-        with _read(file) as (local, opened):
-            return _events(local, opened) if LAYOUTS[file.kind].fields is EVENT_FIELDS else _others(local, opened)
+        with read_alone(file, _stage) as opened:
+            return _events(opened) if LAYOUTS[file.kind].fields is EVENT_FIELDS else _others(opened)
     except DataError as error:
         return FilePreview(file.name, file.kind, error=str(error))
 
 
-@contextmanager
-def _read(file: LandingFile) -> Iterator[tuple[DuckDBSession, Reading]]:
-    """Read a file into the view `preview` of a DuckDB of its own."""
-    rules = judge.products if LAYOUTS[file.kind].fields is PRODUCT_FIELDS else judge.events
-    with scratch() as local:
-        for mend in (False, True):
-            clear_failed(local)
-            try:
-                with reading(local, file, _QUARANTINE, mend) as opened:
-                    if file.kind == "dead_letters":
-                        local.execute("create temp view preview as select line, null as flaw from landing_rows")
-                    else:
-                        opened.judge("preview", rules)
-                    yield local, opened
-                return
-            except UnreadableText:
-                if mend:
-                    raise
+def _stage(opened: Reading) -> None:
+    """Make the view or table `preview` of a file's rows."""
+    if opened.file.kind == "dead_letters":
+        opened.local.execute("create temp table preview as select line, null as flaw from landing_rows")
+    else:
+        opened.judge("preview", judge.products if LAYOUTS[opened.file.kind].fields is PRODUCT_FIELDS else judge.events)
 
 
-def _events(local: DuckDBSession, opened: Reading) -> FilePreview:
+def _events(opened: Reading) -> FilePreview:
+    local = opened.local
     (counts,) = local.query(
         """select count(*) as rows, min(event_time) as first, max(event_time) as last,
             count(distinct client_id) as clients, count(distinct session_id) as sessions,
@@ -145,19 +130,19 @@ def _events(local: DuckDBSession, opened: Reading) -> FilePreview:
         opened.file.name,
         opened.file.kind,
         **counts,
-        **_understood(local, opened),
+        **_understood(opened),
         types=tuple((row["name"], row["n"]) for row in types),
         unused=unused_types(local, "preview"),
     )
 
 
-def _others(local: DuckDBSession, opened: Reading) -> FilePreview:
-    rows = number(local, "select count(*) from preview where flaw is null")
-    return FilePreview(opened.file.name, opened.file.kind, rows, **_understood(local, opened))
+def _others(opened: Reading) -> FilePreview:
+    rows = number(opened.local, "select count(*) from preview where flaw is null")
+    return FilePreview(opened.file.name, opened.file.kind, rows, **_understood(opened))
 
 
-def _understood(local: DuckDBSession, opened: Reading) -> dict[str, Any]:
-    columns = opened.columns
+def _understood(opened: Reading) -> dict[str, Any]:
+    local, columns = opened.local, opened.columns
     read = {names[0] for names in columns.sources.values()} | {"extra"}
     sample = local.query(
         f"select * exclude (line, flaw) from preview where flaw is null order by row limit {SAMPLE_ROWS}"

@@ -26,10 +26,11 @@ from boat.landing.files import LandingFile, count_lines, find_damage, line_shift
 from boat.landing.rows import Columns, is_row_by_row
 from boat.landing.values import is_one_of, literal
 from boat.warehouse import Session
-from boat.warehouse.duckdb import DuckDBSession
+from boat.warehouse.duckdb import DuckDBSession, scratch
 
 _BATCH = 100_000
 _SHOWN, _KINDS = 80, 5
+_KEEP_ALL = BadRows("keep_apart", max_share=1)
 _IS_BAD = f"flaw is not null and (flaw ->> 0) <> {literal(Reason.UNUSED)}"
 _APART = (
     "Nothing of it was loaded. Correct the file; or load the other rows alone, with --on-bad-rows keep_apart of "
@@ -227,6 +228,30 @@ def reading(local: DuckDBSession, file: LandingFile, bad_rows: BadRows, mend: bo
         opened.columns = rows.keys(local, file)
     yield opened
     local.execute("drop view landing_rows; drop table if exists landing_text; drop table if exists landing_shifts")
+
+
+@contextmanager
+def read_alone(file: LandingFile, stage: Callable[[Reading], None]) -> Iterator[Reading]:
+    """Read a file into temporary tables of a DuckDB of its own, for a while. Bad rows are kept apart, however many.
+
+    Args:
+        file: What to read.
+        stage: Makes the tables that are wanted, as long as `landing_rows` is there.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    with scratch() as local:
+        for mend in (False, True):
+            clear_failed(local)
+            try:
+                with reading(local, file, _KEEP_ALL, mend) as opened:
+                    stage(opened)
+                break
+            except UnreadableText:
+                if mend:
+                    raise
+        yield opened
 
 
 def keeps_apart(file: LandingFile, bad_rows: BadRows) -> bool:

@@ -18,14 +18,13 @@ import pyarrow as pa
 from boat.errors import DataError
 from boat.events import BLANKS, SYNONYMS, ValueProblem, identifier, plain_name
 from boat.landing import judge, rows
-from boat.landing.dead_letters import MAX_PAYLOAD, BadRows, Reason
+from boat.landing.dead_letters import MAX_PAYLOAD, Reason
 from boat.landing.files import LandingFile, digest, discover, without
 from boat.landing.rows import EVENT_FIELDS, LAYOUTS
-from boat.landing.staging import Reading, UnreadableText, clear_failed, number, reading
+from boat.landing.staging import Reading, number, read_alone
 from boat.landing.values import literal
-from boat.warehouse.duckdb import DuckDBSession, scratch
+from boat.warehouse.duckdb import DuckDBSession
 
-_APART = BadRows("keep_apart", max_share=1)
 _BATCH = 500
 _BLOCK = 1 << 20
 _LONGEST_NUMBER = 38
@@ -472,28 +471,23 @@ def _staged(file: LandingFile, client: Client | None = None) -> Iterator[DuckDBS
 
     With a client, `landing_texts` has the rows that may hold their id, as text.
     """
-    with scratch() as local:
-        for mend in (False, True):
-            clear_failed(local)
-            try:
-                with reading(local, file, _APART, mend) as opened:
-                    if file.kind == "dead_letters":
-                        _stage_no_events(local)
-                        local.execute(
-                            """insert into landing_failed
-                            select '', line, '', '', '', json, null from landing_rows where json is not null"""
-                        )
-                    elif can_hold_clients(file):
-                        opened.judge("landing_events", judge.events)
-                    else:
-                        _stage_no_events(local)
-                    if client:
-                        _stage_texts(opened, client)
-                break
-            except UnreadableText:
-                if mend:
-                    raise
-        yield local
+
+    def stage(opened: Reading) -> None:
+        if file.kind == "dead_letters":
+            _stage_no_events(opened.local)
+            opened.local.execute(
+                """insert into landing_failed
+                select '', line, '', '', '', json, null from landing_rows where json is not null"""
+            )
+        elif can_hold_clients(file):
+            opened.judge("landing_events", judge.events)
+        else:
+            _stage_no_events(opened.local)
+        if client:
+            _stage_texts(opened, client)
+
+    with read_alone(file, stage) as opened:
+        yield opened.local
 
 
 def _stage_no_events(local: DuckDBSession) -> None:
