@@ -23,13 +23,15 @@ import numpy as np
 
 import views
 from bars import at_least, conclude
-from boat.evaluation import metrics
-from boat.models import archive, examples, family
+from boat import metrics
+from boat.models import archive, examples
 from boat.models.examples import Sessions
 from boat.models.export import export
-from boat.models.parameters import RecommendModel, RecommendParameters, parse
-from boat.models.recommend_graph import OUTPUTS
+from boat.models.parameters import parse
 from boat.models.served import SavedModel
+from boat.recommend import family
+from boat.recommend.graph import OUTPUTS
+from boat.recommend.parameters import RecommendModel, RecommendParameters
 
 VALIDATION_SHARE = 0.05
 LOOKED_AT = 50

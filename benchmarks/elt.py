@@ -25,7 +25,7 @@ from pathlib import Path
 import duckdb
 
 from bars import at_most, conclude
-from boat import landing, synthetic, warehouse
+from boat import raw_log, synthetic, warehouse
 
 DBT = Path(__file__).parent.parent / "dbt"
 SCRIPT = Path(__file__).with_name("elt.sql")
@@ -38,7 +38,7 @@ def ours(files: Path, database: Path, memory: str) -> dict[str, float]:
     """Load and build everything; says what took how long."""
     started = time.time()
     shop = warehouse.connect(f"duckdb:///{database}?memory_limit={memory}")
-    landing.load(shop, files)
+    raw_log.load(shop, files)
     loaded = time.time()
     command = [str(Path(sys.executable).with_name("dbt")), "build", "--project-dir", str(DBT), "--profiles-dir"]
     command += [str(DBT), "--exclude", "resource_type:test", "resource_type:unit_test"]

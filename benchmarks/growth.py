@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bars import at_most, conclude
-from boat import landing, synthetic, warehouse
+from boat import raw_log, synthetic, warehouse
 from boat.warehouse import Warehouse
 from elt import first_start
 
@@ -48,7 +48,7 @@ def days(folder: Path, sessions_a_day: int) -> Warehouse:
     count = max(HISTORIES) + NIGHTS
     synthetic.generate(folder / "landing", sessions=sessions_a_day * count, days=count, seed=7)
     shop = warehouse.connect(f"duckdb:///{folder}/all.duckdb")
-    landing.load(shop, folder / "landing")
+    raw_log.load(shop, folder / "landing")
     return shop
 
 
@@ -81,7 +81,7 @@ def cpu_seconds() -> float:
 def night(shop: Warehouse, folder: Path, day: Path) -> Night:
     """Load a day and build."""
     started, cpu = time.time(), cpu_seconds()
-    landing.load(shop, day)
+    raw_log.load(shop, day)
     loaded = time.time()
     build(shop, folder)
     seconds = time.time() - started
@@ -93,7 +93,7 @@ def quickest_night(everything: Warehouse, folder: Path, history: int) -> Night:
     """The best of the nights on so many days: other work on the machine only ever adds to one."""
     folder.mkdir()
     shop = warehouse.connect(f"duckdb:///{folder}/warehouse.duckdb")
-    landing.load(shop, export(everything, folder / "history.parquet", NIGHTS + history - 1, NIGHTS))
+    raw_log.load(shop, export(everything, folder / "history.parquet", NIGHTS + history - 1, NIGHTS))
     build(shop, folder)
     nights = [
         night(shop, folder, export(everything, folder / f"night-{ago}.parquet", ago, ago))

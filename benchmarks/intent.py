@@ -33,12 +33,13 @@ from sklearn.model_selection import GroupKFold, RandomizedSearchCV, StratifiedKF
 from threadpoolctl import threadpool_limits
 
 from bars import Bar, at_least, conclude
-from boat.evaluation import metrics
-from boat.models import boosting, examples, intent_family
+from boat import metrics
+from boat.intent import boosting, family
+from boat.intent.features import histories
+from boat.intent.graph import IntentGraph
+from boat.intent.parameters import IntentParameters
+from boat.models import examples
 from boat.models.examples import Sessions
-from boat.models.intent_features import histories
-from boat.models.intent_graph import IntentGraph
-from boat.models.parameters import IntentParameters
 
 BLOCKS, FIRST_BLOCK = 5, 0.4
 VALIDATION_SHARE = 0.2
@@ -98,12 +99,12 @@ def block(
     parts = known[known["session"] < cut], known[known["session"] >= cut], known
     train, validation, both = (histories(sessions(part)) for part in parts)
     parameters = IntentParameters(seed=seed)
-    found = intent_family.candidates(train, validation, both, parameters, lambda epoch: None)
+    found = family.candidates(train, validation, both, parameters, lambda epoch: None)
     columns = examples.columns(test, *cuts, max(test.lengths))
     graphs = {name: IntentGraph(each.odds, parameters.window) for name, each in found.items()}
     ours: Chances = {name: graph.serve(**columns)["purchase"].numpy() for name, graph in graphs.items()}
     judged, _shown = validation.cuts(seed)
-    ours["live"] = ours[intent_family.best(found, validation.buys[judged], judged)]
+    ours["live"] = ours[family.best(found, validation.buys[judged], judged)]
     learned = both.prefixes(seed)
     table = both.features(*learned, parameters.window), both.buys[learned[0]], learned[0]
     return {**ours, **peers(table, histories(test).features(*cuts, parameters.window), seed)}

@@ -22,7 +22,8 @@ from pathlib import Path
 
 from bars import at_most, conclude
 from boat import settings
-from boat.settings import ENDPOINT_OF, Settings
+from boat.kinds import ENDPOINT_OF
+from boat.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # flows and tasks are not installed: Prefect finds them in the current folder
@@ -31,19 +32,20 @@ LIMIT = 0.10
 
 def plain(config: Settings, shop: str, files: Path, training_seconds: float) -> None:
     """The pipeline as function calls."""
-    from boat import kpi_report, landing, model_card, quality, snapshot
+    from boat import quality, raw_log, snapshot
     from boat.compute import JobSpec
     from boat.evaluation import gate
     from boat.models import archive
+    from boat.registry.tracking import Training
+    from boat.reports import kpis, model_card
     from boat.serving import ServedModel
     from boat.serving.base import invoke
-    from boat.tracking import Training
     from expectations import suites
     from tasks.blocks import Platform
     from tasks.serving import SMOKE_SESSION
 
     place = Platform.on_laptop(config, shop)
-    landing.load(place.warehouse, files)
+    raw_log.load(place.warehouse, files)
     dbt, where = str(Path(sys.executable).with_name("dbt")), ["--project-dir", "dbt", "--profiles-dir", "dbt"]
     targets = {"DBT_TARGET_PATH": str(config.dbt_target), "DBT_LOG_PATH": str(config.home / "dbt" / "logs")}
     environment = {**os.environ, **place.warehouse.dbt_environment(), **targets}
@@ -52,7 +54,7 @@ def plain(config: Settings, shop: str, files: Path, training_seconds: float) -> 
             subprocess.run([dbt, *command, *where], env=environment, check=True, stdout=subprocess.DEVNULL)
     for _ in range(2):  # ingestion and retrain both check
         quality.raise_for(quality.check(place.warehouse, suites(), Path(place.reports)))
-    kpi_report.write(place.warehouse, Path(place.reports))
+    kpis.write(place.warehouse, Path(place.reports))
     taken = snapshot.take(place.warehouse, Path(place.store), days=90)
     for kind, name in ENDPOINT_OF.items():
         output = Path(place.store) / "models" / kind

@@ -30,13 +30,13 @@ from accuracy import asked, learn, milliseconds
 from bars import at_least, conclude
 from boat import serving
 from boat.errors import BoatError
+from boat.kinds import RECOMMEND
 from boat.models import archive
 from boat.models.examples import Sessions
-from boat.models.parameters import RecommendParameters
 from boat.models.served import SavedModel
 from boat.models.sessions import SessionEvent, instances
+from boat.recommend.parameters import RecommendParameters
 from boat.serving import ServedModel
-from boat.settings import RECOMMEND
 
 SHARE_OF_PEER = 0.5
 START_SECONDS = 60

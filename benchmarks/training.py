@@ -24,9 +24,11 @@ import tensorflow as tf
 
 import views
 from bars import at_most, conclude
-from boat.models import examples, next_item
-from boat.models.blend import Mix
-from boat.models.parameters import RecommendParameters, parse
+from boat.models import examples
+from boat.models.parameters import parse
+from boat.recommend import training
+from boat.recommend.blend import Mix
+from boat.recommend.parameters import RecommendParameters
 
 SEEN = 0.4  # added to the cosine of a product seen before
 WAYS = {
@@ -46,9 +48,9 @@ def learn(
     unseen = views.sessions(views.read(test))
     began = time.monotonic()
     names, _ = examples.vocabulary(known.strings("product_id"))
-    seen = next_item.windows(known, names, parameters)
-    network, learning = next_item.prepare(seen, len(names), parameters)
-    judged = next_item.windows(unseen, names, parameters)
+    seen = training.windows(known, names, parameters)
+    network, learning = training.prepare(seen, len(names), parameters)
+    judged = training.windows(unseen, names, parameters)
     mix = Mix((), np.append(np.float32(0), np.full(parameters.window - 1, SEEN, np.float32)))
     spent, examples_seen, steps_seconds = time.monotonic() - began, 0, 0.0
     reached: dict[float, float] = {}
@@ -59,7 +61,7 @@ def learn(
             examples_seen += len(batch)
         seconds = time.monotonic() - began
         spent, steps_seconds = spent + seconds, steps_seconds + seconds
-        mrr = next_item.validation_mrr(next_item.scores(network, mix), judged, parameters)
+        mrr = training.validation_mrr(training.scores(network, mix), judged, parameters)
         print(f"epoch {epoch}: {spent:.1f} s, MRR@20 {mrr:.4f}", file=sys.stderr)
         for target in targets:
             if mrr >= target:

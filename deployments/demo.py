@@ -38,10 +38,11 @@ from prefect.settings import PREFECT_UI_URL
 
 from boat import landing, settings, synthetic
 from boat.errors import BoatError, SettingError
+from boat.kinds import INTENT, RECOMMEND
 from boat.landing import BadRows
 from boat.models.sessions import SessionEvent
 from boat.serving.base import invoke
-from boat.settings import INTENT, RECOMMEND, Settings
+from boat.settings import Settings
 from deployments import services
 from deployments.environment import as_client, run_command
 from deployments.register import DEFAULT_SHOP

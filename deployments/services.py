@@ -76,15 +76,15 @@ def programs(config: Settings, landing: str = "") -> Mapping[str, str]:
     python = sys.executable
     prefect = str(PREFECT)
     port = {name: str(getattr(config, name)) for name in PORTS}
-    host = [python, "-m", "boat.serving.host"]
+    host, reports = [python, "-m", "boat.serving.host"], [python, "-m", "boat.reports.server"]
     commands = {
         "prefect": [prefect, "server", "start", "--host", "127.0.0.1", "--port", port["prefect_port"]],
         "worker": [prefect, "worker", "start", "--pool", WORK_POOL, "--name", "laptop"],
         "endpoints": [*host, "--port", port["endpoint_port"], "--state", str(config.serving)],
-        "reports": [python, "-m", "boat.reports", "--port", port["reports_port"], "--folder", str(config.reports)],
+        "reports": [*reports, "--port", port["reports_port"], "--folder", str(config.reports)],
     }
     if landing and not is_bucket(landing):
-        collector = [python, "-m", "boat.collect", "--landing", landing, "--port", port["collect_port"]]
+        collector = [python, "-m", "boat", "collect", "--landing", landing, "--port", port["collect_port"]]
         shops = sorted({*SHOPS, *settings.load_collector().shops})
         options = [word for shop in shops for word in ("--shop", shop)]
         commands["collector"] = [*collector, "--rotate-seconds", str(ROTATE_SECONDS), *options]

@@ -5,7 +5,7 @@ from typing import Literal
 from prefect import flow
 from prefect.states import Completed, State
 
-from boat.models.archive import Kind
+from boat.kinds import Kind
 from tasks.alerts import alert_failure
 from tasks.blocks import Platform, RetryPolicy
 from tasks.evaluation import evaluate_model, judge

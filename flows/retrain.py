@@ -8,8 +8,8 @@ from prefect.deployments import run_deployment
 from prefect.states import Completed, State
 from pydantic import Field
 
-from boat.models.archive import Kind
-from boat.models.parameters import RecommendModel, RecommendParameters
+from boat.kinds import Kind
+from boat.recommend.parameters import RecommendModel, RecommendParameters
 from tasks.alerts import alert_failure
 from tasks.blocks import Platform, RetryPolicy
 from tasks.evaluation import evaluate_model

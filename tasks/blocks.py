@@ -14,12 +14,13 @@ from prefect.runtime import flow_run
 from prefect.states import State
 from pydantic.v1 import Field  # Prefect 2's blocks are pydantic v1 models even beside pydantic 2
 
-from boat import compute, serving, settings, store, tracking, warehouse
+from boat import compute, serving, settings, store, warehouse
 from boat.errors import DataError, JobError, ReleaseError, SettingError
-from boat.registry import Registry
+from boat.registry import tracking
+from boat.registry.tracking import MlflowTracker, Tracker
+from boat.registry.versions import Registry
+from boat.registry.waiting import WaitingRoom
 from boat.settings import Settings
-from boat.tracking import MlflowTracker, Tracker
-from boat.waiting import WaitingRoom
 
 NEVER_RETRIED = (DataError, JobError, ReleaseError, SettingError)
 """Errors that a second try cannot mend: wrong data, a bug in a job, a release the service undid, a wrong setting."""

@@ -13,8 +13,7 @@ from boat.compute import JobSpec
 from boat.errors import RegistryUnreachableError
 from boat.evaluation import gate
 from boat.evaluation.gate import Decision
-from boat.models.archive import Kind
-from boat.settings import ENDPOINT_OF
+from boat.kinds import ENDPOINT_OF, Kind
 from tasks import alerts
 from tasks.blocks import Platform
 from tasks.jobs import run_job

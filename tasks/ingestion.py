@@ -9,9 +9,10 @@ from typing import Any
 from prefect import Task, get_run_logger, task, unmapped
 from prefect.artifacts import create_table_artifact
 
-from boat import landing, replay
-from boat.landing import BadRows, LoadReport
-from boat.replay import Day, FileRows, Rebuilt
+from boat import raw_log
+from boat.landing import BadRows
+from boat.raw_log import LoadReport, replay
+from boat.raw_log.replay import Day, FileRows, Rebuilt
 from tasks.blocks import Platform
 
 
@@ -95,7 +96,7 @@ def show_replay(rebuilt: Rebuilt, days: Sequence[Day], files: Sequence[FileRows]
 @task(task_run_name="load {source}", tags=["warehouse"])
 def load_events(platform: Platform, source: str, bad_rows: BadRows) -> LoadReport:
     """Load every new file of `source`, all of it or nothing of it, and show what was counted, and what failed why."""
-    report = landing.load(platform.warehouse, source, bad_rows)
+    report = raw_log.load(platform.warehouse, source, bad_rows)
     create_table_artifact(
         key="events-loaded",
         description=f"Files of `{source}`: received = accepted + duplicate + failed",

@@ -1,20 +1,20 @@
-"""Versions, aliases and cards. Without Prefect: `boat.registry.Registry`, `boat.model_card.model_card`."""
+"""Versions, aliases and cards. Without Prefect: `boat.registry.versions`, `boat.reports.model_card`."""
 
 import json
 
 from prefect import get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
-from boat import model_card, tracking
 from boat.errors import RegistryUnreachableError
 from boat.evaluation import gate
-from boat.model_card import Making
+from boat.kinds import ENDPOINT_OF, Kind
 from boat.models import archive
-from boat.models.archive import Kind
-from boat.registry import Alias, ModelVersion
-from boat.settings import ENDPOINT_OF
+from boat.registry import tracking
+from boat.registry.tracking import Training
+from boat.registry.versions import Alias, ModelVersion
+from boat.reports import model_card
+from boat.reports.model_card import Making
 from boat.snapshot import Snapshot
-from boat.tracking import Training
 from tasks.blocks import Platform
 from tasks.evaluation import Evaluation
 from tasks.steps import steps_so_far

@@ -1,4 +1,4 @@
-"""What people look at while, and after, a flow runs. KPIs without Prefect: `boat.kpi_report.write(...)`."""
+"""What people look at while, and after, a flow runs. KPIs without Prefect: `boat.reports.kpis.write(...)`."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from prefect import get_client, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
-from boat import kpi_report
+from boat.reports import kpis
 from tasks.blocks import Platform
 
 KPI_DAYS = 14
@@ -44,7 +44,7 @@ class LiveArtifact:
 def publish_kpis(platform: Platform) -> None:
     """Write the KPI page and link it, and show the daily figures of the last days that have any."""
     with platform.reporting() as folder:
-        page = kpi_report.write(platform.warehouse, folder)
+        page = kpis.write(platform.warehouse, folder)
     link = platform.report_link(page, folder)
     create_link_artifact(link, link_text="Shop figures", key="kpi-report", description="KPI report")
     with platform.warehouse.session() as session:

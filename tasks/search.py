@@ -1,4 +1,4 @@
-"""Better parameters, if a run asks for them. Without Prefect: `boat.search.search(...)`, `boat.search_card`."""
+"""Better parameters, if a run asks for them. Without Prefect: `boat.tuning.study`, `boat.reports.tuning_card`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact
 
-from boat.models.archive import Kind
+from boat.kinds import Kind
 from boat.snapshot import Snapshot
 from tasks.blocks import Platform
 from tasks.reports import LiveArtifact
@@ -37,8 +37,8 @@ def search_parameters(
 
     A second attempt, or a later run on the same data, goes on with what the first one left.
     """
-    from boat import search_card
-    from boat.search import Budget, Subject, best, search
+    from boat.reports import tuning_card
+    from boat.tuning.study import Budget, Subject, best, search
 
     logger = get_run_logger()
     subject = Subject(kind, told, taken.uri, taken.digest, platform.store)
@@ -48,14 +48,14 @@ def search_parameters(
     chart = LiveArtifact(f"search-{kind}", f"Search for the parameters of {kind}")
 
     def show(study: "Study") -> None:
-        chart.update(lambda: search_card.search_card(study, subject).markdown())
+        chart.update(lambda: tuning_card.search_card(study, subject).markdown())
 
     budget = Budget(minutes, trials, str(runtime.flow_run.id))
     study = search(platform.compute, subject, budget, show)
-    card = search_card.search_card(study, subject, over=True)
+    card = tuning_card.search_card(study, subject, over=True)
     chart.update(card.markdown, now=True)
     with platform.reporting() as folder:
-        page = search_card.write_page(card, study, folder)
+        page = tuning_card.write_page(card, study, folder)
     link = platform.report_link(page, folder)
     create_link_artifact(link, link_text=card.title)
     found = best(study)

@@ -4,7 +4,7 @@ from prefect import get_run_logger, task
 
 from boat.errors import EndpointError
 from boat.models.sessions import SessionEvent
-from boat.registry import ModelVersion
+from boat.registry.versions import ModelVersion
 from boat.serving import ServedModel
 from boat.serving.base import invoke
 from tasks.blocks import Platform

@@ -5,7 +5,7 @@ from prefect.client.schemas import TaskRun
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.sorting import TaskRunSort
 
-from boat.lineage import Graph, Node
+from boat.transform.lineage import Graph, Node
 
 
 def steps_so_far() -> Graph:

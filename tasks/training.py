@@ -9,11 +9,14 @@ from typing import Any, get_args
 from prefect import get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact
 
-from boat import cards, snapshot, store
+from boat import snapshot, store
 from boat.compute import JobSpec, progress
+from boat.intent.parameters import IntentParameters
+from boat.kinds import Kind
 from boat.models import archive
-from boat.models.archive import Kind
-from boat.models.parameters import IntentParameters, RecommendModel, RecommendParameters, parse
+from boat.models.parameters import parse
+from boat.recommend.parameters import RecommendModel, RecommendParameters
+from boat.render import cards
 from boat.snapshot import Snapshot
 from tasks.blocks import Platform
 from tasks.jobs import run_job, summary

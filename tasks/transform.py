@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from prefect import get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
-from boat import dbt, lineage, settings, store
-from boat.dbt import Freshness, NodeResult
+from boat import settings, store
 from boat.errors import DataError
-from boat.lineage import Graph
+from boat.transform import dbt, lineage
+from boat.transform.dbt import Freshness, NodeResult
+from boat.transform.lineage import Graph
 from boat.warehouse import Warehouse
 from tasks.blocks import Platform
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from boat import synthetic
-from boat.models.archive import Kind
+from boat.kinds import Kind
 from tasks.blocks import Platform, RetryPolicy
 from tests.installation import Installation
 

@@ -16,9 +16,9 @@ from typing import Any
 from boat import events
 from boat.errors import EndpointError
 from boat.events import ValueProblem, is_missing
+from boat.kinds import INTENT, RECOMMEND
 from boat.models.sessions import SessionEvent, value
 from boat.serving.base import invoke
-from boat.settings import INTENT, RECOMMEND
 
 MAX_EVENTS = 200
 """The newest of a session; real sessions have 206 at most, and models read far fewer."""

@@ -73,7 +73,7 @@ def _load_command(commands: "_Commands") -> None:
     )
 
     def run(options: argparse.Namespace) -> None:
-        from boat import landing
+        from boat import landing, raw_log
         from boat.warehouse import connect
 
         if options.dry_run:
@@ -82,7 +82,7 @@ def _load_command(commands: "_Commands") -> None:
         if not options.warehouse:
             raise SettingError("boat load needs a warehouse.", "Give --warehouse URL, or --dry-run to load nothing.")
         bad_rows = landing.BadRows(options.on_bad_rows, options.max_bad_share)
-        report = landing.load(connect(options.warehouse), options.source, bad_rows, options.layout)
+        report = raw_log.load(connect(options.warehouse), options.source, bad_rows, options.layout)
         for file in report.files:
             done = "loaded before" if file.already_loaded else f"{file.accepted} new of {file.received}"
             print(f"{file.source_file} ({file.kind}): {done}")
@@ -157,7 +157,7 @@ def _erase_command(commands: "_Commands") -> None:
     parser.add_argument("--yes", action="store_true", help="really do it; else only count")
 
     def run(options: argparse.Namespace) -> None:
-        from boat.erase import erase
+        from boat.raw_log.erase import erase
         from boat.warehouse import connect
 
         proof = erase(

@@ -18,10 +18,6 @@ from urllib.parse import urlsplit
 from boat.errors import SettingError
 from boat.events import is_missing
 
-RECOMMEND = "boat-recommend"
-INTENT = "boat-intent"
-ENDPOINT_OF = {"recommend": RECOMMEND, "intent": INTENT}
-"""Endpoint, and registered model, of each kind of model."""
 MIN_SECRET = 16
 """Characters of a signing secret, at least."""
 MAX_SHOP = 64

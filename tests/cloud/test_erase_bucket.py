@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from boat import landing
+from boat import raw_log
 from boat.__main__ import main
-from boat.erase import erase
+from boat.raw_log.erase import erase
 from boat.warehouse.duckdb import DuckDBWarehouse
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def warehouse(place: str, tmp_path: Path) -> DuckDBWarehouse:
             put(place, f"snapshots/{name}/{file}", (tmp_path / file).read_bytes())
         put(place, f"snapshots/{name}/manifest.json", b"{}")
     warehouse = DuckDBWarehouse(f"duckdb:///{tmp_path}/w.duckdb")
-    landing.load(warehouse, f"{place}/landing")
+    raw_log.load(warehouse, f"{place}/landing")
     return warehouse
 
 
@@ -85,7 +85,7 @@ def test_nothing_of_a_client_stays_in_the_bucket(place: str, warehouse: DuckDBWa
     assert b"anna" not in everything(place)
     assert everything(f"{place}/snapshots/with/") == b""
     assert everything(f"{place}/snapshots/without/") != b""
-    assert all(file.already_loaded for file in landing.load(warehouse, f"{place}/landing").files)
+    assert all(file.already_loaded for file in raw_log.load(warehouse, f"{place}/landing").files)
     with warehouse.session() as session:
         left = session.query("select event_id from raw.events order by 1")["event_id"].to_pylist()
     assert left == ["3", "4"]

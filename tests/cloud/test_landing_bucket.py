@@ -9,8 +9,8 @@ import boto3
 import pytest
 
 from boat.errors import SettingError
-from boat.landing import load
-from boat.replay import replay
+from boat.raw_log import load
+from boat.raw_log.replay import replay
 from boat.warehouse.duckdb import DuckDBWarehouse
 
 if TYPE_CHECKING:

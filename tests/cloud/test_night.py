@@ -22,11 +22,11 @@ from prefect_snowflake import SnowflakeConnector, SnowflakeCredentials
 
 from boat import compute, snapshot, store
 from boat.compute import JobSpec
+from boat.kinds import RECOMMEND
 from boat.models import archive
 from boat.models.served import SavedModel
 from boat.models.sessions import SessionEvent, instances
 from boat.serving.base import invoke
-from boat.settings import RECOMMEND
 from deployments.demo import follow, promotion_after, start
 from tasks.blocks import Platform
 from tests.cloud.batch.emulator import Emulator

@@ -58,7 +58,7 @@ def running_collector(
 ) -> Iterator[Collecting]:
     """A collector over a landing folder, which tests may kill."""
     port = port or free_port()
-    command = [sys.executable, "-m", "boat.collect", "--landing", str(landing), "--port", str(port), *options]
+    command = [sys.executable, "-m", "boat", "collect", "--landing", str(landing), "--port", str(port), *options]
     process = subprocess.Popen(command, env={**os.environ, "BOAT_COLLECT_KEYS": keys}, stdout=subprocess.DEVNULL)
     try:
         _wait(process, port, time.monotonic() + 60)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from boat import landing
+from boat import raw_log
 from boat.collect import Collector, Outcome, Policy, Request
 from boat.collect.access import signature
 from boat.collect.body import MAX_BODY_BYTES, MAX_EVENTS
@@ -563,10 +563,10 @@ def test_what_the_collector_takes_the_loader_takes(tmp_path_factory: pytest.Temp
     assert load(tmp_path_factory.mktemp("loaded"), outcome).received == counts["accepted"]
 
 
-def load(folder: Path, outcome: Outcome) -> landing.LoadReport:
+def load(folder: Path, outcome: Outcome) -> raw_log.LoadReport:
     (folder / "landing").mkdir()
     (folder / "landing" / "events.ndjson").write_bytes(outcome.accepted)
-    return landing.load(connect(f"duckdb:///{folder}/warehouse.duckdb"), folder / "landing")
+    return raw_log.load(connect(f"duckdb:///{folder}/warehouse.duckdb"), folder / "landing")
 
 
 def test_every_column_arrives_in_the_raw_log(collector: Collector, tmp_path: Path) -> None:

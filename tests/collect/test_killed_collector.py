@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from boat import landing
+from boat import raw_log
 from boat.warehouse import connect
 from tests.collect.running_collector import counted_ids, running_collector
 from tests.serving.running_host import free_port
@@ -79,6 +79,6 @@ def test_every_acknowledged_event_is_kept_exactly_once(kills: int, tmp_path: Pat
     kept = counted_ids(folder)
     assert {name: kept[name] for name in at_once if kept[name] != 1} == {}
     assert {name for name in later if kept[name] == 0} == set()
-    report = landing.load(connect(f"duckdb:///{tmp_path}/warehouse.duckdb"), folder)
+    report = raw_log.load(connect(f"duckdb:///{tmp_path}/warehouse.duckdb"), folder)
     assert report.received == kept.total()
     assert report.accepted == len(kept)  # what was sent again is a duplicate

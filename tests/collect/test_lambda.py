@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 import pytest
 
-from boat import landing
+from boat import raw_log
 from boat.collect.pixel import GIF
 from boat.errors import SettingError
 from boat.warehouse import connect
@@ -84,9 +84,9 @@ def test_what_the_function_keeps_is_loaded_from_the_place_the_stack_tells(s3: An
     ask(body=json.dumps(GOOD))  # the page had no answer, and sends it again
     warehouse = connect(f"duckdb:///{tmp_path}/warehouse.duckdb")
     place = template.load()["Outputs"]["LandingUri"]["Value"]["Fn::Sub"].replace("${Landing}", BUCKET)
-    report = landing.load(warehouse, place)
+    report = raw_log.load(warehouse, place)
     assert (report.received, report.accepted, report.duplicate, report.failed) == (3, 1, 1, 1)
-    assert landing.load(warehouse, place).received == 0
+    assert raw_log.load(warehouse, place).received == 0
 
 
 def test_a_packed_body_and_a_pixel_are_taken(s3: Any) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from boat import landing
+from boat import raw_log
 from boat.collect.access import signature
 from boat.collect.pixel import GIF
 from boat.warehouse import connect
@@ -219,7 +219,7 @@ def test_three_times_the_same_from_eight_clients_is_counted_once(number: int, tm
         with ThreadPoolExecutor(8) as clients:
             assert sum(clients.map(send, batches)) == len(sent)
         collecting.stop()
-    report = landing.load(connect(f"duckdb:///{tmp_path}/warehouse.duckdb"), tmp_path / "landing")
+    report = raw_log.load(connect(f"duckdb:///{tmp_path}/warehouse.duckdb"), tmp_path / "landing")
     assert (report.received, report.accepted, report.duplicate) == (3 * number, number, 2 * number)
 
 

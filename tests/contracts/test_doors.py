@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from boat import events
 from boat.collect import Collector, Policy, Request
 from boat.events import EVENT_TYPES, PRODUCT_EVENT_TYPES
-from boat.landing import load
+from boat.raw_log import load
 from boat.warehouse import connect
 
 Event = dict[str, Any]

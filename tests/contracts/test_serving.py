@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from boat.errors import ArtifactError, BoatError, EndpointError
+from boat.kinds import INTENT, RECOMMEND
 from boat.serving import ServedModel, Serving, connect, invoke
-from boat.settings import INTENT, RECOMMEND
 from tests.cloud.sagemaker.running_emulator import BUCKET, Emulators
 from tests.serving.running_host import free_port, running_host
 

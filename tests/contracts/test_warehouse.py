@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy
 
-from boat import raw_log
 from boat.errors import BoatError, SettingError
+from boat.raw_log import tables
 from boat.warehouse import Warehouse, connect
 from boat.warehouse.duckdb import DuckDBWarehouse
 
@@ -150,13 +150,13 @@ class WarehouseContract:
     def test_the_raw_log_is_made_once_and_kept(self, warehouse: Warehouse) -> None:
         row = "insert into raw.loads values ('l', 'f', 'd', 'events', 1, 1, 0, 0, timestamp '2024-01-01 00:00:00')"
         with warehouse.session() as session:
-            raw_log.ensure(session)
+            tables.ensure(session)
             session.execute(row)
         with warehouse.session() as session:
-            raw_log.ensure(session)
+            tables.ensure(session)
             session.execute("drop table raw.dead_letters")
         with warehouse.session() as session:
-            raw_log.ensure(session)  # as it does for a raw log made before there was such a table
+            tables.ensure(session)  # as it does for a raw log made before there was such a table
             assert session.query("select * from raw.dead_letters").num_rows == 0
             assert session.query("select load_id from raw.loads").to_pylist() == [{"load_id": "l"}]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import boto3
 import pytest
 
+from boat.kinds import RECOMMEND
 from boat.models.sessions import instances
-from boat.settings import RECOMMEND
 from tests.installation import Installation
 
 pytestmark = pytest.mark.slow

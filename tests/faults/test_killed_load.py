@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from boat.landing import load
+from boat.raw_log import load
 from boat.warehouse.duckdb import DuckDBWarehouse
 
 FILES, EVENTS = 3, 1500

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from boat import landing
+from boat import raw_log
 from boat.errors import DataError, QualityError, TransformError
 from flows.ingestion import ingestion
 from tests.shops import SESSIONS, Shop
@@ -62,7 +62,7 @@ def test_events_become_checked_tables_until_something_is_wrong(shop: Shop, shop_
 def test_a_bad_file_loads_nothing_and_the_alert_names_file_line_and_field(shop: Shop, tmp_path: Path) -> None:
     header, good = "session_id,event_time,event_type,product_id", "s1,2026-01-01T10:00:00,detail,p1"
     (tmp_path / "good.csv").write_text(f"{header}\n{good}\n")
-    landing.load(shop.platform.warehouse, tmp_path / "good.csv")
+    raw_log.load(shop.platform.warehouse, tmp_path / "good.csv")
     (tmp_path / "hour.csv").write_text(f"{header}\ns2,2026-01-01T11:00:00,detail,p1\ns2,yesterday,detail,p2\n")
     with pytest.raises(DataError, match=r"hour\.csv:3.*event_time.*yesterday"):
         ingestion(source=str(tmp_path), platform=shop.name)

@@ -6,10 +6,10 @@ import pytest
 from prefect.states import State
 
 from boat.errors import QualityError
+from boat.kinds import RECOMMEND
 from boat.models.sessions import SessionEvent
+from boat.registry.tracking import Training
 from boat.serving.base import invoke
-from boat.settings import RECOMMEND
-from boat.tracking import Training
 from flows.ingestion import ingestion
 from flows.promote import promote
 from flows.retrain import retrain

@@ -7,10 +7,10 @@ import httpx
 import pytest
 from prefect.states import State
 
-from boat import landing, synthetic
+from boat import raw_log, synthetic
 from boat.errors import RegistryUnreachableError
+from boat.kinds import INTENT, RECOMMEND
 from boat.models import archive
-from boat.settings import INTENT, RECOMMEND
 from flows.ingestion import ingestion
 from flows.promote import promote
 from flows.retrain import retrain
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def views(shop: Shop, tmp_path: Path) -> Shop:
     """A shop in which nobody buys, so that there is one model to train."""
     synthetic.generate(tmp_path / "files", sessions=3000, days=8, seed=3, products=100)
-    landing.load(shop.platform.warehouse, tmp_path / "files")
+    raw_log.load(shop.platform.warehouse, tmp_path / "files")
     shop.plant("delete from raw.events where event_type = 'purchase'")
     ingestion(source=str(tmp_path / "files"), platform=shop.name)
     return shop

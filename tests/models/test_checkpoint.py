@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from boat import snapshot
-from boat.models import examples, intent, next_item
+from boat.intent import training as intent
+from boat.intent.features import histories
+from boat.intent.parameters import IntentParameters
+from boat.models import examples
 from boat.models.checkpoint import Checkpoint, State
 from boat.models.fitting import Trained
-from boat.models.intent_features import histories
-from boat.models.parameters import IntentParameters, RecommendParameters
+from boat.recommend import training as recommend
+from boat.recommend.parameters import RecommendParameters
 
 ABOUT = {"seed": 3}
 
@@ -33,7 +36,7 @@ def training(request: pytest.FixtureRequest, shop: Path) -> Training:
         return lambda report, checkpoint: intent.train("sequence", part, part, parameters, report, checkpoint)
     parts = [examples.read(shop / snapshot.NEXT_ITEM, split, name) for name in ("train", "validation", "fit")]  # type: ignore[arg-type]
     quick = RecommendParameters(dimensions=8, epochs=4, patience=4, refit_epochs=1, seed=3)
-    return lambda report, checkpoint: next_item.train(*parts, quick, report, checkpoint).trained
+    return lambda report, checkpoint: recommend.train(*parts, quick, report, checkpoint).trained
 
 
 def _losing_the_host_after(epoch: int) -> Report:

@@ -9,17 +9,18 @@ import pytest
 import tensorflow as tf
 from scipy import sparse
 
-from boat.models import archive, counts, examples, family, sessions
+from boat.models import archive, examples, sessions
 from boat.models.examples import Sessions
 from boat.models.export import export
-from boat.models.family import Fitted
 from boat.models.graphs import pages_of
 from boat.models.pages import named
-from boat.models.parameters import RecommendModel, RecommendParameters
-from boat.models.recommend_graph import OUTPUTS
-from boat.models.scores import PageScores
 from boat.models.served import SavedModel
 from boat.models.sessions import SessionEvent
+from boat.recommend import counts, family
+from boat.recommend.family import Fitted
+from boat.recommend.graph import OUTPUTS
+from boat.recommend.parameters import RecommendModel, RecommendParameters
+from boat.recommend.scores import PageScores
 
 CATEGORIES, OF_EACH = 8, 5
 DAY = 86_400

@@ -3,7 +3,9 @@
 import pytest
 
 from boat.errors import SettingError
-from boat.models.parameters import IntentParameters, RecommendParameters, parse
+from boat.intent.parameters import IntentParameters
+from boat.models.parameters import parse
+from boat.recommend.parameters import RecommendParameters
 
 
 def test_what_is_not_given_has_its_default() -> None:

@@ -20,12 +20,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from boat.errors import EndpointError
+from boat.kinds import INTENT, RECOMMEND
 from boat.models.sessions import instances
 from boat.serving import ServedModel
 from boat.serving.endpoints import Endpoints
 from boat.serving.host import MAX_BODY_BYTES, MAX_WAITING, Host
 from boat.serving.local import LocalServing
-from boat.settings import INTENT, RECOMMEND
 from tests.serving.running_host import free_port, running_host
 
 SESSION = [{"event_type": "detail", "product_id": "p1", "event_time": 1.0}]

@@ -6,7 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from boat.models.archive import Kind, ModelManifest, pack
+from boat.kinds import Kind
+from boat.models.archive import ModelManifest, pack
 from boat.models.sessions import INPUTS
 from boat.serving import ServedModel
 

@@ -7,7 +7,7 @@ import pytest
 from prefect import flow, task
 from prefect.testing.utilities import prefect_test_harness
 
-from boat.lineage import Graph
+from boat.transform.lineage import Graph
 from tasks.steps import steps_so_far
 
 

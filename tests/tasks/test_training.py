@@ -4,7 +4,7 @@ import pytest
 from prefect.exceptions import ParameterTypeError
 
 from boat.errors import SettingError
-from boat.models.parameters import RecommendParameters
+from boat.recommend.parameters import RecommendParameters
 from flows.retrain import retrain
 from tasks.training import what_to_tell
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from boat import landing, warehouse
+from boat import raw_log, warehouse
 from boat.warehouse import Warehouse
 from tests.transform import forked_dbt
 
@@ -37,7 +37,7 @@ def connect(folder: Path, events: list[Event], name: str = "warehouse") -> Wareh
     file = folder / "events.ndjson"
     file.write_text("".join(json.dumps(event, default=str) + "\n" for event in events))
     loaded = warehouse.connect(f"duckdb:///{folder / name}.duckdb")
-    landing.load(loaded, file)
+    raw_log.load(loaded, file)
     return loaded
 
 

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from boat import dbt, kpi_report, quality
+from boat import quality
 from boat.quality import QualityReport
+from boat.reports import kpis
+from boat.transform import dbt
 from boat.warehouse import Warehouse
 from expectations import suites
 from tests.transform.conftest import Build, Event, build, connect, shop_events
@@ -167,7 +169,7 @@ def test_rows_that_are_refused_today_are_left_out_and_reported(planted: Planted)
 
 
 def test_what_is_left_out_is_on_the_page_of_figures(planted: Planted, tmp_path: Path) -> None:
-    html = kpi_report.write(planted.built.warehouse, tmp_path).read_text()
+    html = kpis.write(planted.built.warehouse, tmp_path).read_text()
     assert "<td>implausible event_time<td>5<td>" in html
     assert "<td>bot<td>2<td>" in html
 

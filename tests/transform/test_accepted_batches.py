@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from boat import events, landing, quality, warehouse
+from boat import events, landing, quality, raw_log, warehouse
 from boat.collect import Collector, Policy, Request
 from boat.events import EVENT_TYPES, MAX_PRICE, MAX_QUANTITY, MISSING_WORDS
 from expectations import suites
@@ -90,7 +90,7 @@ def test_what_a_door_accepts_passes_the_build_and_every_critical_expectation(
     (files / "export.ndjson").write_text("\n".join([*lines, *lines[::3], ""]))
     (files / "events" / COLLECTED).write_bytes(_collected(lines, batch))
     shop = warehouse.connect(f"duckdb:///{folder / 'warehouse.duckdb'}")
-    report = landing.load(shop, files, landing.BadRows("keep_apart", max_share=1))
+    report = raw_log.load(shop, files, landing.BadRows("keep_apart", max_share=1))
     collected = next(file for file in report.files if file.source_file.endswith(COLLECTED))
     assert collected.failed == 0, "the loader refuses what the collector accepted"
     assert report.accepted > len(batch) // 10
@@ -116,4 +116,4 @@ def _add_a_night_of_plain_events(shop: warehouse.Warehouse, folder: Path) -> Non
     plain = "event_time,event_type,session_id,product_id"
     views = [f"{NOW - timedelta(minutes=minutes)},view,plain,p{minutes}" for minutes in (9, 8, 7)]
     (folder / "plain.csv").write_text("\n".join([plain, *views, ""]))
-    landing.load(shop, folder / "plain.csv")
+    raw_log.load(shop, folder / "plain.csv")

@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from boat import dbt, landing, warehouse
+from boat import raw_log, warehouse
 from boat.errors import TransformError
-from boat.models import examples, next_item
+from boat.models import examples
 from boat.models.examples import Sessions
-from boat.models.parameters import RecommendParameters
-from boat.models.recommend_graph import RecommendGraph
-from boat.models.scores import PopularScores
 from boat.models.sessions import instances
+from boat.recommend import training
+from boat.recommend.graph import RecommendGraph
+from boat.recommend.parameters import RecommendParameters
+from boat.recommend.scores import PopularScores
+from boat.transform import dbt
 from tests.transform.conftest import PROJECT, Build, Event, build, connect, run, shop_events
 
 FUNNEL = ["pageview", "search", "click", "detail", "add", "remove", "purchase"]
@@ -112,7 +114,7 @@ def test_an_endpoint_sees_the_windows_and_pages_that_training_saw(
     names, frequency = examples.vocabulary(part.strings("product_id"))
     shares = (frequency / frequency.sum()).astype(np.float32)
     graph = RecommendGraph(PopularScores(shares), names, shares, window=6)
-    learned = next_item.windows(part, names, RecommendParameters(window=6))
+    learned = training.windows(part, names, RecommendParameters(window=6))
     targets = (row for row in rows.to_pylist() if row["position"] > 1)
     told = Counter[str]()
     for row, recent, page in zip(targets, learned.recent, learned.page, strict=True):
@@ -187,7 +189,7 @@ def test_the_newest_catalogue_names_the_products(tmp_path: Path) -> None:
     for name, day in (("Mug", "monday"), ("Blue mug", "tuesday")):
         (tmp_path / day).mkdir()
         (tmp_path / day / "products.csv").write_text(f"product_id,product_name\np1,{name}\nunsold,Hat\n")
-        landing.load(loaded, tmp_path / day)
+        raw_log.load(loaded, tmp_path / day)
     result = build(loaded, tmp_path, "--select", "resource_type:model")
     named = result.rows("from marts.dim_products where product_name is not null order by product_id")
     assert [(row["product_id"], row["product_name"]) for row in named] == [("p1", "Blue mug"), ("unsold", "Hat")]
@@ -274,7 +276,7 @@ def test_every_table_is_documented_on_one_page_with_what_depends_on_it(built: Bu
 
 def test_real_views_of_a_shop_become_its_sessions(shared_data: Path, tmp_path: Path) -> None:
     loaded = warehouse.connect(f"duckdb:///{tmp_path / 'warehouse.duckdb'}")
-    landing.load(loaded, shared_data / "serenade_bol" / "events.parquet")
+    raw_log.load(loaded, shared_data / "serenade_bol" / "events.parquet")
     result = build(loaded, tmp_path)
     assert result.code == 0, result.output
     (total,) = result.rows("select count(*) as sessions, sum(event_count) as events from marts.fct_sessions")

@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from boat import landing, synthetic, warehouse
+from boat import raw_log, synthetic, warehouse
 from boat.__main__ import main
 from expectations import daily_volume
 from tests.transform.conftest import Build, build
@@ -28,7 +28,7 @@ def shops(tmp_path_factory: pytest.TempPathFactory) -> Build:
         synthetic.generate(folder / str(drift), sessions=3_000, days=12, seed=5, products=200, end=END, drift=drift)
         _land(folder / str(drift), folder / "landing" / f"{drift}.parquet")
     loaded = warehouse.connect(f"duckdb:///{folder}/warehouse.duckdb")
-    landing.load(loaded, folder / "landing")
+    raw_log.load(loaded, folder / "landing")
     built = build(loaded, folder, "--select", "resource_type:model")
     assert built.code == 0, built.output
     return built

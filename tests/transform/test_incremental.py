@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from boat import dbt, landing
+from boat import raw_log
+from boat.transform import dbt
 from boat.warehouse import Warehouse
 from tests.transform.conftest import Build, Event, build, connect, shop_events
 from tests.transform.test_dbt import sessions_in_python
@@ -28,7 +29,7 @@ def arrive(shop: Warehouse, folder: Path, events: list[Event]) -> None:
     """Load events as one more file."""
     file = folder / f"events-{len(list(folder.glob('*.ndjson')))}.ndjson"
     file.write_text("".join(json.dumps(event, default=str) + "\n" for event in events))
-    landing.load(shop, file)
+    raw_log.load(shop, file)
 
 
 def tables(result: Build) -> dict[str, list[dict[str, Any]]]:

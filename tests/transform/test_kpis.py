@@ -4,7 +4,7 @@ import json
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from boat import kpi_report
+from boat.reports import kpis
 from tests.transform.conftest import Build, build, connect
 
 
@@ -46,7 +46,7 @@ def test_tax_and_shipping_count_once_an_order_even_if_its_page_is_opened_again(t
 
 
 def test_the_page_is_written_whole_from_the_marts(built: Build, tmp_path: Path) -> None:
-    path = kpi_report.write(built.warehouse, tmp_path / "reports")
+    path = kpis.write(built.warehouse, tmp_path / "reports")
     html = path.read_text()
     assert [file.name for file in path.parent.iterdir()] == ["kpis.html"]
     (sold,) = built.rows(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from boat import landing, quality, warehouse
+from boat import quality, raw_log, warehouse
 from boat.errors import QualityError
 from expectations import SILENCE, raw_events, suites
 from tests.transform.conftest import Build, Event, build, connect
@@ -162,7 +162,7 @@ def test_sessions_that_are_cut_too_short_are_seen_in_the_mean_of_their_shop(shop
 @pytest.mark.parametrize("name", ["serenade_bol", pytest.param("eshop2008", marks=pytest.mark.soak)])
 def test_real_shops_are_left_in_peace(shared_data: Path, tmp_path: Path, name: str) -> None:
     loaded = warehouse.connect(f"duckdb:///{tmp_path / 'warehouse.duckdb'}")
-    landing.load(loaded, shared_data / name / "events.parquet")
+    raw_log.load(loaded, shared_data / name / "events.parquet")
     built = build(loaded, tmp_path, "--select", "resource_type:model")
     report = quality.check(loaded, [each for each in suites() if each.name == "marts.daily_volume"], tmp_path)
     assert report.count() == {"passed": 8}

@@ -1,7 +1,7 @@
 """The evaluation job: `python -m boat.evaluation.evaluate --kind recommend --model TAR --snapshot DIR --output FILE`.
 
 Scores exported archives, strings in, on the test days of a snapshot, next to simple models that learned from all days
-before. See `boat.evaluation.next_items` and `boat.evaluation.purchases`.
+before. See `boat.recommend.evaluation` and `boat.intent.evaluation`.
 """
 
 import argparse
@@ -18,15 +18,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from boat import snapshot
-from boat.behaviour import intent, recommend
-from boat.behaviour.suite import Result
 from boat.errors import ArtifactError, BoatError
-from boat.evaluation import slices
-from boat.evaluation.baselines import Ranked
-from boat.evaluation.next_items import NextItems
-from boat.evaluation.purchases import Purchases
+from boat.evaluation.behaviour import Result
+from boat.intent import behaviour as intent_behaviour
+from boat.intent.evaluation import Purchases
+from boat.kinds import Kind
 from boat.models import archive
 from boat.models.served import SavedModel
+from boat.recommend import behaviour as recommend_behaviour
+from boat.recommend import slices
+from boat.recommend.baselines import Ranked
+from boat.recommend.evaluation import NextItems
 from boat.snapshot import Manifest
 
 Figures = dict[str, Any]
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def evaluate(kind: archive.Kind, model: Path, folder: Path, champion: Path | None = None) -> Figures:
+def evaluate(kind: Kind, model: Path, folder: Path, champion: Path | None = None) -> Figures:
     """Figures of a challenger, the champion (None without one) and the baselines on a snapshot's test days.
 
     Beside the figures of each there are how the challenger behaves, and `data`: what it was measured on.
@@ -81,7 +83,7 @@ def _plain(figures: Any) -> Any:
     return None if isinstance(figures, float) and not math.isfinite(figures) else figures
 
 
-def _load(path: Path, kind: archive.Kind) -> SavedModel:
+def _load(path: Path, kind: Kind) -> SavedModel:
     with tempfile.TemporaryDirectory(prefix="boat-evaluate-") as temporary:
         folder = Path(temporary) / "model"
         archive.unpack(path, folder, archive.digest(path))
@@ -113,7 +115,7 @@ def _next_items(folder: Path, manifest: Manifest, challenger: SavedModel, champi
         "challenger": {
             **_next_item_figures(asked, ranked),
             "above_champion": asked.difference(ranked, theirs) if theirs else None,
-            "behaviour": _said(recommend.suite.run(recommend.Bed(challenger, asked, ranked))),
+            "behaviour": _said(recommend_behaviour.suite.run(recommend_behaviour.Bed(challenger, asked, ranked))),
         },
         "champion": _next_item_figures(asked, theirs) if theirs else None,
         **{name: asked.figures(simple) for name, simple in asked.baselines().items()},
@@ -132,9 +134,9 @@ def _purchases(folder: Path, manifest: Manifest, challenger: SavedModel, champio
     asked = Purchases(folder, manifest, challenger.manifest.parameters)
     chances = asked.ask(challenger)
     starts = chances[: len(asked.session)]
-    bed = intent.Bed(challenger, asked.fit, asked.test, asked.session, asked.shown, starts)
+    bed = intent_behaviour.Bed(challenger, asked.fit, asked.test, asked.session, asked.shown, starts)
     return {
-        "challenger": {**asked.figures(chances), "behaviour": _said(intent.suite.run(bed))},
+        "challenger": {**asked.figures(chances), "behaviour": _said(intent_behaviour.suite.run(bed))},
         "champion": asked.figures(asked.ask(champion)) if champion else None,
         **asked.baselines(),
     }

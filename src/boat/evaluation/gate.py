@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from boat.behaviour.suite import Result
-from boat.models.archive import Kind
+from boat.evaluation.behaviour import Result
+from boat.kinds import Kind
 
 BEHAVIOUR = "behaviour"
 """How the names of the gates begin that are tests of behaviour."""

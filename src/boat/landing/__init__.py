@@ -24,20 +24,16 @@ The collector's files are known by their names (`20240101T100000-0a1b2c3d.ndjson
 from boat.landing.bucket import is_bucket
 from boat.landing.dead_letters import BadRows, OnBadRows, Reason
 from boat.landing.files import Kind, LandingFile, discover
-from boat.landing.loading import FileLoad, LoadReport, load
 from boat.landing.preview import Preview, preview
 
 __all__ = [
     "BadRows",
-    "FileLoad",
     "Kind",
     "LandingFile",
-    "LoadReport",
     "OnBadRows",
     "Preview",
     "Reason",
     "discover",
     "is_bucket",
-    "load",
     "preview",
 ]

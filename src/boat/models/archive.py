@@ -14,11 +14,10 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, cast
 
 from boat.errors import ArtifactError
-
-Kind = Literal["recommend", "intent"]
+from boat.kinds import Kind
 
 MODEL_FOLDER = "1"
 MANIFEST = "boat.json"

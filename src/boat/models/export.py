@@ -8,8 +8,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from boat.kinds import Kind
 from boat.models import archive, sessions
-from boat.models.archive import Kind, ModelManifest
+from boat.models.archive import ModelManifest
 from boat.version import code_version
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from boat.errors import ArtifactError, DataError
 from boat.events import ValueProblem
+from boat.kinds import Kind
 from boat.models import sessions
-from boat.models.archive import MODEL_FOLDER, Kind, ModelManifest
+from boat.models.archive import MODEL_FOLDER, ModelManifest
 
 _SHAPE_HINT = "Build them with boat.models.sessions.instances."
 

@@ -16,12 +16,15 @@ import boat
 from boat import snapshot
 from boat.compute.progress import report
 from boat.errors import BoatError, DataError
-from boat.models.parameters import IntentParameters, RecommendParameters, parse
+from boat.intent.parameters import IntentParameters
+from boat.models.parameters import parse
+from boat.recommend.parameters import RecommendParameters
 from boat.snapshot import Manifest
 
 if TYPE_CHECKING:
-    from boat.models import family, intent_family
+    from boat.intent.family import Fitted as FittedIntent
     from boat.models.checkpoint import Checkpoint
+    from boat.recommend.family import Fitted as FittedRecommend
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,9 +61,10 @@ def train_recommend(
     """
     parameters = parse(parameters_json, RecommendParameters)
     manifest = snapshot.read(folder)
-    from boat.models import catalogue, examples, family
+    from boat.models import examples
     from boat.models.export import export
-    from boat.models.recommend_graph import OUTPUTS
+    from boat.recommend import catalogue, family
+    from boat.recommend.graph import OUTPUTS
 
     path = folder / snapshot.NEXT_ITEM
     train = examples.read(path, manifest.split, "train")
@@ -104,10 +108,11 @@ def train_intent(
     manifest = snapshot.read(folder)
     if manifest.intent_obstacle:
         raise DataError(f"No intent model: {manifest.intent_obstacle}.", "Train the recommendations alone.")
-    from boat.models import examples, intent_family
+    from boat.intent import family
+    from boat.intent.features import histories
+    from boat.intent.graph import OUTPUTS
+    from boat.models import examples
     from boat.models.export import export
-    from boat.models.intent_features import histories
-    from boat.models.intent_graph import OUTPUTS
 
     path = folder / snapshot.INTENT
     train, validation, both = (
@@ -115,7 +120,7 @@ def train_intent(
         histories(examples.read(path, manifest.split, "validation")),
         histories(examples.read(path, manifest.split, "fit")),
     )
-    fitted = intent_family.fit(train, validation, both, parameters, _report, _kept(checkpoint, parameters, manifest))
+    fitted = family.fit(train, validation, both, parameters, _report, _kept(checkpoint, parameters, manifest))
     _write(fitted, output)
     if not to_export:
         return ""
@@ -145,7 +150,7 @@ def _report(figures: Mapping[str, float]) -> None:
     report(**figures)
 
 
-def _write(fitted: "family.Fitted | intent_family.Fitted", output: Path) -> None:
+def _write(fitted: "FittedRecommend | FittedIntent", output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     (output / "metrics.json").write_text(json.dumps(fitted.metrics, indent=2) + "\n", encoding="utf-8")
     (output / "curve.json").write_text(json.dumps(fitted.curve, indent=2) + "\n", encoding="utf-8")

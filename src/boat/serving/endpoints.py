@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from boat.errors import BoatError, DataError, EndpointError
+from boat.kinds import ENDPOINT_OF
 from boat.models.archive import unpack
 from boat.models.served import SavedModel
 from boat.models.sessions import SessionEvent, instances
 from boat.serving.base import ServedModel
-from boat.settings import ENDPOINT_OF
 
 MAX_SESSIONS = 1000
 """Sessions in one request: each takes a row of scores as long as the catalogue."""

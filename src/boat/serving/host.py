@@ -26,8 +26,9 @@ from starlette.routing import Route
 
 from boat import settings
 from boat.errors import BoatError, DataError
+from boat.kinds import RECOMMEND
 from boat.models import sessions
-from boat.page import page
+from boat.render.page import page
 from boat.serving.base import ServedModel
 from boat.serving.endpoints import Endpoint, Endpoints, predict
 
@@ -105,7 +106,7 @@ class Host:
 
     def _target(self, request: Request) -> Endpoint:
         path: str | None = request.path_params.get("name")
-        name = path or request.headers.get(_TARGET) or request.query_params.get("endpoint") or settings.RECOMMEND
+        name = path or request.headers.get(_TARGET) or request.query_params.get("endpoint") or RECOMMEND
         endpoint = self._endpoints.get(name)
         if endpoint is None:
             raise _InvocationError(400, "ValidationError", f"Endpoint {name} of account local not found.")
@@ -205,7 +206,7 @@ def _page(described: Sequence[dict[str, Any]], request: Request) -> str:
     table = f"<table><tr><th>Endpoint<th>Version<th>Status<th>Since (UTC)<th>Digest</tr>{rows}</table>"
     nothing = "<p>No endpoint yet: <code>promote/latest</code> puts the first model here.</p>"
     body = json.dumps({"instances": sessions.instances([[{"event_type": "detail", "product_id": "PRODUCT"}]])})
-    name = described[0]["name"] if described else settings.RECOMMEND
+    name = described[0]["name"] if described else RECOMMEND
     curl = f"curl -H 'Content-Type: application/json' {request.base_url}endpoints/{name}/invocations -d '{body}'"
     shown = table if described else nothing
     return page("Boat endpoints", f"<h1>Endpoints</h1>{shown}<h2>Ask one</h2><pre>{escape(curl)}</pre>")

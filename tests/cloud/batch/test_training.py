@@ -12,9 +12,6 @@ from boat.compute import JobSpec
 from boat.compute.progress import parse
 from boat.models import archive
 from tests.cloud.batch.running import Cloud
-from tests.models.conftest import shop_snapshot
-
-__all__ = ["shop_snapshot"]  # a fixture
 
 pytestmark = [pytest.mark.cloud, pytest.mark.slow]
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from boat.kinds import INTENT, RECOMMEND
 from boat.serving import connect
-from boat.settings import INTENT, RECOMMEND
 from deployments.aws import package
 from tests.serving.running_host import free_port, running_host
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from boat.intent.parameters import IntentParameters
+from boat.kinds import ENDPOINT_OF, Kind
 from boat.models import sessions
-from boat.models.archive import Kind, unpack
-from boat.models.parameters import IntentParameters, RecommendParameters
+from boat.models.archive import unpack
+from boat.recommend.parameters import RecommendParameters
 from boat.serving import ServedModel, connect
-from boat.settings import ENDPOINT_OF
 from tests.cloud.sagemaker.emulator import tensorflow_models
 from tests.cloud.sagemaker.running_emulator import Emulators
 
@@ -39,9 +40,9 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def _recommend(path: Path) -> str:
     from boat.models.export import export
-    from boat.models.networks import AttentionNetwork
-    from boat.models.recommend_graph import OUTPUTS, RecommendGraph
-    from boat.models.scores import DirectionScores
+    from boat.recommend.graph import OUTPUTS, RecommendGraph
+    from boat.recommend.networks import AttentionNetwork
+    from boat.recommend.scores import DirectionScores
 
     network = AttentionNetwork(PRODUCTS, RecommendParameters())
     network(np.zeros((1, RecommendParameters.window), np.int32))
@@ -54,11 +55,11 @@ def _recommend(path: Path) -> str:
 
 
 def _intent(path: Path) -> str:
+    from boat.intent.features import Window
+    from boat.intent.graph import OUTPUTS, IntentGraph
+    from boat.intent.odds import NetworkOdds
+    from boat.intent.training import IntentNetwork
     from boat.models.export import export
-    from boat.models.intent import IntentNetwork
-    from boat.models.intent_features import Window
-    from boat.models.intent_graph import OUTPUTS, IntentGraph
-    from boat.models.intent_odds import NetworkOdds
 
     window = IntentParameters.window
     network = IntentNetwork(IntentParameters(), 0.1)

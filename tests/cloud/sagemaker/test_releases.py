@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from boat.errors import ArtifactError, EndpointError, ReleaseError, SettingError
+from boat.kinds import RECOMMEND
 from boat.serving import ServedModel, Serving, connect, invoke
-from boat.settings import RECOMMEND
 from tests.cloud.sagemaker.running_emulator import ALARM, Emulators
 
 pytestmark = pytest.mark.cloud

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from boat import landing
-from boat.erase import erase
+from boat import landing, raw_log
+from boat.raw_log.erase import erase
 from tests.cloud.snowflake.account import Account
 
 pytestmark = pytest.mark.cloud
@@ -29,7 +29,7 @@ def test_a_client_is_gone_and_does_not_come_back(account: Account, tmp_path: Pat
     ]
     old = "".join(json.dumps(base | shopper) + "\n" for shopper in shoppers)
     (folder / "a.ndjson").write_text(old)
-    landing.load(warehouse, folder, landing.BadRows("keep_apart"))
+    raw_log.load(warehouse, folder, landing.BadRows("keep_apart"))
     with warehouse.session() as session:
         session.execute("create schema if not exists marts")
         session.execute("create table marts.views as select shop || ':' || session_id as session_key from raw.events")
@@ -50,7 +50,7 @@ def test_a_client_is_gone_and_does_not_come_back(account: Account, tmp_path: Pat
     assert proof.is_complete
     assert any("Time Travel" in text for text in proof.not_looked_at)
     (folder / "backup.ndjson").write_text(old)
-    report = landing.load(warehouse, folder)
+    report = raw_log.load(warehouse, folder)
     assert [file.already_loaded for file in report.files] == [True, True]
     with warehouse.session() as session:
         assert session.query("select event_id from raw.events order by 1")["event_id"].to_pylist() == ["3", "7", "9"]

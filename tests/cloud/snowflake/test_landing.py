@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from boat import landing
+from boat import landing, raw_log
 from boat.errors import DataError
-from boat.replay import replay
+from boat.raw_log.replay import replay
 from boat.warehouse import Warehouse, connect
 from boat.warehouse.snowflake import SnowflakeWarehouse
 from tests.cloud.snowflake.account import Account
@@ -56,7 +56,7 @@ def test_every_kind_of_file_gives_the_rows_that_duckdb_has(
     (folder / "sku_to_content.csv").write_text("product_sku_hash,price_bucket\nx,3\n")
     (folder / "product_names.csv").write_text("product_sku_hash,product_name\nx,Hat\ny,Scarf\n")
     embedded = connect(f"duckdb:///{tmp_path}/warehouse.duckdb")
-    assert landing.load(warehouse, folder) == landing.load(embedded, folder)
+    assert raw_log.load(warehouse, folder) == raw_log.load(embedded, folder)
     for table in ("events", "products"):
         assert rows(warehouse, table) == rows(embedded, table)
         assert rows(warehouse, table)
@@ -66,10 +66,10 @@ def test_every_kind_of_file_gives_the_rows_that_duckdb_has(
 
 def test_the_same_file_and_the_same_event_are_taken_once(warehouse: SnowflakeWarehouse, folder: Path) -> None:
     (folder / "a.csv").write_text(EVENTS)
-    first = landing.load(warehouse, folder)
+    first = raw_log.load(warehouse, folder)
     assert (first.received, first.accepted, first.duplicate) == (4, 3, 1)
     (folder / "b.csv").write_text(EVENTS + "e9,s1,2024-01-01T13:00:00Z,view,p1,,\n")
-    again = landing.load(warehouse, folder)
+    again = raw_log.load(warehouse, folder)
     assert again.files[0].already_loaded
     assert (again.received, again.accepted, again.duplicate) == (5, 1, 4)
     assert len(rows(warehouse, "events")) == 4
@@ -79,11 +79,11 @@ def test_a_bad_row_in_the_second_file_undoes_the_first(warehouse: SnowflakeWareh
     (folder / "a.csv").write_text(EVENTS)
     (folder / "b.csv").write_text(EVENTS + "e9,s1,yesterday,view,p1,,\n")
     with pytest.raises(DataError, match=r"b\.csv:6: event_time 'yesterday' is not a time"):
-        landing.load(warehouse, folder)
+        raw_log.load(warehouse, folder)
     assert rows(warehouse, "events") == []
     assert rows(warehouse, "loads") == []
     (folder / "b.csv").unlink()
-    assert landing.load(warehouse, folder).accepted == 3
+    assert raw_log.load(warehouse, folder).accepted == 3
 
 
 def test_loads_at_the_same_time_take_every_event_once(warehouse: SnowflakeWarehouse, folder: Path) -> None:
@@ -92,9 +92,9 @@ def test_loads_at_the_same_time_take_every_event_once(warehouse: SnowflakeWareho
     for file in files:
         file.write_text(f"{HEADER}{shared}{file.stem},s1,2024-01-01T11:00:00Z,view,p1,,\n")
     (folder / "first.csv").write_text(HEADER)
-    landing.load(warehouse, folder / "first.csv")  # the tables are there, as on every day but the first
+    raw_log.load(warehouse, folder / "first.csv")  # the tables are there, as on every day but the first
     with ThreadPoolExecutor(len(files)) as loaders:
-        reports = list(loaders.map(lambda file: landing.load(warehouse, file), files))
+        reports = list(loaders.map(lambda file: raw_log.load(warehouse, file), files))
     assert sum(report.accepted for report in reports) == 200 + len(files)
     assert sum(report.duplicate for report in reports) == 200 * (len(files) - 1)
     ids = [row["event_id"] for row in rows(warehouse, "events")]
@@ -103,7 +103,7 @@ def test_loads_at_the_same_time_take_every_event_once(warehouse: SnowflakeWareho
 
 def test_nothing_stays_between_stage_and_raw_log(warehouse: SnowflakeWarehouse, account: Account, folder: Path) -> None:
     (folder / "a.csv").write_text(EVENTS)
-    landing.load(warehouse, folder)
+    raw_log.load(warehouse, folder)
     put = next(each["sql"] for each in reversed(account.history()) if each["sql"].startswith("put "))
     place = put.split("@")[1].split()[0]
     again = f"copy into raw.landing_rows from @{place} file_format = (type = parquet) force = true"
@@ -116,10 +116,10 @@ def test_a_loader_defines_nothing_where_the_tables_are(
     warehouse: SnowflakeWarehouse, account: Account, folder: Path
 ) -> None:
     (folder / "a.csv").write_text(EVENTS)
-    landing.load(warehouse, folder)
+    raw_log.load(warehouse, folder)
     before = len(account.history())
     (folder / "b.csv").write_text(HEADER + "e10,s1,2024-01-01T13:00:00Z,view,p1,,\n")
-    landing.load(warehouse, folder)
+    raw_log.load(warehouse, folder)
     made = [each["sql"] for each in account.history()[before:] if each["sql"].lstrip().startswith("create")]
     assert made == []
 
@@ -142,8 +142,8 @@ def test_dead_letters_and_conflicts_are_those_of_duckdb(
     letters.write_text(json.dumps(letter) + "\n")
     embedded = connect(f"duckdb:///{tmp_path}/warehouse.duckdb")
     apart = landing.BadRows("keep_apart")
-    report = landing.load(warehouse, folder, apart)
-    assert report == landing.load(embedded, folder, apart)
+    report = raw_log.load(warehouse, folder, apart)
+    assert report == raw_log.load(embedded, folder, apart)
     reasons = {reason for file in report.files for reason, _ in file.reasons}
     assert reasons == {"too_deep", "id_conflict", "not_a_time", "wrong_field_count"}
     found = [
@@ -156,7 +156,7 @@ def test_dead_letters_and_conflicts_are_those_of_duckdb(
 
 def test_a_replay_finds_what_changed_and_puts_it_right(warehouse: SnowflakeWarehouse, folder: Path) -> None:
     (folder / "a.csv").write_text(EVENTS)
-    landing.load(warehouse, folder)
+    raw_log.load(warehouse, folder)
     before = rows(warehouse, "events")
     days = (date(2024, 1, 1), date(2024, 1, 2))
     assert [(day.live, day.differs) for day in replay(warehouse, folder, *days).days] == [(3, False)]

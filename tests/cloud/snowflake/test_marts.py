@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from boat import dbt, landing, quality, snapshot
+from boat import quality, raw_log, snapshot
+from boat.transform import dbt
 from expectations import suites
 from tests.cloud.snowflake.account import Account
 from tests.transform.conftest import Build, build, connect, shop_events
@@ -58,9 +59,9 @@ def shops(account: Account, tmp_path_factory: pytest.TempPathFactory) -> Shops:
         '{"product_id": "unsold", "product_name": "Hat"}\n'
     )
     warehouse = account.database(tag=TAG)
-    landing.load(warehouse, files)
+    raw_log.load(warehouse, files)
     plain = connect(embedded, shop_events())
-    landing.load(plain, files / "products.ndjson")
+    raw_log.load(plain, files / "products.ndjson")
     # The night runs the unit tests there.
     on_snowflake = build(warehouse, folder, "--exclude-resource-type", "unit_test")
     return Shops(on_snowflake, build(plain, embedded, "--select", "resource_type:model"))

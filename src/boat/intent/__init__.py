@@ -1,0 +1,1 @@
+"""Models of purchase intent, and how they are evaluated."""

@@ -1,0 +1,76 @@
+"""Log-odds of a purchase from a window of events, as parts of an exported graph: one class for each way to them."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from boat.intent.boosting import Forest
+from boat.intent.features import Window, features
+from boat.models.graphs import untracked
+
+
+class Odds(Protocol):
+    """Log-odds; a `tf.Module`, so that it can be exported."""
+
+    def __call__(self, window: Window) -> tf.Tensor:
+        """The log-odds that each session buys, float32 [sessions]."""
+
+
+class NetworkOdds(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
+    """What a trained network says, see `boat.intent.training`."""
+
+    def __init__(self, network: keras.Model) -> None:
+        super().__init__()
+        self._odds, self._weights = untracked(network)
+
+    def __call__(self, window: Window) -> tf.Tensor:
+        """See `Odds`."""
+        return self._odds(window)
+
+
+class ForestOdds(tf.Module):  # type: ignore[misc]
+    """What trees say of the hand-made features: all sessions go down all trees at once, a level a step."""
+
+    def __init__(self, forest: Forest) -> None:
+        super().__init__()
+        trees, width = forest.feature.shape
+        roots = np.arange(trees, dtype=np.int32) * width
+
+        def flat(values: np.ndarray, dtype: tf.DType) -> tf.Variable:
+            return tf.Variable(values.reshape(-1), trainable=False, dtype=dtype)
+
+        self._roots = tf.Variable(roots, trainable=False)
+        self._feature = flat(forest.feature, tf.int32)
+        self._threshold = flat(forest.threshold, tf.float64)
+        self._left, self._right = (flat(side + roots[:, None], tf.int32) for side in (forest.left, forest.right))
+        self._value = flat(forest.value, tf.float64)
+        self._base, self._depth = forest.base, forest.depth
+
+    def __call__(self, window: Window) -> tf.Tensor:
+        """See `Odds`."""
+        return self.of(features(window))
+
+    def of(self, table: tf.Tensor) -> tf.Tensor:
+        """Log-odds float32 [rows] of features, float32 [rows, columns]."""
+        asked = tf.cast(table, tf.float64)  # thresholds are; a float32 between them must fall on the same side
+        node = tf.broadcast_to(self._roots, [tf.shape(table)[0], tf.size(self._roots)])
+        for _ in range(self._depth):
+            value = tf.gather(asked, tf.gather(self._feature, node), batch_dims=1)
+            left = value <= tf.gather(self._threshold, node)
+            node = tf.where(left, tf.gather(self._left, node), tf.gather(self._right, node))
+        return tf.cast(self._base + tf.reduce_sum(tf.gather(self._value, node), axis=1), tf.float32)
+
+
+class BlendOdds(tf.Module):  # type: ignore[misc]
+    """The mean of several."""
+
+    def __init__(self, parts: Sequence[Odds]) -> None:
+        super().__init__()
+        self._parts = list(parts)
+
+    def __call__(self, window: Window) -> tf.Tensor:
+        """See `Odds`."""
+        return tf.reduce_mean(tf.stack([part(window) for part in self._parts]), axis=0)

@@ -1,0 +1,1 @@
+"""Models of the next products, and how they are evaluated."""

@@ -1,0 +1,1 @@
+"""Reports for people, and the server that shows them."""

@@ -1,0 +1,1 @@
+"""The dbt project: running it, and what came from what."""

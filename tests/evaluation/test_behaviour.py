@@ -1,0 +1,311 @@
+"""A model that does not behave is refused by the test that says what is wrong with it; a good one passes them all."""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+
+from boat import snapshot, warehouse
+from boat.evaluation import evaluate, gate
+from boat.evaluation.behaviour import Suite
+from boat.kinds import Kind
+from boat.models import examples, sessions
+from boat.models.examples import Sessions
+from boat.models.export import export
+from boat.recommend import family
+from boat.recommend.parameters import RecommendModel, RecommendParameters
+
+FIRST = datetime(2024, 5, 1)
+CIRCLES, ROUND = 6, 10
+
+_MARTS = """
+create schema marts;
+create table marts.fct_session_events as select * from read_parquet('{events}');
+create table marts.next_item_examples as select *, null::varchar as url_before from marts.fct_session_events
+    where event_type = 'detail';
+create table marts.intent_examples as select * from marts.fct_session_events where event_type != 'purchase';
+create table marts.dim_products as
+    select 'shop' as shop, product_id, null::varchar as product_name, any_value(category) as category,
+        any_value(price) as price, null::varchar as description_vector
+    from marts.fct_session_events where product_id is not null group by product_id;
+"""
+
+Answer = Callable[..., Mapping[str, tf.Tensor]]
+
+
+def _walk(number: int, draw: np.random.Generator) -> Iterator[dict[str, object]]:
+    """A session around one of the circles, each a category; products that are new on the last days are a fork in it."""
+    started = FIRST + timedelta(hours=number)
+    circle, place = int(draw.integers(CIRCLES)), int(draw.integers(ROUND))
+    adds = draw.random() < 0.3
+    buys = bool(adds and draw.random() < 0.7)
+    types = ["pageview", *["detail"] * int(draw.integers(3, 8)), *(["add"] if adds else [])]
+    for position, event_type in enumerate([*types, *(["purchase"] if buys else [])], start=1):
+        forks = number >= 830 and event_type == "detail" and place % 5 == 0
+        name = f"new-{circle}-{place}" if forks else f"p-{circle}-{place}"
+        yield {
+            "session_key": f"shop:{number:05}",
+            "shop": "shop",
+            "started_at": started,
+            "position": position,
+            "event_time": started + timedelta(seconds=20 * position),
+            "event_type": event_type,
+            "product_id": None if event_type == "pageview" else name,
+            "url": f"/{event_type}",
+            "is_purchase": buys,
+            "category": f"c{circle}",
+            "price": 10.0 * 2**circle + place,
+        }
+        if event_type == "detail":
+            place = (place + (1 if draw.random() < 0.8 else 3)) % ROUND
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, draw = tmp_path_factory.mktemp("circles"), np.random.default_rng(0)
+    events = pa.Table.from_pylist([event for number in range(900) for event in _walk(number, draw)])
+    pq.write_table(events, folder / "events.parquet")
+    built = warehouse.connect(f"duckdb:///{folder}/shop.duckdb")
+    with built.session() as session:
+        for statement in _MARTS.format(events=folder / "events.parquet").split(";")[:-1]:
+            session.execute(statement)
+    return Path(snapshot.take(built, folder / "store").uri)
+
+
+@pytest.fixture(scope="module")
+def counted(shop: Path) -> Callable[..., tf.Module]:
+    """Fits a model of the family that only counts: with other names of products, or with the test days."""
+
+    def fit(model: RecommendModel, renamed: str = "", leaking: bool = False) -> tf.Module:
+        split = snapshot.read(shop).split
+        parts = [examples.read(shop / snapshot.NEXT_ITEM, split, part) for part in ("train", "validation", "fit")]
+        if leaking:
+            parts[2] = examples.read(shop / snapshot.NEXT_ITEM, split, "test")
+        if renamed:
+            parts = [_renamed(part, renamed) for part in parts]
+        return family.fit(*parts, RecommendParameters(model=model), lambda row: None).graph
+
+    return fit
+
+
+def _renamed(part: Sessions, prefix: str) -> Sessions:
+    column = part.events.column_names.index("product_id")
+    names = pa.array([f"{prefix}{name}" for name in part.strings("product_id")])
+    return Sessions(part.events.set_column(column, "product_id", names), part.offsets)
+
+
+class Around(tf.Module):
+    """A model made of another one: it changes what goes in, or what comes out."""
+
+    def __init__(self, good: tf.Module, answer: Answer) -> None:
+        super().__init__()
+        self._good, self._answer = good, answer
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], kind, name) for name, kind in sessions.INPUTS.items()])
+    def serve(
+        self, event_type: tf.Tensor, product_id: tf.Tensor, url: tf.Tensor, event_time: tf.Tensor
+    ) -> Mapping[str, tf.Tensor]:
+        columns = {"event_type": event_type, "product_id": product_id, "url": url, "event_time": event_time}
+        return self._answer(self._good.serve, columns)
+
+
+class Odds(tf.Module):
+    """An intent model as simple as can be: what is in the cart, and how much was looked at."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], kind, name) for name, kind in sessions.INPUTS.items()])
+    def serve(
+        self, event_type: tf.Tensor, product_id: tf.Tensor, url: tf.Tensor, event_time: tf.Tensor
+    ) -> Mapping[str, tf.Tensor]:
+        adds, views = (tf.reduce_sum(tf.cast(event_type == kind, tf.float32), axis=1) for kind in ("add", "detail"))
+        return {"purchase": tf.sigmoid(-2 + 2.5 * tf.minimum(adds, 2.0) + 0.05 * views)}
+
+
+def constant(serve: Answer, columns: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+    first = serve(**{name: values[:1, :0] for name, values in columns.items()})
+    return {name: tf.repeat(values, tf.shape(columns["url"])[0], axis=0) for name, values in first.items()}
+
+
+def upside_down(serve: Answer, columns: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+    answer = serve(**columns)
+    return {"product_id": tf.reverse(answer["product_id"], [1]), "score": answer["score"]}
+
+
+def rising(serve: Answer, columns: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+    return {name: tf.reverse(values, [1]) for name, values in serve(**columns).items()}
+
+
+def no_numbers(serve: Answer, columns: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+    return {name: values if values.dtype == tf.string else values * np.nan for name, values in serve(**columns).items()}
+
+
+def read_backwards(serve: Answer, columns: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+    lengths = tf.reduce_sum(tf.cast(columns["event_type"] != "", tf.int32), axis=1)
+    return serve(**{name: tf.reverse_sequence(values, lengths, seq_axis=1) for name, values in columns.items()})
+
+
+def current_first(serve: Answer, columns: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+    answer, products = serve(**columns), columns["product_id"]
+    last = tf.reduce_max(tf.where(products != "", tf.range(tf.shape(products)[1])[None], -1), axis=1)
+    current = tf.gather(products, tf.maximum(last, 0), batch_dims=1)[:, None]
+    listed = tf.where((last >= 0)[:, None], current, answer["product_id"][:, :1])
+    return {**answer, "product_id": tf.concat([listed, answer["product_id"][:, 1:]], axis=1)}
+
+
+def doubled(serve: Answer, columns: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+    answer = serve(**columns)
+    return {**answer, "product_id": tf.repeat(answer["product_id"][:, ::2], 2, axis=1)}
+
+
+def made_up(serve: Answer, columns: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+    answer = serve(**columns)
+    return {**answer, "product_id": answer["product_id"] + "-of-another-shop"}
+
+
+def silent_at_first(serve: Answer, columns: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+    answer = serve(**columns)
+    there = tf.reduce_any(columns["product_id"] != "", axis=1, keepdims=True)
+    return {**answer, "product_id": tf.where(there, answer["product_id"], "")}
+
+
+def swayed_by_company(serve: Answer, columns: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+    return {name: tf.roll(values, 1, axis=0) for name, values in serve(**columns).items()}
+
+
+def slow(serve: Answer, columns: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+    began = tf.timestamp()
+    waited = tf.while_loop(lambda now: now - began < 0.15, lambda now: [tf.timestamp()], [began])
+    with tf.control_dependencies(waited):
+        return {name: tf.identity(values) for name, values in serve(**columns).items()}
+
+
+def inverted(serve: Answer, columns: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+    return {"purchase": 1 - serve(**columns)["purchase"]}
+
+
+def alike(serve: Answer, columns: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+    return {"purchase": 0 * serve(**columns)["purchase"] + 0.2}
+
+
+@pytest.fixture(scope="module")
+def report(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Kind, tf.Module], dict[str, Any]]:
+    """Exports a model and evaluates the archive."""
+
+    def evaluated(kind: Kind, graph: tf.Module) -> dict[str, Any]:
+        path = tmp_path_factory.mktemp("model") / "model.tar.gz"
+        about = {"model": "made", "outputs": {}, "parameters": {}, "metrics": {}, "snapshot_digest": "", "products": 0}
+        export(graph, path, kind=kind, **about)  # type: ignore[arg-type]
+        return evaluate.evaluate(kind, path, shop)
+
+    return evaluated
+
+
+def refusing(kind: Kind, figures: dict[str, Any]) -> list[str]:
+    return [each.name for each in gate.decide(kind, figures).gates if not each.passed]
+
+
+def failing(figures: dict[str, Any]) -> list[str]:
+    return [result["name"] for result in figures["challenger"]["behaviour"] if not result["passed"]]
+
+
+def test_good_models_pass_all_behaviour_tests(
+    counted: Callable[..., tf.Module], report: Callable[[Kind, tf.Module], dict[str, Any]]
+) -> None:
+    recommend, intent = report("recommend", counted("co_occurrence")), report("intent", Odds())
+    assert failing(recommend) == failing(intent) == []
+    assert [each["name"] for each in recommend["challenger"]["behaviour"] if each["value"] is None] == []
+    assert not [name for name in refusing("intent", intent) if name.startswith("behaviour")]
+
+
+@pytest.mark.parametrize(
+    ("bad", "refused_by"),
+    [
+        (constant, "the_session_matters"),
+        (upside_down, "best_come_first"),
+        (rising, "scores_fall_along_the_list"),
+        (no_numbers, "answers_are_numbers"),
+        (read_backwards, "newest_product_matters_most"),
+        (current_first, "current_product_is_left_out"),
+        (doubled, "no_product_twice"),
+        (made_up, "only_products_of_the_shop"),
+        (silent_at_first, "an_empty_session_is_answered"),
+        (swayed_by_company, "company_does_not_matter"),
+        (slow, "milliseconds_an_answer"),
+    ],
+)
+def test_a_bad_next_item_model_is_refused_by_name(
+    bad: Answer,
+    refused_by: str,
+    counted: Callable[..., tf.Module],
+    report: Callable[[Kind, tf.Module], dict[str, Any]],
+) -> None:
+    figures = report("recommend", Around(counted("co_occurrence"), bad))
+    assert f"behaviour {refused_by}" in refusing("recommend", figures)
+
+
+@pytest.mark.parametrize(
+    ("learned", "refused_by"),
+    [
+        ({"model": "popular"}, {"the_session_matters"}),
+        ({"model": "co_occurrence", "renamed": "old-"}, {"vocabulary_is_current"}),
+        (
+            {"model": "co_occurrence", "leaking": True},
+            {"nothing_of_the_test_days_is_known", "no_better_on_days_it_has_not_seen"},
+        ),
+    ],
+    ids=["popular", "stale", "leaking"],
+)
+def test_a_next_item_model_that_learned_the_wrong_thing_is_refused_by_name(
+    learned: dict[str, Any],
+    refused_by: set[str],
+    counted: Callable[..., tf.Module],
+    report: Callable[[Kind, tf.Module], dict[str, Any]],
+) -> None:
+    refusals = refusing("recommend", report("recommend", counted(**learned)))
+    assert {f"behaviour {name}" for name in refused_by} <= set(refusals)
+
+
+@pytest.mark.parametrize(
+    ("bad", "refused_by"),
+    [
+        (inverted, "adding_to_the_cart_raises_intent"),
+        (alike, "the_session_matters"),
+        (no_numbers, "chances_are_shares"),
+        (swayed_by_company, "company_does_not_matter"),
+    ],
+)
+def test_a_bad_intent_model_is_refused_by_name(
+    bad: Answer, refused_by: str, report: Callable[[Kind, tf.Module], dict[str, Any]]
+) -> None:
+    assert f"behaviour {refused_by}" in refusing("intent", report("intent", Around(Odds(), bad)))
+
+
+def test_a_model_that_breaks_off_fails_the_test_and_not_the_report() -> None:
+    suite: Suite[int] = Suite()
+
+    @suite.at_most(1, "critical")
+    def answers(bed: int) -> float:
+        """It answers."""
+        raise ValueError("no such tensor")
+
+    (result,) = suite.run(0)
+    assert (result.name, result.severity, result.value, result.passed) == ("answers", "critical", None, False)
+    assert result.text == "It answers. The model gave no answer: ValueError: no such tensor"
+
+
+def test_a_test_that_the_data_cannot_answer_passes_and_says_so() -> None:
+    suite: Suite[int] = Suite()
+
+    @suite.at_least(1, "critical")
+    def asked(bed: int) -> float | None:
+        """It is asked."""
+        return None
+
+    (result,) = suite.run(0)
+    assert result.passed
+    assert result.said == "could not be asked, at least 1 wanted"

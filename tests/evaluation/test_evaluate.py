@@ -1,0 +1,197 @@
+"""The evaluation scores exported archives on days that no model has seen, next to simple models."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from boat import snapshot
+from boat.compute import JobSpec
+from boat.compute.local import LocalCompute
+from boat.errors import ArtifactError, JobError
+from boat.evaluation import evaluate, gate
+from boat.models import examples, sessions
+from boat.models.examples import Windows
+from boat.models.export import export
+from boat.models.train import train_intent, train_recommend
+from boat.recommend import baselines
+
+
+class Told(tf.Module):
+    """A model that gives the products it is told to, or a probability, whatever the session."""
+
+    def __init__(self, outputs: dict[str, tf.Tensor]) -> None:
+        super().__init__()
+        self._outputs = outputs
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], kind, name) for name, kind in sessions.INPUTS.items()])
+    def serve(
+        self, event_type: tf.Tensor, product_id: tf.Tensor, url: tf.Tensor, event_time: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        rows = tf.shape(event_type)[0]
+        return {
+            name: tf.tile(value[None], [rows, 1]) if value.shape.rank else tf.fill([rows], value)
+            for name, value in self._outputs.items()
+        }
+
+
+def _told(path: Path, kind: str, parameters: Mapping[str, float] | None = None, /, **outputs: tf.Tensor) -> Path:
+    about = {
+        "model": "told",
+        "outputs": {},
+        "parameters": parameters or {},
+        "metrics": {},
+        "snapshot_digest": "",
+        "products": 0,
+    }
+    export(Told(outputs), path, kind=kind, **about)  # type: ignore[arg-type]
+    return path
+
+
+@pytest.fixture(scope="module")
+def recommend(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("recommend")
+    train_recommend(shop, output, '{"dimensions": 32, "dropout": 0.2, "epochs": 12, "max_seconds": 30}')
+    return output / "model.tar.gz"
+
+
+def test_a_job_writes_the_figures_of_challenger_champion_and_baselines(
+    shop: Path, recommend: Path, tmp_path: Path
+) -> None:
+    champion = _told(
+        tmp_path / "champion.tar.gz",
+        "recommend",
+        product_id=tf.constant([f"p{i}" for i in range(20)]),
+        score=tf.linspace(1.0, 0.0, 20),
+    )
+    arguments = {"model": recommend, "champion": champion, "snapshot": shop, "output": tmp_path / "metrics.json"}
+    arguments = {"kind": "recommend", **{name: str(path) for name, path in arguments.items()}}
+    LocalCompute().run(JobSpec("evaluate", "boat.evaluation.evaluate", arguments, 120), lambda line: None)
+    figures = json.loads((tmp_path / "metrics.json").read_text())
+    data = figures.pop("data")
+    assert (data["sessions"], data["rows"]["products.parquet"]) == (snapshot.read(shop).sessions, 40)
+    assert set(figures) == {"challenger", "champion", "popular", "co_occurrence"}
+    assert len({figures[model]["targets"] for model in figures}) == 1
+    # The shop's rule leaves no doubt; popularity knows nothing of it.
+    assert figures["challenger"]["mrr_at_20"] > 0.9
+    assert figures["co_occurrence"]["mrr_at_20"] > 0.9
+    assert figures["popular"]["mrr_at_20"] < 0.3
+    assert figures["champion"]["hr_at_20"] == pytest.approx(0.5, abs=0.1)
+    assert figures["champion"]["coverage_at_20"] == 0.5
+    difference, low, high = figures["challenger"]["above_champion"]["mrr_at_20"]
+    assert low <= difference <= high
+    assert difference == pytest.approx(figures["challenger"]["mrr_at_20"] - figures["champion"]["mrr_at_20"])
+    assert gate.decide("recommend", figures).misbehaves == ()
+    for each in figures.values():
+        assert each["hr_at_5"] <= each["hr_at_10"] <= each["hr_at_20"]
+        assert each["mrr_at_20_low"] <= each["mrr_at_20"] <= each["mrr_at_20_high"]
+        assert each["hr_at_20_low"] <= each["hr_at_20"] <= each["hr_at_20_high"]
+
+
+def test_every_item_after_the_first_of_a_session_is_a_target(shop: Path, tmp_path: Path) -> None:
+    # A list with one product scores exactly its share among the targets.
+    one = _told(tmp_path / "m", "recommend", product_id=tf.constant(["p3"]), score=tf.constant([1.0]))
+    test = examples.read(shop / snapshot.NEXT_ITEM, snapshot.read(shop).split, "test")
+    products = test.strings("product_id")
+    targets = np.delete(products, test.offsets[:-1])
+    figures = evaluate.evaluate("recommend", one, shop)["challenger"]
+    assert figures["targets"] == len(targets)
+    assert figures["mrr_at_20"] == pytest.approx(np.mean(targets == "p3"))
+
+
+def test_products_that_nobody_knows_are_misses(shop: Path, tmp_path: Path) -> None:
+    unknown = _told(tmp_path / "m", "recommend", product_id=tf.constant(["x", "y"]), score=tf.constant([1.0, 0.5]))
+    figures = evaluate.evaluate("recommend", unknown, shop)["challenger"]
+    assert figures["hr_at_20"] == figures["coverage_at_20"] == 0
+
+
+def test_intent_is_held_against_the_base_rate_and_event_counts(shop: Path, tmp_path: Path) -> None:
+    train_intent(shop, tmp_path, '{"model": "boosting", "members": 4}')
+    constant = _told(tmp_path / "constant.tar.gz", "intent", purchase=tf.constant(0.4))
+    figures = evaluate.evaluate("intent", tmp_path / "model.tar.gz", shop, constant)
+    assert set(figures) == {"challenger", "champion", "base_rate", "logistic", "data"}
+    assert [test["name"] for test in figures["challenger"]["behaviour"] if not test["passed"]] == []
+    challenger, champion = figures["challenger"], figures["champion"]
+    assert challenger["pr_auc"] > challenger["base_rate"] + 0.15
+    assert challenger["ece"] < champion["ece"]  # of ten groups of 17: chance alone puts them 0.09 apart
+    assert challenger["log_loss"] < figures["base_rate"]["log_loss"] < champion["log_loss"]
+    assert figures["logistic"]["pr_auc"] > champion["pr_auc"]
+    assert champion["pr_auc"] == pytest.approx(champion["base_rate"])
+    assert champion["roc_auc"] == pytest.approx(0.5)
+    assert champion["ece"] == pytest.approx(abs(0.4 - champion["base_rate"]), abs=1e-6)
+    assert sum(row["count"] for row in challenger["calibration"]) == challenger["targets"]
+    assert challenger["pr_auc_low"] < challenger["pr_auc"] < challenger["pr_auc_high"]
+    assert challenger["lift_at_10"] > 1.3 > figures["base_rate"]["lift_at_10"] == pytest.approx(1)
+    # Nobody has added to the cart after one event, so nothing can be told yet.
+    assert challenger["after"]["1"]["pr_auc"] < challenger["after"]["4"]["pr_auc"]
+
+
+def test_intent_is_judged_when_something_goes_into_the_cart(shop: Path, tmp_path: Path) -> None:
+    constant = _told(tmp_path / "constant.tar.gz", "intent", purchase=tf.constant(0.4))
+    after = evaluate.evaluate("intent", constant, shop)["challenger"]["after"]
+    assert list(after) == ["1", "2", "4", "6", "end", "add_to_cart"]
+    # Three in ten add, and nine in ten of them buy; nobody else does.
+    assert after["add_to_cart"]["base_rate"] > 0.8
+    assert after["add_to_cart"]["purchases"] == after["end"]["purchases"] == after["1"]["purchases"]
+    assert after["add_to_cart"]["targets"] < after["end"]["targets"] == after["1"]["targets"]
+
+
+@pytest.mark.parametrize(("chance", "contacted"), [(0.11, 1.0), (0.09, 0.0)])
+def test_who_is_worth_more_than_a_contact_costs_is_contacted(
+    shop: Path, tmp_path: Path, chance: float, contacted: float
+) -> None:
+    parameters = {"contact_cost": 2.0, "sale_value": 20.0}
+    model = _told(tmp_path / "m.tar.gz", "intent", parameters, purchase=tf.constant(chance))
+    figures = evaluate.evaluate("intent", model, shop)["challenger"]
+    decision = figures["decision"]
+    assert (decision["threshold"], decision["contacted"]) == (pytest.approx(0.1), contacted)
+    assert decision["buyers_contacted"] == contacted
+    assert decision["gain_contacting_all"] == pytest.approx(20 * figures["base_rate"] - 2)
+    assert decision["gain"] == pytest.approx(contacted * decision["gain_contacting_all"])
+
+
+def test_a_figure_that_cannot_be_had_is_null(tmp_path: Path) -> None:
+    assert evaluate._plain({"a": float("nan"), "b": {"c": float("inf"), "d": 1.0}}) == {
+        "a": None,
+        "b": {"c": None, "d": 1.0},
+    }
+
+
+def test_a_model_of_another_kind_is_refused(shop: Path, recommend: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="kind recommend, not intent"):
+        evaluate.evaluate("intent", recommend, shop)
+    arguments = {"kind": "intent", "model": str(recommend), "snapshot": str(shop), "output": str(tmp_path / "m.json")}
+    with pytest.raises(JobError, match=r"ArtifactError.*kind recommend"):
+        LocalCompute().run(JobSpec("evaluate", "boat.evaluation.evaluate", arguments), lambda line: None)
+    assert not (tmp_path / "m.json").exists()
+
+
+def test_popular_lists_the_most_frequent_without_the_current() -> None:
+    learned = Windows(np.zeros((6, 2), np.int32), np.array([1, 1, 1, 3, 3, 2]))
+    ranked = baselines.Popular(learned, 3).recommend(np.array([[0, 0], [1, 0]]))
+    assert ranked.products[:, :4].tolist() == [[1, 3, 2, -1], [3, 2, -1, -1]]
+
+
+def test_co_occurrence_by_hand() -> None:
+    # 2 came twice right after 1; 3 came once, two steps after 1 and right after 2.
+    learned = Windows(np.array([[1, 0], [1, 0], [2, 1]], np.int32), np.array([2, 2, 3]))
+    ranked = baselines.CoOccurrence(learned, 4).recommend(np.array([[1, 0], [2, 1], [4, 0]]))
+    assert ranked.products[0, :2].tolist() == [2, 3]
+    assert ranked.scores[0, :2] == pytest.approx([2.0, 0.8], abs=1e-5)
+    assert ranked.products[1, 0] == 3  # 2 is the current product
+    assert ranked.scores[1, 0] == pytest.approx(1.0 + 0.8 * 0.8, abs=1e-5)
+    assert ranked.products[2, :2].tolist() == [2, 3]  # nothing is known of 4: the most popular
+
+
+@pytest.mark.soak
+def test_real_sessions_are_predicted_better_than_by_co_occurrence(
+    shared_data: Path, tmp_path: Path, snapshot_of_views: Callable[[Path], Path]
+) -> None:
+    taken = snapshot_of_views(shared_data / "serenade_bol" / "events.parquet")
+    train_recommend(taken, tmp_path, json.dumps({"epochs": 2, "refit_epochs": 1}))
+    figures = evaluate.evaluate("recommend", tmp_path / "model.tar.gz", taken)
+    assert figures["challenger"]["hr_at_20"] > 0.6
+    assert figures["challenger"]["mrr_at_20"] > 1.2 * figures["co_occurrence"]["mrr_at_20"]

@@ -1,0 +1,320 @@
+"""What cannot be taken is kept with its reason, and received = accepted + duplicate + failed holds for every file."""
+
+import json
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from boat.collect import Collector, Journal, Policy, Request
+from boat.errors import DataError
+from boat.landing import BadRows
+from boat.landing.dead_letters import FEW
+from boat.raw_log import load
+from boat.warehouse.duckdb import DuckDBWarehouse
+
+APART = BadRows("keep_apart")
+GOOD = {
+    "event_id": "e",
+    "shop": "a",
+    "session_id": "s",
+    "client_id": "c",
+    "event_time": "2024-01-01T10:00:00Z",
+    "event_type": "detail",
+    "product_id": "p",
+}
+COLLECTED = "20240101T100000-0a1b2c3d.ndjson"
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> DuckDBWarehouse:
+    return DuckDBWarehouse(f"duckdb:///{tmp_path / 'warehouse.duckdb'}")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "landing"
+    folder.mkdir()
+    return folder
+
+
+def rows(warehouse: DuckDBWarehouse, sql: str) -> list[dict[str, Any]]:
+    with warehouse.session() as session:
+        return session.query(sql).to_pylist()
+
+
+def letters(warehouse: DuckDBWarehouse) -> list[tuple[Any, ...]]:
+    found = rows(warehouse, "select source_line, reason, field, payload from raw.dead_letters order by source_line")
+    return [tuple(letter.values()) for letter in found]
+
+
+def lines(events: list[Any]) -> str:
+    return "".join((event if isinstance(event, str) else json.dumps(event)) + "\n" for event in events)
+
+
+def but(**changes: Any) -> dict[str, Any]:
+    """The good event with other values; without those that are None."""
+    return {name: value for name, value in (GOOD | changes).items() if value is not None}
+
+
+MALFORMED: dict[str, tuple[Any, str]] = {
+    "no JSON": ("{", "not_json"),
+    "half an object": ('{"event_id": "e", "session_id"', "not_json"),
+    "bare words": ("hello shop", "not_json"),
+    "single quotes": ("{'event_id': 'e'}", "not_json"),
+    "two objects": ("{} {}", "not_json"),
+    "CSV": ("e,s,2024-01-01,view,p", "not_json"),
+    "a list": ("[1, 2]", "not_an_object"),
+    "a list of an event": ("[" + json.dumps(GOOD) + "]", "not_an_object"),
+    "a number": ("12", "not_an_object"),
+    "a text": ('"event"', "not_an_object"),
+    "null": ("null", "not_an_object"),
+    "true": ("true", "not_an_object"),
+    "an empty object": ({}, "missing"),
+    "no time": (but(event_time=None), "missing"),
+    "an empty time": (but(event_time=""), "missing"),
+    "a word for a time": (but(event_time="yesterday"), "not_a_time"),
+    "a day as a number": (but(event_time=20240101), "not_a_time"),
+    "a negative time": (but(event_time=-1), "not_a_time"),
+    "an infinite time": (but(event_time="infinity"), "not_a_time"),
+    "the 30th of February": (but(event_time="2024-02-30T10:00:00Z"), "not_a_time"),
+    "25 o'clock": (but(event_time="2024-02-20T25:00:00Z"), "not_a_time"),
+    "a time in an object": (but(event_time={"seconds": 1}), "not_a_time"),
+    "a time in words": (but(received_at="just now"), "not_a_time"),
+    "no type": (but(event_type=None), "missing"),
+    "a blank type": (but(event_type="  "), "missing"),
+    "an unknown type": (but(event_type="wish"), "unknown_event_type"),
+    "a number for a type": (but(event_type=7), "unknown_event_type"),
+    "a list for a type": (but(event_type=["add"]), "unknown_event_type"),
+    "a view without product": (but(product_id=None), "missing"),
+    "an add without product": (but(event_type="add", product_id=""), "missing"),
+    "a purchase without product": (but(event_type="purchase", product_id=None), "missing"),
+    "nobody": (but(session_id=None, client_id=None), "missing"),
+    "an empty session": (but(session_id="", client_id=None), "missing"),
+    "a price in words": (but(price="cheap"), "not_a_number"),
+    "a price with its currency": (but(price="9.50 EUR"), "not_a_number"),
+    "an infinite price": (but(price="inf"), "not_a_number"),
+    "a list of prices": (but(price=[1, 2]), "not_a_number"),
+    "a quantity in words": (but(quantity="two"), "not_a_number"),
+    "another version": (but(schema_version=99), "unknown_schema_version"),
+    "extra that is a list": (but(extra=[1]), "wrong_type"),
+}
+
+
+@pytest.mark.parametrize(("event", "reason"), MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_event_is_kept_with_its_reason_line_and_text(
+    warehouse: DuckDBWarehouse, folder: Path, event: Any, reason: str
+) -> None:
+    (folder / "a.ndjson").write_text(lines([GOOD, event, but(event_id="f")]))
+    with pytest.raises(DataError, match=r"a\.ndjson:2"):
+        load(warehouse, folder)
+    (done,) = load(warehouse, folder, APART).files
+    assert (done.received, done.accepted, done.failed, done.reasons) == (3, 2, 1, ((reason, 1),))
+    ((line, kept_reason, _field, payload),) = letters(warehouse)
+    assert (line, kept_reason, payload) == (2, reason, lines([event]).strip())
+
+
+@pytest.mark.parametrize("name", [COLLECTED, "events.ndjson"])
+def test_forty_kinds_of_malformed_events_among_many_good_ones(
+    warehouse: DuckDBWarehouse, folder: Path, name: str
+) -> None:
+    assert len(MALFORMED) == 40
+    bad = [event for event, _ in MALFORMED.values() for _ in range(250)]
+    everything = [but(event_id=str(number)) for number in range(90_000)] + bad
+    random.Random(1).shuffle(everything)
+    (folder / name).write_text(lines(everything))
+    report = load(warehouse, folder, BadRows("stop" if name == COLLECTED else "keep_apart"))
+    assert (report.received, report.accepted, report.duplicate, report.failed) == (100_000, 90_000, 0, 10_000)
+    assert rows(warehouse, "select count(*) as n from raw.events") == [{"n": 90_000}]
+    reasons: dict[str, int] = {}
+    for _, reason in MALFORMED.values():
+        reasons[reason] = reasons.get(reason, 0) + 250
+    kept = rows(warehouse, "select reason, count(*) as n from raw.dead_letters group by all")
+    assert {row["reason"]: row["n"] for row in kept} == reasons == dict(report.files[0].reasons)
+    of_text = {lines([event]).strip(): reason for event, reason in MALFORMED.values()}
+    each = rows(warehouse, "select payload, reason, count(*) as n from raw.dead_letters group by all")
+    assert all(of_text[row["payload"]] == row["reason"] for row in each)
+    assert sum(row["n"] for row in each) == 10_000
+
+
+def test_the_same_events_thrice_shuffled_are_taken_once(warehouse: DuckDBWarehouse, folder: Path) -> None:
+    sent = [but(event_id=str(number)) for number in range(100_000)] * 3
+    random.Random(2).shuffle(sent)
+    for part in range(8):
+        (folder / f"{part}.ndjson").write_text(lines(sent[part::8]))
+    report = load(warehouse, folder)
+    assert (report.received, report.accepted, report.duplicate, report.failed) == (300_000, 100_000, 200_000, 0)
+    counts = rows(warehouse, "select count(*) as n, count(distinct event_id) as ids from raw.events")
+    assert counts == [{"n": 100_000, "ids": 100_000}]
+
+
+def test_sql_in_every_field_is_text(warehouse: DuckDBWarehouse, folder: Path) -> None:
+    parts = ["'; drop table raw.events; --", "' or '1'='1", "1; delete from raw.loads", '" union select * from x', "$$"]
+    hostile = [f"{parts[number % 5]}{number}{parts[number * 7 % 5]}" for number in range(500)]
+    names = ("event_id", "shop", "session_id", "client_id", "product_id", "url", "query")
+    events = [but(**dict.fromkeys(names, text), extra={text: text}) for text in hostile]
+    (folder / "a.ndjson").write_text(lines(events))
+    (folder / "b.ndjson").write_text(lines([but(event_id=text, event_type=text) for text in hostile]))
+    report = load(warehouse, folder, BadRows("keep_apart", max_share=1))
+    assert (report.accepted, report.failed) == (500, 500)
+    kept = rows(warehouse, f"select {', '.join(names)}, extra from raw.events")
+    texts = {row["event_id"] for row in kept}
+    assert texts == set(hostile)
+    for row in kept:
+        assert {row[name] for name in names} == {row["event_id"]}
+        assert json.loads(row["extra"]) == {row["event_id"]: row["event_id"]}
+    assert {json.loads(row[3])["event_type"] for row in letters(warehouse)} == set(hostile)
+
+
+def test_an_id_with_another_body_is_a_conflict_and_the_first_wins(warehouse: DuckDBWarehouse, folder: Path) -> None:
+    other, third = but(product_id="q"), but(product_id="r")
+    (folder / "a.ndjson").write_text(lines([GOOD, GOOD, other]))
+    (folder / "b.ndjson").write_text(lines([third, GOOD, but(shop="b", product_id="q")]))
+    first, second = load(warehouse, folder).files
+    assert (first.received, first.accepted, first.duplicate, first.failed) == (3, 1, 1, 1)
+    assert (second.received, second.accepted, second.duplicate, second.failed) == (3, 1, 1, 1)
+    conflicts = [(3, "id_conflict", "event_id", json.dumps(other)), (1, "id_conflict", "event_id", json.dumps(third))]
+    assert sorted(letters(warehouse)) == sorted(conflicts)
+    assert rows(warehouse, "select product_id from raw.events where shop = 'a'") == [{"product_id": "p"}]
+
+
+def test_an_event_sent_again_is_a_duplicate_whatever_was_seen_of_its_request(
+    warehouse: DuckDBWarehouse, folder: Path
+) -> None:
+    moments = ["2024-01-01T10:00:00Z", "2024-01-01T10:00:07Z"]
+    events = [but(event_time=moment, received_at=moment, extra={"ip_hash": moment}) for moment in moments]
+    (folder / "a.ndjson").write_text(lines(events))
+    report = load(warehouse, folder)
+    assert (report.accepted, report.duplicate, report.failed) == (1, 1, 0)
+
+
+def test_a_file_that_is_mostly_wrong_stops_all_the_same(warehouse: DuckDBWarehouse, folder: Path) -> None:
+    bad = [but(event_type="wish")] * (FEW + 1)
+    good = [but(event_id=str(number)) for number in range(4 * FEW)]
+    (folder / "a.ndjson").write_text(lines(good + bad))
+    with pytest.raises(DataError, match=r"101 of 501 rows cannot be taken.*line 401: event_type 'wish'"):
+        load(warehouse, folder, APART)
+    assert load(warehouse, folder, BadRows("keep_apart", max_share=0.3)).failed == FEW + 1
+
+
+def test_few_bad_rows_never_stop(warehouse: DuckDBWarehouse, folder: Path) -> None:
+    (folder / "a.ndjson").write_text(lines([but(event_type="wish")] * FEW))
+    assert load(warehouse, folder, APART).failed == FEW
+
+
+def test_damaged_records_of_a_csv_are_kept_apart_and_the_others_keep_their_lines(
+    warehouse: DuckDBWarehouse, folder: Path
+) -> None:
+    header, row = b"event_id,session_id,event_time,event_type,product_id\n", b"%d,s,2024-01-01,view,p\n"
+    damaged = b'2,s,2024-01-01\n3,s,2024-01-01,view,"two\nlines",more\n4,s,2024-01-01,view,caf\xe9\n'
+    (folder / "a.csv").write_bytes(header + row % 1 + damaged + row % 5 + b"6,s,never,view,p\n" + row % 7)
+    report = load(warehouse, folder, APART)
+    assert (report.received, report.accepted, report.failed) == (7, 3, 4)
+    found = rows(warehouse, "select event_id, source_line from raw.events order by 1")
+    assert [tuple(row.values()) for row in found] == [("1", 2), ("5", 7), ("7", 9)]
+    assert [letter[:2] for letter in letters(warehouse)] == [
+        (3, "wrong_field_count"),
+        (4, "wrong_field_count"),
+        (6, "not_utf8"),
+        (8, "not_a_time"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", [b'{"session_id": "caf\xe9"}', b"{\0}", b"{\x1f}", b'{"a": "' + b"x" * 2_100_000 + b'"}']
+)
+def test_a_line_that_no_reader_takes_does_not_stop_those_after_it(
+    warehouse: DuckDBWarehouse, folder: Path, text: bytes
+) -> None:
+    after = lines([but(event_id="f")]).encode()
+    (folder / COLLECTED).write_bytes(lines([GOOD]).encode() + text + b"\n" + after)
+    report = load(warehouse, folder)
+    assert (report.received, report.accepted, report.failed) == (3, 2, 1)
+    assert [row["source_line"] for row in rows(warehouse, "from raw.events order by 1 desc")] == [3, 1]
+    assert letters(warehouse)[0][0] == 2
+
+
+def test_bad_rows_of_parquet_and_of_a_catalogue_are_kept_apart_too(warehouse: DuckDBWarehouse, folder: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([GOOD, but(event_id="f", event_type="wish")]), folder / "a.parquet")
+    (folder / "products.csv").write_text("product_id,price\np,1\nq,cheap\n,2\n")
+    events, products = load(warehouse, folder, APART).files
+    assert (events.received, events.accepted, events.failed) == (2, 1, 1)
+    assert (products.received, products.accepted, products.failed) == (3, 1, 2)
+    found = rows(warehouse, "select source_file, source_line, reason from raw.dead_letters order by all")
+    assert [tuple(row.values()) for row in found] == [
+        ("a.parquet", 2, "unknown_event_type"),
+        ("products.csv", 3, "not_a_number"),
+        ("products.csv", 4, "missing"),
+    ]
+    assert {json.loads(letter[3]).get("price") for letter in letters(warehouse)} == {None, "cheap", "2"}
+
+
+@pytest.fixture
+def collect(folder: Path) -> Callable[[list[Any]], None]:
+    """Send events to a collector, whose journal is in the landing folder."""
+
+    def send(events: list[Any]) -> None:
+        collector, journal = Collector(Policy()), Journal(folder / "events")
+        body = json.dumps(events).encode()
+        outcome = collector.take(Request("POST", "", {"content-type": "application/json"}, "203.0.113.7", body))
+        journal.append(outcome.accepted, outcome.failed)
+        journal.close()
+
+    return send
+
+
+def test_what_the_collector_refused_is_loaded_with_its_reasons_once(
+    warehouse: DuckDBWarehouse, folder: Path, collect: Callable[[list[Any]], None]
+) -> None:
+    collect([but(event_id=str(n)) for n in range(5)] + [but(event_type="wish"), 7, but(price="cheap"), GOOD])
+    report = load(warehouse, folder)
+    assert {done.kind: (done.received, done.accepted, done.failed) for done in report.files} == {
+        "dead_letters": (3, 0, 3),
+        "events": (6, 6, 0),
+    }
+    assert [letter[1:3] for letter in letters(warehouse)] == [
+        ("unknown_event_type", "event_type"),
+        ("not_an_object", ""),
+        ("not_a_number", "price"),
+    ]
+    (received,) = rows(warehouse, "select max(received_at) as at from raw.dead_letters")
+    assert abs((datetime.now(UTC).replace(tzinfo=None) - received["at"]).total_seconds()) < 60
+    assert all(done.already_loaded for done in load(warehouse, folder).files)
+    assert len(letters(warehouse)) == 3
+
+
+def test_the_collectors_files_never_stop_a_load(
+    warehouse: DuckDBWarehouse, folder: Path, collect: Callable[[list[Any]], None]
+) -> None:
+    collect([GOOD])
+    (written,) = (folder / "events").glob("2*/*.ndjson")
+    written.write_text(written.read_text() + lines([but(event_type="wish")] * (2 * FEW)))
+    report = load(warehouse, folder)
+    assert (report.accepted, report.failed) == (1, 2 * FEW)
+
+
+def test_collector_and_loader_have_the_same_words_for_the_same_flaws(
+    warehouse: DuckDBWarehouse, folder: Path, collect: Callable[[list[Any]], None]
+) -> None:
+    both = {"missing", "unknown_event_type", "not_a_number", "unknown_schema_version", "not_an_object"}
+    for number, (event, reason) in enumerate(MALFORMED.values()):
+        # The collector knows a time itself, and is strict about types.
+        timed = isinstance(event, dict) and event.get("event_time") == GOOD["event_time"]
+        if timed and reason in both and isinstance(event.get("event_type", ""), str):
+            (folder / f"{number}.ndjson").write_text(lines([event]))
+            collect([event])
+    load(warehouse, folder, APART)
+    found = rows(
+        warehouse,
+        """select source_file like 'events/%' as collected, reason, count(*) as n from raw.dead_letters
+        where reason <> 'wrong_type' group by all order by 2, 1""",
+    )
+    assert len(found) >= 6
+    for mine, theirs in zip(found[::2], found[1::2], strict=True):
+        assert (mine["reason"], mine["n"]) == (theirs["reason"], theirs["n"])
+        assert mine["collected"] != theirs["collected"]

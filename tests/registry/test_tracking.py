@@ -1,0 +1,107 @@
+"""Trainings are recorded where that works, and are none the worse where it does not."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from boat.backends import Backend
+from boat.errors import SettingError
+from boat.registry import tracking
+from boat.registry.tracking import MlflowTracker, Training
+
+CURVE = [{"epoch": 1, "loss": 2.5, "validation_mrr": 0.1}, {"epoch": 2, "loss": 1.5, "validation_mrr": math.nan}]
+
+
+def training(name: str, **changed: object) -> Training:
+    given = {"metrics": {"mrr_at_20": 0.25}, "parameters": {"seed": "7"}, "lineage": {"snapshot": "ab12"}}
+    return Training(name, "/store/d1/model.tar.gz", "d1", **{**given, "curve": CURVE, **changed})
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One database for the module: making its tables takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('tracking') / 'new' / 'mlflow.db'}"
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    return request.node.name
+
+
+def test_a_run_holds_parameters_figures_lineage_and_the_curve_by_epoch(uri: str, name: str) -> None:
+    tracker = MlflowTracker(uri)
+    tracker.record(training(name))
+    run = tracker.run_of(name, "d1")
+    assert run is not None
+    client = MlflowClient(uri)
+    assert [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "curve/loss")] == [
+        (1, 2.5),
+        (2, 1.5),
+    ]
+    assert len(client.get_metric_history(run.info.run_id, "curve/validation_mrr")) == 1
+    assert run.data.metrics["mrr_at_20"] == 0.25
+    assert run.data.params == {"seed": "7"}
+    assert run.data.tags["snapshot"] == "ab12"
+    assert run.info.status == "FINISHED"
+
+
+def test_a_training_recorded_twice_has_one_run_and_its_figures_once(uri: str, name: str) -> None:
+    for _ in range(2):
+        MlflowTracker(uri).record(training(name))
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert len(client.get_metric_history(run.info.run_id, "mrr_at_20")) == 1
+
+
+def test_a_call_after_one_that_was_interrupted_uses_its_run(uri: str, name: str) -> None:
+    tracker = MlflowTracker(uri)
+    with pytest.raises(MlflowException):
+        tracker.record(training(name, parameters={"no such name$": "1"}))
+    begun = tracker.run_of(name, "d1")
+    tracker.record(training(name))
+    finished = tracker.run_of(name, "d1")
+    assert begun is not None
+    assert finished is not None
+    assert (begun.info.run_id, finished.info.status) == (finished.info.run_id, "FINISHED")
+
+
+def test_a_tracker_that_fails_is_told_of_and_the_others_record(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    down, file = f"sqlite:///{tmp_path}/file/mlflow.db", f"ndjson:{tmp_path}/new/trainings.ndjson"
+    trackers = {down: lambda: MlflowTracker(down), "wandb://shop": lambda: tracking.connect("wandb://shop")}
+    failures = tracking.record({**trackers, file: lambda: tracking.connect(file)}, training(name))
+    assert len(failures) == 2
+    assert down in failures[0]
+    assert "start the tracker, or correct its address" in failures[0]
+    assert "No tracking back end speaks 'wandb'" in failures[1]
+    (line,) = (tmp_path / "new" / "trainings.ndjson").read_text().splitlines()
+    assert json.loads(line)["metrics"] == {"mrr_at_20": 0.25}
+
+
+def test_a_tracker_of_ones_own_is_a_class_and_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "our_tracker.py").write_text(
+        "recorded = []\n"
+        "class OurTracker:\n"
+        "    def __init__(self, url): self.project = url.removeprefix('ours://')\n"
+        "    def record(self, training): recorded.append((self.project, training.digest))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(tracking.BACKENDS, "ours", Backend("our_tracker", "OurTracker", "pip install ours"))
+    assert tracking.record({"ours": lambda: tracking.connect("ours://shop")}, training(name)) == ()
+    import our_tracker  # type: ignore[import-not-found]
+
+    assert our_tracker.recorded == [("shop", "d1")]
+
+
+def test_a_tracker_whose_package_is_missing_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tracking.BACKENDS, "comet", Backend("no_such_package", "Comet", "pip install comet_ml"))
+    with pytest.raises(SettingError, match="pip install comet_ml"):
+        tracking.connect("comet://shop")

@@ -1,0 +1,193 @@
+"""A card tells what there is to know of a model version, in the UI and on a page."""
+
+import base64
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from boat.evaluation.gate import decide
+from boat.registry.versions import ModelVersion
+from boat.render import cards
+from boat.render.charts import calibration_svg, learning_curve_svg
+from boat.reports import model_card
+from boat.transform.lineage import Node
+
+VERSION = ModelVersion(
+    name="boat-recommend",
+    version="3",
+    uri="/store/<model>.tar.gz",
+    digest="ab" * 32,
+    run_id="r1",
+    metrics={},
+    lineage={"snapshot": "cd34", "flow_run": "f|1"},
+    created_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+)
+TEST = {
+    "name": "no_product_twice",
+    "severity": "critical",
+    "value": 0.25,
+    "threshold": 0.0,
+    "side": "at most",
+    "passed": False,
+    "text": "Twice is once too often.",
+}
+SLICE = {
+    "by": "shop",
+    "slice": "north" * 10,
+    "targets": 400,
+    "hr_at_20": 0.5,
+    "hr_at_20_low": 0.4,
+    "hr_at_20_high": 0.6,
+}
+SLICE |= {"mrr_at_20": 0.3, "mrr_at_20_low": 0.2, "mrr_at_20_high": 0.4}
+FIGURES: dict[str, Any] = {
+    "challenger": {
+        "targets": 931,
+        "all_targets": 931,
+        "mrr_at_20": 0.36,
+        "mrr_at_20_low": 0.34,
+        "mrr_at_20_high": 0.38,
+        "hr_at_5": 0.5,
+        "above_champion": {"mrr_at_20": [-0.02, -0.03, -0.01]},
+        "slices": [SLICE, SLICE | {"slice": "south", "mrr_at_20": 0.4}],
+        "behaviour": [TEST, TEST | {"name": "coverage", "severity": "warning", "passed": True}],
+    },
+    "champion": {"targets": 931, "mrr_at_20": 0.38, "slices": [SLICE | {"mrr_at_20": 0.35}]},
+    "popular": {"mrr_at_20": 0.003},
+    "co_occurrence": {"mrr_at_20": 0.3},
+    "data": {
+        "first_session": "2025-12-01T00:00:00",
+        "validation_from": "2025-12-28T00:00:00",
+        "test_from": "2025-12-30T12:00:00",
+        "as_of": "2026-01-01T00:00:00",
+        "split_rule": "by days",
+        "sessions": 12345,
+        "rows": {"intent.parquet": 99},
+    },
+}
+MAKING = model_card.Making(
+    cost="61 s, 0.02 USD",
+    parameters={"model": "attention"},
+    tables={
+        "source": Node("raw_events", "source", ()),
+        "sessions": Node("fct_sessions", "marts", ("source",)),
+        "examples": Node("next_item_examples", "marts", ("source", "sessions")),
+        "endpoint": Node("boat-recommend", "exposure", ("examples",), owner="Shop team"),
+    },
+    steps={"train": Node("train recommend: 60 s", "step", ())},
+)
+CURVE = [
+    {"epoch": 1, "seconds": 2.0, "loss": 3.0, "validation_mrr": 0.2},
+    {"epoch": 2, "seconds": 4.0, "loss": 2.0, "validation_mrr": 0.35},
+    {"epoch": 3, "seconds": 6.0, "loss": 1.5, "validation_mrr": 0.33},
+]
+CALIBRATION = [{"count": 10, "predicted": 0.1, "actual": 0.12}, {"count": 10, "predicted": 0.4, "actual": 0.35}]
+
+
+@pytest.fixture
+def card() -> cards.Card:
+    return model_card.model_card(VERSION, FIGURES, CURVE, decide("recommend", FIGURES), MAKING)
+
+
+def pictures(text: str) -> list[str]:
+    found = re.findall(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)", text)
+    return [base64.b64decode(picture).decode() for picture in found]
+
+
+def test_figures_stand_beside_those_of_champion_and_baselines(card: cards.Card) -> None:
+    lines = card.markdown().splitlines()
+    assert "|  | this version | champion | popular | co-occurrence | beside the champion |" in lines
+    assert "| MRR@20 | 0.360 (0.340 to 0.380) | 0.380 | 0.003 | 0.300 | -0.020 (-0.030 to -0.010) |" in lines
+    assert "| Targets | 931 | 931 |  |  |  |" in lines
+    assert "MRR@20 0.360 (0.340 to 0.380); -0.020 (-0.030 to -0.010) beside the champion; refused" in lines[2]
+
+
+def test_slices_stand_beside_the_champions_under_a_picture_with_their_intervals(card: cards.Card) -> None:
+    lines = card.markdown().splitlines()
+    assert "|  | slice | targets | HR@20 | MRR@20 | champion's |" in lines
+    shop = "| shop | northnorthnorthnorthnor… | 400 | 0.500 (0.400 to 0.600) | 0.300 (0.200 to 0.400) |"
+    assert f"{shop} 0.350 (0.200 to 0.400) |" in lines
+    assert "|  | south | 400 | 0.500 (0.400 to 0.600) | 0.400 (0.200 to 0.400) |  |" in lines
+    assert any("northnorth" in picture and "(400)" in picture for picture in pictures(card.html()))
+
+
+def test_behaviour_is_listed_with_what_failed_first(card: cards.Card) -> None:
+    markdown = card.markdown()
+    assert "2 tests on the exported model; 1 failed, 1 of them critical." in markdown
+    assert "| No product twice | critical | NO | 0.25 | at most 0 | Twice is once too often. |" in markdown
+    assert markdown.index("| No product twice |") < markdown.index("| Coverage |")
+
+
+def test_data_owner_cost_and_what_it_was_told_are_there(card: cards.Card) -> None:
+    lines = card.markdown().splitlines()
+    assert "| Trained on | 2025-12-01 00:00 to 2025-12-30 12:00 |" in lines
+    assert "| Measured on | 2025-12-30 12:00 to 2026-01-01 00:00 |" in lines
+    assert "| Owner | Shop team |" in lines
+    assert "| Model | attention |" in lines
+    assert "The job took 61 s, 0.02 USD." in card.markdown()
+
+
+def test_the_tables_behind_it_and_the_steps_are_drawn(card: cards.Card) -> None:
+    shown = pictures(card.html())
+    tables = next(picture for picture in shown if "boat-recommend" in picture)
+    assert "raw_events" in tables
+    assert "next_item_" in tables  # broken over two lines
+    assert any("train" in picture and "recommend: 60 s" in picture for picture in shown)
+
+
+def test_a_refusing_gate_stands_out(card: cards.Card) -> None:
+    assert "| champion | NO | mrr_at_20 0.3600 is 0.0124 (3.3%) below the limit" in card.markdown()
+    assert "<td class=bad>NO</td>" in card.html()
+
+
+def test_lineage_and_digest_are_there_and_cannot_break_the_page(card: cards.Card) -> None:
+    assert "| Flow run | f\\|1 |" in card.markdown()
+    assert "| Archive | /store/&lt;model>.tar.gz |" in card.markdown()
+    assert "/store/&lt;model&gt;.tar.gz" in card.html()
+    assert VERSION.digest in card.html()
+
+
+def test_the_learning_curve_is_a_picture_that_the_ui_shows(card: cards.Card) -> None:
+    for text in (card.markdown(), card.html(), cards.learning_curve(CURVE)):
+        (svg,) = (picture for picture in pictures(text) if "validation mrr" in picture)
+        assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
+    assert "3 epochs in 6 s; best validation mrr 0.3500." in cards.learning_curve(CURVE)
+
+
+def test_the_same_figures_give_the_same_picture() -> None:
+    assert learning_curve_svg(CURVE) == learning_curve_svg(CURVE)
+    assert learning_curve_svg(CURVE) != learning_curve_svg(CURVE[:2])
+
+
+@pytest.mark.parametrize("curve", [CURVE[:1], [{"epoch": 1}], [{"loss": float("nan"), "validation_loss": 0.1}]])
+def test_a_short_or_strange_curve_still_draws(curve: list[dict[str, Any]]) -> None:
+    assert pictures(cards.learning_curve(curve))
+
+
+def test_a_curve_without_an_epoch_says_so() -> None:
+    assert cards.learning_curve([]) == "No epoch has ended yet."
+    assert "## Training" not in model_card.model_card(VERSION, FIGURES, []).markdown()
+
+
+def test_an_intent_card_shows_calibration_how_early_it_knows_and_whom_to_contact() -> None:
+    moments = {"1": {"targets": 90, "pr_auc": 0.1}, "add_to_cart": {"targets": 20, "pr_auc": 0.5}}
+    told = {"threshold": 0.05, "gain": 0.25}
+    challenger = {"targets": 500, "pr_auc": 0.3, "calibration": CALIBRATION, "after": moments, "decision": told}
+    markdown = model_card.model_card(VERSION, {"challenger": challenger, "champion": None}, []).markdown()
+    assert "chance that it ends with a purchase" in markdown
+    assert "| PR-AUC | 0.300 |" in markdown
+    assert "| after 1 event | 90 | 0.100 |" in markdown
+    assert "| Add to cart | 20 | 0.500 |" in markdown
+    assert "| So contact from a chance of | 0.05 |" in markdown
+    assert pictures(markdown) == [calibration_svg(CALIBRATION)]
+
+
+def test_the_page_lies_under_its_name_and_version(card: cards.Card, tmp_path: Path) -> None:
+    path = model_card.write_page(card, VERSION, tmp_path)
+    assert path == tmp_path / "cards" / "boat-recommend-3.html"
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert "<script" not in path.read_text(encoding="utf-8")
