@@ -56,8 +56,8 @@ def export(shop: Warehouse, path: Path, first: int, last: int) -> Path:
     """Write the events of some days, counted back from the newest, which is 0, to a landing file."""
     day = "date_diff('day', cast(event_time as date), (select max(cast(event_time as date)) from raw.events))"
     columns = "event_id, shop, session_id, event_time, event_type, product_id, url, query, price, quantity"
-    with shop.session() as session:
-        session.export(
+    with shop.transaction() as transaction:
+        transaction.export(
             f"select {columns} from raw.events where {day} between {last} and {first}", path, ["event_time", "event_id"]
         )
     return path

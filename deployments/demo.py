@@ -192,9 +192,9 @@ order by events.position
 
 def ask(place: Platform) -> list[str]:
     """Lines that show one of the newest sessions, what the shop recommends to it, and whether it will buy."""
-    with place.warehouse.session() as session:
-        rows = session.query(_SESSION).to_pylist()
-        names = session.query("select product_id, product_name from marts.dim_products").to_pylist()
+    with place.warehouse.transaction() as transaction:
+        rows = transaction.query(_SESSION).to_pylist()
+        names = transaction.query("select product_id, product_name from marts.dim_products").to_pylist()
     name_of = {row["product_id"]: row["product_name"] or f"product {row['product_id']}" for row in names}
     events: list[SessionEvent] = [
         {

@@ -47,8 +47,8 @@ def publish_kpis(platform: Platform) -> None:
         page = kpis.write(platform.warehouse, folder)
     link = platform.report_link(page, folder)
     create_link_artifact(link, link_text="Shop figures", key="kpi-report", description="KPI report")
-    with platform.warehouse.session() as session:
-        days = session.query(f"select * from marts.kpi_daily order by day desc, shop limit {KPI_DAYS}").to_pandas()
+    with platform.warehouse.transaction() as transaction:
+        days = transaction.query(f"select * from marts.kpi_daily order by day desc, shop limit {KPI_DAYS}").to_pandas()
     days["day"] = days["day"].astype(str)
     create_table_artifact(
         key="kpis",

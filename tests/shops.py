@@ -31,13 +31,13 @@ class Shop:
 
     def count(self, table: str) -> int:
         """Rows of a table."""
-        with self.platform.warehouse.session() as session:
-            return int(session.query(f"select count(*) as rows from {table}")["rows"][0].as_py())
+        with self.platform.warehouse.transaction() as transaction:
+            return int(transaction.query(f"select count(*) as rows from {table}")["rows"][0].as_py())
 
     def plant(self, sql: str) -> None:
         """Change data behind the flows' back."""
-        with self.platform.warehouse.session() as session:
-            session.execute(sql)
+        with self.platform.warehouse.transaction() as transaction:
+            transaction.execute(sql)
 
     def newest_alert(self) -> str:
         """Title and text of what came last into the alert inbox."""

@@ -63,11 +63,11 @@ def shop_snapshot(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
         texts = (pa.array((vectors or {}).keys(), pa.string()), pa.array((vectors or {}).values(), pa.string()))
         pq.write_table(pa.table(texts, ["product_id", "description_vector"]), folder / "vectors.parquet")
         built = warehouse.connect(f"duckdb:///{folder}/shop.duckdb")
-        with built.session() as session:
+        with built.transaction() as transaction:
             for statement in _MARTS.format(events=folder / "events.parquet", vectors=folder / "vectors.parquet").split(
                 ";"
             )[:-1]:
-                session.execute(statement)
+                transaction.execute(statement)
         return Path(snapshot.take(built, folder / "store").uri)
 
     return take
@@ -106,9 +106,9 @@ def snapshot_of_views(tmp_path: Path) -> Callable[[Path], Path]:
 
     def take(events: Path) -> Path:
         built = warehouse.connect(f"duckdb:///{tmp_path}/views.duckdb")
-        with built.session() as session:
+        with built.transaction() as transaction:
             for statement in _VIEWS.format(events=events).split(";")[:-1]:
-                session.execute(statement)
+                transaction.execute(statement)
         return Path(snapshot.take(built, tmp_path / "store").uri)
 
     return take

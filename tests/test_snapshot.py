@@ -41,9 +41,9 @@ create table marts.dim_products as
 def shop(tmp_path: Path) -> Callable[[int], Warehouse]:
     def build(sessions: int) -> Warehouse:
         built = warehouse.connect(f"duckdb:///{tmp_path}/shop-{sessions}.duckdb")
-        with built.session() as session:
+        with built.transaction() as transaction:
             for statement in MARTS.format(first=FIRST, sessions=sessions).split(";")[:-1]:
-                session.execute(statement)
+                transaction.execute(statement)
         return built
 
     return build

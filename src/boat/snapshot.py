@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from boat import store as artifacts
 from boat.errors import ArtifactError, DataError
-from boat.warehouse import Session, Warehouse
+from boat.warehouse import Transaction, Warehouse
 
 SCHEMA_VERSION = 2
 NEXT_ITEM, INTENT, PRODUCTS = "next_item.parquet", "intent.parquet", "products.parquet"
@@ -158,11 +158,11 @@ def take(
     with _workplace(folder) as temporary:
         made = Path(temporary) / "snapshot"
         made.mkdir()
-        with warehouse.session() as session:
-            end = _naive(as_of) if as_of else _newest(session)
+        with warehouse.transaction() as transaction:
+            end = _naive(as_of) if as_of else _newest(transaction)
             start = end - timedelta(days=days) if days is not None else None
             queries = _queries(start, end)
-            files = {name: _export(session, sql, made / name, _ORDER[name]) for name, sql in queries.items()}
+            files = {name: _export(transaction, sql, made / name, _ORDER[name]) for name, sql in queries.items()}
         if not files[NEXT_ITEM].rows:
             raise DataError(
                 f"No session with two products started in ({start or 'the beginning'}, {end}].",
@@ -222,8 +222,8 @@ def _queries(start: datetime | None, end: datetime) -> dict[str, str]:
     return {**examples, PRODUCTS: _PRODUCTS_QUERY}
 
 
-def _newest(session: Session) -> datetime:
-    newest = session.query("select max(event_time) as newest from marts.fct_session_events")["newest"][0].as_py()
+def _newest(transaction: Transaction) -> datetime:
+    newest = transaction.query("select max(event_time) as newest from marts.fct_session_events")["newest"][0].as_py()
     if newest is None:
         raise DataError("There is no event in marts.fct_session_events.", "Load events and run the ingestion first.")
     return _naive(newest)
@@ -233,8 +233,8 @@ def _naive(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
-def _export(session: Session, sql: str, path: Path, order_by: Sequence[str]) -> File:
-    rows = session.export(sql, path, order_by)
+def _export(transaction: Transaction, sql: str, path: Path, order_by: Sequence[str]) -> File:
+    rows = transaction.export(sql, path, order_by)
     return File(rows, _sha256(path))
 
 

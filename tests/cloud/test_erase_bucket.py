@@ -86,8 +86,8 @@ def test_nothing_of_a_client_stays_in_the_bucket(place: str, warehouse: DuckDBWa
     assert everything(f"{place}/snapshots/with/") == b""
     assert everything(f"{place}/snapshots/without/") != b""
     assert all(file.already_loaded for file in raw_log.load(warehouse, f"{place}/landing").files)
-    with warehouse.session() as session:
-        left = session.query("select event_id from raw.events order by 1")["event_id"].to_pylist()
+    with warehouse.transaction() as transaction:
+        left = transaction.query("select event_id from raw.events order by 1")["event_id"].to_pylist()
     assert left == ["3", "4"]
 
 

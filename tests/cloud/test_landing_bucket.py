@@ -43,8 +43,8 @@ def test_new_files_of_a_bucket_are_loaded_once(landing: str, tmp_path: Path) -> 
         ("dead_letters", 0, 1),
         ("events", 2, 0),
     ]
-    with warehouse.session() as session:  # S3 tells when a file was written in whole seconds
-        session.execute("update raw.loads set loaded_at = loaded_at + interval 2 second")
+    with warehouse.transaction() as transaction:  # S3 tells when a file was written in whole seconds
+        transaction.execute("update raw.loads set loaded_at = loaded_at + interval 2 second")
     assert load(warehouse, landing).files == ()
     put(landing, "2024-01-01/20240101T110000-0a1b2c3d0a1b2c3d.ndjson", "2", "3")
     (second,) = load(warehouse, landing).files

@@ -56,8 +56,8 @@ class Night:
 
 def save_platform(installation: Installation, cloud: Cloud, sagemaker: Emulators, account: Account) -> Platform:
     """The laptop's platform, with every seam in the cloud."""
-    with account.database().session() as session:
-        database = session.query("select current_database() as name")["name"][0].as_py()
+    with account.database().transaction() as transaction:
+        database = transaction.query("select current_database() as name")["name"][0].as_py()
     credentials = SnowflakeCredentials(
         account=NAME, user=USER, role="BOAT", private_key=account.key, private_key_passphrase=PASSPHRASE
     )

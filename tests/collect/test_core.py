@@ -572,8 +572,8 @@ def load(folder: Path, outcome: Outcome) -> raw_log.LoadReport:
 def test_every_column_arrives_in_the_raw_log(collector: Collector, tmp_path: Path) -> None:
     outcome = post(collector, [GOOD, GOOD | {"event_id": "e-2", "query": "mug\u2028'; drop table raw.events; --"}])
     assert load(tmp_path, outcome).accepted == 2
-    with connect(f"duckdb:///{tmp_path}/warehouse.duckdb").session() as session:
-        first, second = session.query("select * from raw.events order by event_id").to_pylist()
+    with connect(f"duckdb:///{tmp_path}/warehouse.duckdb").transaction() as transaction:
+        first, second = transaction.query("select * from raw.events order by event_id").to_pylist()
     assert {name: first[name] for name in GOOD if name != "event_time"} == without_time(GOOD)
     assert first["event_time"] == first["received_at"] == datetime.fromtimestamp(NOW, UTC).replace(tzinfo=None)
     assert second["query"] == "mug\u2028'; drop table raw.events; --"

@@ -42,8 +42,8 @@ def test_an_event_that_a_shop_page_sends_is_in_the_raw_log_after_the_next_ingest
     wait_for_a_complete_file(landing)
     ran = installation.command("prefect", "deployment", "run", "ingestion/hourly", "--watch", timeout=280)
     assert "finished successfully" in ran.stdout, ran.stdout + ran.stderr
-    with installation.as_client(), Platform.load("default").warehouse.session() as session:
-        rows = session.query(
+    with installation.as_client(), Platform.load("default").warehouse.transaction() as transaction:
+        rows = transaction.query(
             "select event_id, event_type, product_id from raw.events where client_id = 'mug-lover'"
         ).to_pylist()
     assert sorted(tuple(row.values()) for row in rows) == sorted(told)

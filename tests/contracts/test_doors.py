@@ -167,8 +167,8 @@ def test_an_event_is_the_same_row_through_every_door(
     assert {(file.source_file, file.duplicate, file.failed) for file in others} == {
         (name, len(logical), 0) for name in DOORS
     }
-    with warehouse.session() as session:
-        orders = session.query(
+    with warehouse.transaction() as transaction:
+        orders = transaction.query(
             "select json_extract_string(extra, '$.transaction_id') as id from raw.events order by event_time"
         )
     expected = [event["transaction_id"] for event in sorted(logical, key=lambda event: event["event_time"])]
@@ -195,8 +195,8 @@ def test_a_hit_of_google_analytics_is_the_row_of_the_same_purchase(
     _collected(tmp_path / COLLECTED, [Request(method, query, headers, "203.0.113.7", body)])
     warehouse = connect(f"duckdb:///{tmp_path / 'warehouse.duckdb'}")
     load(warehouse, tmp_path / COLLECTED)
-    with warehouse.session() as session:
-        found = session.query(
+    with warehouse.transaction() as transaction:
+        found = transaction.query(
             """select shop, session_id, client_id, event_type, product_id, url, price, quantity,
                 json_extract_string(extra, '$.transaction_id') as transaction_id
             from raw.events"""

@@ -34,49 +34,49 @@ class WarehouseContract:
         raise NotImplementedError
 
     def test_what_a_session_wrote_is_there_in_the_next_one(self, warehouse: Warehouse) -> None:
-        with warehouse.session() as session:
-            session.execute("create table t (n integer)")
-            session.execute("insert into t values (?), (?)", [1, 2])
-        with warehouse.session() as session:
-            assert session.query("select n from t order by n").column("n").to_pylist() == [1, 2]
+        with warehouse.transaction() as transaction:
+            transaction.execute("create table t (n integer)")
+            transaction.execute("insert into t values (?), (?)", [1, 2])
+        with warehouse.transaction() as transaction:
+            assert transaction.query("select n from t order by n").column("n").to_pylist() == [1, 2]
 
     def test_an_error_in_a_session_leaves_nothing_behind(self, warehouse: Warehouse) -> None:
-        with warehouse.session() as session:
-            session.execute("create table t (n integer)")
-        with pytest.raises(ZeroDivisionError), warehouse.session() as session:  # noqa: PT012
-            session.execute("insert into t values (1)")
+        with warehouse.transaction() as transaction:
+            transaction.execute("create table t (n integer)")
+        with pytest.raises(ZeroDivisionError), warehouse.transaction() as transaction:  # noqa: PT012
+            transaction.execute("insert into t values (1)")
             raise ZeroDivisionError
-        with warehouse.session() as session:
-            assert session.query("select count(*) as n from t").to_pylist() == [{"n": 0}]
+        with warehouse.transaction() as transaction:
+            assert transaction.query("select count(*) as n from t").to_pylist() == [{"n": 0}]
 
     def test_of_many_who_add_what_is_not_there_yet_one_does(self, warehouse: Warehouse) -> None:
-        with warehouse.session() as session:
-            session.execute("create table t (n integer)")
+        with warehouse.transaction() as transaction:
+            transaction.execute("create table t (n integer)")
 
         def add(_: int) -> None:
-            with warehouse.session() as session:
-                session.query("select count(*) as n from t")  # a look before the turn must not count
-                session.take_turn()
-                session.execute("insert into t select 1 where not exists (select 1 from t)")
+            with warehouse.transaction() as transaction:
+                transaction.query("select count(*) as n from t")  # a look before the turn must not count
+                transaction.lock()
+                transaction.execute("insert into t select 1 where not exists (select 1 from t)")
                 time.sleep(0.05)
 
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(add, range(16)))
-        with warehouse.session() as session:
-            assert session.query("select n from t").to_pylist() == [{"n": 1}]
+        with warehouse.transaction() as transaction:
+            assert transaction.query("select n from t").to_pylist() == [{"n": 1}]
 
     def test_a_failed_statement_leaves_nothing_behind(self, warehouse: Warehouse) -> None:
-        with warehouse.session() as session:
-            session.execute("create table t (n integer)")
-        with pytest.raises(Exception, match=r"(?i)missing"), warehouse.session() as session:  # noqa: PT012
-            session.execute("insert into t values (1)")
-            session.execute("insert into missing values (1)")
-        with warehouse.session() as session:
-            assert session.query("select count(*) as n from t").to_pylist() == [{"n": 0}]
+        with warehouse.transaction() as transaction:
+            transaction.execute("create table t (n integer)")
+        with pytest.raises(Exception, match=r"(?i)missing"), warehouse.transaction() as transaction:  # noqa: PT012
+            transaction.execute("insert into t values (1)")
+            transaction.execute("insert into missing values (1)")
+        with warehouse.transaction() as transaction:
+            assert transaction.query("select count(*) as n from t").to_pylist() == [{"n": 0}]
 
     def test_a_query_gives_typed_columns_with_names_in_lower_case(self, warehouse: Warehouse) -> None:
-        with warehouse.session() as session:
-            rows = session.query(
+        with warehouse.transaction() as transaction:
+            rows = transaction.query(
                 "select 'a' as Text, cast(1.5 as double) as PRICE, timestamp '2024-02-29 12:00:00.123' as moment, "
                 "cast(null as timestamp) as never, cast(null as varchar) as nothing"
             )
@@ -87,23 +87,23 @@ class WarehouseContract:
 
     def test_parameters_are_values_never_sql(self, warehouse: Warehouse) -> None:
         hostile = "'; drop table t; --"
-        with warehouse.session() as session:
-            session.execute("create table t (v varchar)")
-            session.execute("insert into t values (?)", [hostile])
-            assert session.query("select v from t where v = ?", [hostile]).to_pylist() == [{"v": hostile}]
+        with warehouse.transaction() as transaction:
+            transaction.execute("create table t (v varchar)")
+            transaction.execute("insert into t values (?)", [hostile])
+            assert transaction.query("select v from t where v = ?", [hostile]).to_pylist() == [{"v": hostile}]
 
     def test_an_export_is_in_order_and_counts_its_rows(self, warehouse: Warehouse, tmp_path: Path) -> None:
         path = tmp_path / "it's rows.parquet"
-        with warehouse.session() as session:
-            session.execute("create table t (n integer)")
-            session.execute("insert into t " + " union all ".join(f"select {n * 7919 % 5000}" for n in range(100)))
-            assert session.export("select n from t", path, ["n desc"]) == 100
+        with warehouse.transaction() as transaction:
+            transaction.execute("create table t (n integer)")
+            transaction.execute("insert into t " + " union all ".join(f"select {n * 7919 % 5000}" for n in range(100)))
+            assert transaction.export("select n from t", path, ["n desc"]) == 100
         exported = pq.read_table(path).column(0).to_pylist()
         assert exported == sorted((n * 7919 % 5000 for n in range(100)), reverse=True)
 
     def test_an_export_of_no_rows_is_a_file_with_columns(self, warehouse: Warehouse, tmp_path: Path) -> None:
-        with warehouse.session() as session:
-            assert session.export("select 1 as n where 1 = 0", tmp_path / "none.parquet", ["n"]) == 0
+        with warehouse.transaction() as transaction:
+            assert transaction.export("select 1 as n where 1 = 0", tmp_path / "none.parquet", ["n"]) == 0
         assert pq.read_table(tmp_path / "none.parquet").num_columns == 1
 
     def test_the_same_rows_export_to_the_bytes_that_duckdb_writes(self, warehouse: Warehouse, tmp_path: Path) -> None:
@@ -111,10 +111,10 @@ class WarehouseContract:
                 cast(column4 as timestamp) as moment, column1 > 1 as large, cast(column4 as date) as day
             from (values (2, 'b', 0.1, '2024-02-29 12:00:00.123456'), (3, 'ä', 2.5, '1969-12-31 23:59:59'),
                 (1, null, null, null)) as v (column1, column2, column3, column4)"""
-        with warehouse.session() as session:
-            session.export(rows, tmp_path / "theirs.parquet", ["n"])
-        with connect(f"duckdb:///{tmp_path / 'plain.duckdb'}").session() as session:
-            session.export(rows, tmp_path / "plain.parquet", ["n"])
+        with warehouse.transaction() as transaction:
+            transaction.export(rows, tmp_path / "theirs.parquet", ["n"])
+        with connect(f"duckdb:///{tmp_path / 'plain.duckdb'}").transaction() as transaction:
+            transaction.export(rows, tmp_path / "plain.parquet", ["n"])
         assert (tmp_path / "theirs.parquet").read_bytes() == (tmp_path / "plain.parquet").read_bytes()
 
     def test_so_do_rows_of_several_row_groups(self, warehouse: Warehouse, tmp_path: Path) -> None:
@@ -123,21 +123,21 @@ class WarehouseContract:
         rows = f"""select cast(d0.n + 12 * d1.n + 144 * d2.n + 1728 * d3.n + 20736 * d4.n as bigint) as n,
                 'p' || cast(d1.n * d3.n as varchar) as product
             from {places}"""
-        with warehouse.session() as session:
-            assert session.export(rows, tmp_path / "theirs.parquet", ["n"]) == 12**5
-        with connect(f"duckdb:///{tmp_path / 'plain.duckdb'}").session() as session:
-            session.export(rows, tmp_path / "plain.parquet", ["n"])
+        with warehouse.transaction() as transaction:
+            assert transaction.export(rows, tmp_path / "theirs.parquet", ["n"]) == 12**5
+        with connect(f"duckdb:///{tmp_path / 'plain.duckdb'}").transaction() as transaction:
+            transaction.export(rows, tmp_path / "plain.parquet", ["n"])
         assert pq.ParquetFile(tmp_path / "plain.parquet").num_row_groups > 1
         assert (tmp_path / "theirs.parquet").read_bytes() == (tmp_path / "plain.parquet").read_bytes()
 
     def test_rows_of_the_scratch_database_are_received(self, warehouse: Warehouse) -> None:
         made = """select i, 'it''s "' || i as text, i / 8 as price, timestamp '2024-01-01 00:00:00.000001' as moment,
             cast(null as timestamp) as never from range(5) as rows(i)"""
-        with warehouse.session() as session, session.scratch() as local:
+        with warehouse.transaction() as transaction, transaction.scratch() as local:
             for start in (0, 5):  # more than one after another
                 local.execute(f"create or replace temp table made as select * replace (i + {start} as i) from ({made})")
-                with session.received(local, "select * from made") as received:
-                    rows = session.query(f"select * from {received} as r where i >= {start} order by i").to_pylist()
+                with transaction.received(local, "select * from made") as received:
+                    rows = transaction.query(f"select * from {received} as r where i >= {start} order by i").to_pylist()
                 assert [row["i"] for row in rows] == list(range(start, start + 5))
         assert rows[1] == {
             "i": 6,
@@ -149,28 +149,28 @@ class WarehouseContract:
 
     def test_the_raw_log_is_made_once_and_kept(self, warehouse: Warehouse) -> None:
         row = "insert into raw.loads values ('l', 'f', 'd', 'events', 1, 1, 0, 0, timestamp '2024-01-01 00:00:00')"
-        with warehouse.session() as session:
-            tables.ensure(session)
-            session.execute(row)
-        with warehouse.session() as session:
-            tables.ensure(session)
-            session.execute("drop table raw.dead_letters")
-        with warehouse.session() as session:
-            tables.ensure(session)  # as it does for a raw log made before there was such a table
-            assert session.query("select * from raw.dead_letters").num_rows == 0
-            assert session.query("select load_id from raw.loads").to_pylist() == [{"load_id": "l"}]
+        with warehouse.transaction() as transaction:
+            tables.ensure(transaction)
+            transaction.execute(row)
+        with warehouse.transaction() as transaction:
+            tables.ensure(transaction)
+            transaction.execute("drop table raw.dead_letters")
+        with warehouse.transaction() as transaction:
+            tables.ensure(transaction)  # as it does for a raw log made before there was such a table
+            assert transaction.query("select * from raw.dead_letters").num_rows == 0
+            assert transaction.query("select load_id from raw.loads").to_pylist() == [{"load_id": "l"}]
 
     def test_its_environment_names_its_dbt_target(self, warehouse: Warehouse) -> None:
         assert warehouse.dbt_environment()["BOAT_DBT_TARGET"] == warehouse.dialect
 
     def test_sessions_open_inside_an_exclusive_turn(self, warehouse: Warehouse) -> None:
-        with warehouse.exclusive(), warehouse.exclusive(), warehouse.session() as session:
-            assert session.query("select 1 as n").to_pylist() == [{"n": 1}]
+        with warehouse.exclusive(), warehouse.exclusive(), warehouse.transaction() as transaction:
+            assert transaction.query("select 1 as n").to_pylist() == [{"n": 1}]
 
     def test_sqlalchemy_reads_rows_after_the_connection_closed(self, warehouse: Warehouse) -> None:
-        with warehouse.session() as session:
-            session.execute("create table t (n integer)")
-            session.execute("insert into t values (1), (2), (3)")
+        with warehouse.transaction() as transaction:
+            transaction.execute("create table t (n integer)")
+            transaction.execute("insert into t values (1), (2), (3)")
         engine = sqlalchemy.create_engine(warehouse.sqlalchemy_url(), connect_args=dict(warehouse.connect_arguments()))
         try:
             with engine.connect() as connection:
@@ -199,11 +199,11 @@ class TestDuckDB(WarehouseContract):
         return connect(url)
 
     def test_a_failed_session_defines_nothing(self, warehouse: Warehouse) -> None:
-        with pytest.raises(ZeroDivisionError), warehouse.session() as session:  # noqa: PT012
-            session.execute("create table t (n integer)")
+        with pytest.raises(ZeroDivisionError), warehouse.transaction() as transaction:  # noqa: PT012
+            transaction.execute("create table t (n integer)")
             raise ZeroDivisionError
-        with warehouse.session() as session:
-            session.execute("create table t (n integer)")
+        with warehouse.transaction() as transaction:
+            transaction.execute("create table t (n integer)")
 
     @pytest.fixture(params=["exclusive", "session"])
     def holder(self, request: pytest.FixtureRequest, url: str) -> Iterator[subprocess.Popen[str]]:
@@ -222,37 +222,42 @@ class TestDuckDB(WarehouseContract):
     def test_a_killed_holder_frees_the_warehouse(self, holder: subprocess.Popen[str], url: str) -> None:
         os.kill(holder.pid, signal.SIGKILL)
         started = time.monotonic()
-        with connect(url).session() as session:
-            session.execute("create table t (n integer)")
+        with connect(url).transaction() as transaction:
+            transaction.execute("create table t (n integer)")
         assert time.monotonic() - started < 10
 
     def test_a_program_that_does_not_take_turns_is_named(self, warehouse: DuckDBWarehouse) -> None:
-        with warehouse.session():
+        with warehouse.transaction():
             pass
         foreign = f"import duckdb, time; c = duckdb.connect({str(warehouse.path)!r}); print(flush=True); time.sleep(60)"
         with subprocess.Popen([sys.executable, "-c", foreign], stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             process.stdout.readline()
-            with pytest.raises(BoatError, match=rf"PID {process.pid}.*Close the other program"), warehouse.session():
+            with (
+                pytest.raises(BoatError, match=rf"PID {process.pid}.*Close the other program"),
+                warehouse.transaction(),
+            ):
                 pytest.fail("opened")
             process.kill()
 
     def test_a_file_that_is_no_database_is_named(self, warehouse: DuckDBWarehouse) -> None:
         warehouse.path.parent.mkdir()
         warehouse.path.write_text("not a database, but long enough to be looked at as one" * 100)
-        with pytest.raises(BoatError, match=r"Cannot open the warehouse .*warehouse\.duckdb"), warehouse.session():
+        with pytest.raises(BoatError, match=r"Cannot open the warehouse .*warehouse\.duckdb"), warehouse.transaction():
             pytest.fail("opened")
 
     def test_nothing_is_left_open_for_the_next_process(self, warehouse: DuckDBWarehouse) -> None:
-        with warehouse.session() as session:
-            session.execute("create table t (n integer)")
+        with warehouse.transaction() as transaction:
+            transaction.execute("create table t (n integer)")
         count = f"import duckdb; print(duckdb.connect({str(warehouse.path)!r}).sql('from t').shape)"
         done = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True, timeout=60)
         assert done.stdout == "(0, 1)\n"
 
     def test_the_url_can_limit_memory_and_threads(self, url: str) -> None:
-        with connect(url + "?memory_limit=256MB&threads=1").session() as session:
-            limits = session.query("select current_setting('threads') t, current_setting('memory_limit') m").to_pylist()
+        with connect(url + "?memory_limit=256MB&threads=1").transaction() as transaction:
+            limits = transaction.query(
+                "select current_setting('threads') t, current_setting('memory_limit') m"
+            ).to_pylist()
         assert limits == [{"t": 1, "m": "244.1 MiB"}]
 
     @pytest.mark.parametrize("url", ["duckdb:///", "duckdb:///:memory:", "duckdb://host/x", "duckdb:///x?colour=red"])
@@ -272,13 +277,15 @@ class TestDuckDB(WarehouseContract):
         assert free["BOAT_DUCKDB_MEMORY_LIMIT"].endswith("iB")
 
     def test_times_with_a_zone_are_read_in_utc(self, warehouse: Warehouse) -> None:
-        with warehouse.session() as session:
-            row = session.query("select cast(timestamptz '2024-01-01 00:00:00+02:00' as timestamp) as t").to_pylist()
+        with warehouse.transaction() as transaction:
+            row = transaction.query(
+                "select cast(timestamptz '2024-01-01 00:00:00+02:00' as timestamp) as t"
+            ).to_pylist()
         assert row == [{"t": datetime(2023, 12, 31, 22)}]
 
     def test_the_file_opens_with_plain_duckdb(self, warehouse: DuckDBWarehouse) -> None:
-        with warehouse.session() as session:
-            session.execute("create table t as select 42 as n")
+        with warehouse.transaction() as transaction:
+            transaction.execute("create table t as select 42 as n")
         with duckdb.connect(warehouse.path, read_only=True) as connection:
             assert connection.sql("from t").fetchall() == [(42,)]
 

@@ -72,9 +72,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     events = pa.Table.from_pylist([event for number in range(900) for event in _walk(number, draw)])
     pq.write_table(events, folder / "events.parquet")
     built = warehouse.connect(f"duckdb:///{folder}/shop.duckdb")
-    with built.session() as session:
+    with built.transaction() as transaction:
         for statement in _MARTS.format(events=folder / "events.parquet").split(";")[:-1]:
-            session.execute(statement)
+            transaction.execute(statement)
     return Path(snapshot.take(built, folder / "store").uri)
 
 

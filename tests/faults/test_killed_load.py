@@ -47,8 +47,8 @@ def killed_after(seconds: float, work: Callable[..., None], *arguments: object) 
 
 def disagreements(warehouse: DuckDBWarehouse) -> list[dict[str, object]]:
     """Rows of the ledger that do not say what the tables hold, and rows of tables that no ledger knows."""
-    with warehouse.session() as session:
-        return session.query(
+    with warehouse.transaction() as transaction:
+        return transaction.query(
             """with held as (
                 select load_id, count(*) filter (kind = 'event') as events, count(*) filter (kind = 'letter') as letters
                 from (select load_id, 'event' as kind from raw.events
@@ -76,9 +76,9 @@ def test_a_loader_killed_again_and_again_takes_every_event_once(tmp_path: Path, 
     assert interrupted > kills / 3
     load(warehouse, folder)
     files = (kills + 1) * FILES
-    with warehouse.session() as session:
-        counted = session.query("select count(*) as rows, count(distinct event_id) as ids from raw.events")
-        ledger = session.query("select sum(received)::int as received, sum(failed)::int as failed from raw.loads")
+    with warehouse.transaction() as transaction:
+        counted = transaction.query("select count(*) as rows, count(distinct event_id) as ids from raw.events")
+        ledger = transaction.query("select sum(received)::int as received, sum(failed)::int as failed from raw.loads")
     expected = (files - 1) * EVENTS // 2 + EVENTS
     assert counted.to_pylist() == [{"rows": expected, "ids": expected}]
     assert ledger.to_pylist() == [{"received": files * (EVENTS + 1), "failed": files}]

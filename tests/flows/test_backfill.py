@@ -19,8 +19,8 @@ def test_a_dry_run_changes_nothing_and_the_real_one_makes_every_table_right(
     shutil.copytree(shop_files, files)
     ingestion(source=str(files), platform=shop.name)
     whole = counts(shop)
-    with shop.platform.warehouse.session() as session:
-        days = session.query("select distinct cast(event_time as date) as day from raw.events order by 1")["day"]
+    with shop.platform.warehouse.transaction() as transaction:
+        days = transaction.query("select distinct cast(event_time as date) as day from raw.events order by 1")["day"]
     first, *_, last = days.to_pylist()
     shop.plant(f"delete from raw.events where cast(event_time as date) in (date '{first}', date '{last}')")
     shop.plant("delete from raw.products")
@@ -29,8 +29,11 @@ def test_a_dry_run_changes_nothing_and_the_real_one_makes_every_table_right(
     assert counts(shop) == damaged != whole
     backfill(first, last, dry_run=False, source=str(files), days_at_once=3, platform=shop.name)
     assert counts(shop) == whole
-    with shop.platform.warehouse.session() as session:
-        assert session.query("select 1 from information_schema.schemata where schema_name = 'raw_replay'").num_rows == 0
+    with shop.platform.warehouse.transaction() as transaction:
+        assert (
+            transaction.query("select 1 from information_schema.schemata where schema_name = 'raw_replay'").num_rows
+            == 0
+        )
 
 
 def counts(shop: Shop) -> list[int]:

@@ -50,8 +50,8 @@ class Shop:
     def rows(self, columns: str, table: str = "raw.events") -> list[tuple[Any, ...]]:
         """Load what is new, and return columns in the order of the files' lines."""
         self.load()
-        with self.warehouse.session() as session:
-            found = session.query(f"select {columns} from {table} order by source_file, source_line, 1").to_pylist()
+        with self.warehouse.transaction() as transaction:
+            found = transaction.query(f"select {columns} from {table} order by source_file, source_line, 1").to_pylist()
         return [tuple(row.values()) for row in found]
 
     def refused(self) -> list[tuple[int, str, str]]:

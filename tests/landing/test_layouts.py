@@ -58,8 +58,8 @@ def lines(*objects: dict[str, Any]) -> str:
 
 
 def rows(warehouse: DuckDBWarehouse, sql: str) -> list[dict[str, Any]]:
-    with warehouse.session() as session:
-        return session.query(sql).to_pylist()
+    with warehouse.transaction() as transaction:
+        return transaction.query(sql).to_pylist()
 
 
 def events(warehouse: DuckDBWarehouse) -> list[dict[str, Any]]:

@@ -44,8 +44,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def rows(warehouse: DuckDBWarehouse, sql: str) -> list[dict[str, Any]]:
-    with warehouse.session() as session:
-        return session.query(sql).to_pylist()
+    with warehouse.transaction() as transaction:
+        return transaction.query(sql).to_pylist()
 
 
 def letters(warehouse: DuckDBWarehouse) -> list[tuple[Any, ...]]:

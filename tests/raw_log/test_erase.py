@@ -84,12 +84,12 @@ def landing(tmp_path: Path, warehouse: DuckDBWarehouse) -> Path:
     letter = {"received_at": "2024-01-01T10:00:00Z", "reason": "too_deep", "field": "", "message": "No."}
     letters.write_text(lines([letter | {"payload": payload} for payload in payloads]))
     load(warehouse, folder, APART)
-    with warehouse.session() as session:
-        session.execute("create schema marts")
-        session.execute("""create table marts.events as
+    with warehouse.transaction() as transaction:
+        transaction.execute("create schema marts")
+        transaction.execute("""create table marts.events as
             select *, shop || ':' || coalesce(session_id, client_id || ':1') as session_key from raw.events""")
-        session.execute("create table marts.clients as select distinct shop, client_id from raw.events")
-        session.execute("create table marts.days as select count(*) as events from raw.events")
+        transaction.execute("create table marts.clients as select distinct shop, client_id from raw.events")
+        transaction.execute("create table marts.days as select count(*) as events from raw.events")
     return folder
 
 
@@ -97,20 +97,20 @@ OTHERS = ["10", "11", "13", "15", "16", "4", "5", "6", "7", "8"]
 
 
 def ids(warehouse: DuckDBWarehouse) -> list[str]:
-    with warehouse.session() as session:
-        return session.query("select event_id from raw.events order by 1")["event_id"].to_pylist()
+    with warehouse.transaction() as transaction:
+        return transaction.query("select event_id from raw.events order by 1")["event_id"].to_pylist()
 
 
 def lines_of(warehouse: DuckDBWarehouse) -> dict[str, int]:
-    with warehouse.session() as session:
-        found = session.query("select event_id, source_line from raw.events").to_pylist()
+    with warehouse.transaction() as transaction:
+        found = transaction.query("select event_id, source_line from raw.events").to_pylist()
     return {row["event_id"]: row["source_line"] for row in found}
 
 
 def ledger(warehouse: DuckDBWarehouse) -> list[dict[str, Any]]:
     """What the ledger says beside what the tables hold."""
-    with warehouse.session() as session:
-        return session.query(
+    with warehouse.transaction() as transaction:
+        return transaction.query(
             """select source_file, kind, received, accepted, duplicate, failed,
                 (select count(*) from raw.events as event where event.load_id = load.load_id) as events,
                 (select count(*) from raw.dead_letters as letter where letter.load_id = load.load_id) as letters
@@ -329,11 +329,13 @@ def test_every_spelling_of_an_id_is_one_client(warehouse: DuckDBWarehouse, tmp_p
     """An earlier version loaded ids of float columns with `.0`."""
     rows = [event(1, client_id=X), event(2, client_id="y"), event(3, client_id=None, session_id="s1")]
     folder = loaded(warehouse, tmp_path, {"a.ndjson": lines(rows)})
-    with warehouse.session() as session:
-        session.execute(f"update raw.events set client_id = '{X}.0' where event_id = '1'")
-        session.execute("create schema marts")
-        session.execute("create table marts.keys (session_key varchar)")
-        session.execute(f"insert into marts.keys values ('shop:s1'), ('shop:{X}.0:17'), ('shop:{X}:17'), ('shop:s2')")
+    with warehouse.transaction() as transaction:
+        transaction.execute(f"update raw.events set client_id = '{X}.0' where event_id = '1'")
+        transaction.execute("create schema marts")
+        transaction.execute("create table marts.keys (session_key varchar)")
+        transaction.execute(
+            f"insert into marts.keys values ('shop:s1'), ('shop:{X}.0:17'), ('shop:{X}:17'), ('shop:s2')"
+        )
     proof = erased(warehouse, folder, asked)
     assert places(proof)["raw.events"] == (2, 0)
     assert places(proof)["marts.keys"] == (3, 0)
@@ -384,15 +386,15 @@ def test_a_session_of_several_clients_keeps_what_may_be_of_others(warehouse: Duc
     ]
     folder = loaded(warehouse, tmp_path, {"a.ndjson": lines(rows[:1]), "b.ndjson": lines(rows[1:])})
     kept = ["shop:s", "shop:s:client:b", "shop:a%3A1:client:b"]
-    with warehouse.session() as session:
-        session.execute("create schema marts")
-        session.execute("create table marts.keys (session_key varchar)")
+    with warehouse.transaction() as transaction:
+        transaction.execute("create schema marts")
+        transaction.execute("create table marts.keys (session_key varchar)")
         for key in (*kept, "shop:s:client:a%3A1", "shop:own", "shop:a%3A1:1714557600", "shop:a:1:1714557600"):
-            session.execute("insert into marts.keys values (?)", [key])
+            transaction.execute("insert into marts.keys values (?)", [key])
     proof = erased(warehouse, folder, "a:1")
     assert ids(warehouse) == ["2", "3", "6"]
-    with warehouse.session() as session:
-        assert session.query("select session_key from marts.keys").column(0).to_pylist() == kept
+    with warehouse.transaction() as transaction:
+        assert transaction.query("select session_key from marts.keys").column(0).to_pylist() == kept
     unclear = [(note.name, note.rows) for note in proof.mentions if "no client" in note.text]
     assert unclear == [("b.ndjson", 1), ("raw.events", 1)]
     assert proof.is_complete
@@ -400,10 +402,12 @@ def test_a_session_of_several_clients_keeps_what_may_be_of_others(warehouse: Duc
 
 def test_tables_lose_rows_with_the_id_in_a_page_address(warehouse: DuckDBWarehouse, tmp_path: Path) -> None:
     folder = loaded(warehouse, tmp_path, {"a.ndjson": lines([event(1, client_id="c", url=f"/a?user={X}")])})
-    with warehouse.session() as session:
-        session.execute("create schema marts")
-        session.execute("create table marts.pages (shop varchar, url varchar, views bigint)")
-        session.execute(f"insert into marts.pages values ('shop', '/a?user={X}', 1), ('shop', '/{X}', 2), ('o', '', 1)")
+    with warehouse.transaction() as transaction:
+        transaction.execute("create schema marts")
+        transaction.execute("create table marts.pages (shop varchar, url varchar, views bigint)")
+        transaction.execute(
+            f"insert into marts.pages values ('shop', '/a?user={X}', 1), ('shop', '/{X}', 2), ('o', '', 1)"
+        )
     proof = erased(warehouse, folder, X)
     assert places(proof) == {"a.ndjson": (1, 0), "marts.pages": (1, 0), "raw.events": (1, 0)}
     assert names(proof.mentions) == {"marts.pages.url": 1}

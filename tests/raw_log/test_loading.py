@@ -62,8 +62,8 @@ Write = Callable[[str, str | bytes], Path]
 
 
 def rows(warehouse: DuckDBWarehouse, sql: str) -> list[dict[str, Any]]:
-    with warehouse.session() as session:
-        return session.query(sql).to_pylist()
+    with warehouse.transaction() as transaction:
+        return transaction.query(sql).to_pylist()
 
 
 def event(warehouse: DuckDBWarehouse) -> dict[str, Any]:
@@ -73,9 +73,9 @@ def event(warehouse: DuckDBWarehouse) -> dict[str, Any]:
 
 def is_empty(warehouse: DuckDBWarehouse) -> bool:
     """No row of any file in any table, or no table at all."""
-    with warehouse.session() as session:
-        tables = session.query("select table_name as t from duckdb_tables() where schema_name = 'raw'").to_pylist()
-        return all(session.query(f"from raw.{table['t']}").num_rows == 0 for table in tables)
+    with warehouse.transaction() as transaction:
+        tables = transaction.query("select table_name as t from duckdb_tables() where schema_name = 'raw'").to_pylist()
+        return all(transaction.query(f"from raw.{table['t']}").num_rows == 0 for table in tables)
 
 
 BAD_ROWS = {
@@ -655,9 +655,9 @@ def test_what_was_written_is_what_is_loaded(
     warehouse = connect(f"duckdb:///{folder / 'w.duckdb'}")
     assert load(warehouse, folder / f"a.{ending}").accepted == len(numbered)
     names = ", ".join(column.name for column in COLUMNS)
-    with warehouse.session() as session:
-        loaded = session.query(f"select {names} from raw.events order by cast(event_id as integer)").to_pylist()
-        assert session.query("select distinct extra from raw.events").to_pylist() == [{"extra": None}]
+    with warehouse.transaction() as transaction:
+        loaded = transaction.query(f"select {names} from raw.events order by cast(event_id as integer)").to_pylist()
+        assert transaction.query("select distinct extra from raw.events").to_pylist() == [{"extra": None}]
     assert loaded == numbered
 
 
@@ -687,8 +687,8 @@ def test_a_file_larger_than_the_memory_is_loaded(tmp_path: Path) -> None:
         )
     warehouse = connect(f"duckdb:///{tmp_path / 'w.duckdb'}?memory_limit=200MB&threads=2")
     assert load(warehouse, tmp_path / "browsing_train.csv").accepted == 600_000
-    with warehouse.session() as session:
-        (ends,) = session.query(
+    with warehouse.transaction() as transaction:
+        (ends,) = transaction.query(
             """select min(source_line) as first, max(source_line) as last,
                 count(*) filter (source_line <> epoch_ms(event_time) - 1547528580000 + 2) as misplaced
             from raw.events"""

@@ -45,13 +45,13 @@ def write(path: Path, events: list[dict[str, Any]]) -> None:
 
 
 def plant(warehouse: DuckDBWarehouse, sql: str) -> None:
-    with warehouse.session() as session:
-        session.execute(sql)
+    with warehouse.transaction() as transaction:
+        transaction.execute(sql)
 
 
 def events(warehouse: DuckDBWarehouse) -> list[dict[str, Any]]:
-    with warehouse.session() as session:
-        return session.query("select * from raw.events order by event_id").to_pylist()
+    with warehouse.transaction() as transaction:
+        return transaction.query("select * from raw.events order by event_id").to_pylist()
 
 
 def summary(found: Replay) -> list[tuple[int, int, int, int, int]]:
@@ -104,8 +104,8 @@ def test_days_outside_the_range_are_left_alone(warehouse: DuckDBWarehouse, landi
 
 def test_nothing_of_the_rebuilding_stays(warehouse: DuckDBWarehouse, landing: Path) -> None:
     replay(warehouse, landing, FIRST, LAST)
-    with warehouse.session() as session:
-        schemas = session.query("select schema_name as name from information_schema.schemata")["name"].to_pylist()
+    with warehouse.transaction() as transaction:
+        schemas = transaction.query("select schema_name as name from information_schema.schemata")["name"].to_pylist()
     assert not [name for name in schemas if "replay" in name]
 
 
@@ -168,12 +168,12 @@ def catalogue(warehouse: DuckDBWarehouse, landing: Path) -> Path:
 
 
 def everything(warehouse: DuckDBWarehouse) -> dict[str, list[dict[str, Any]]]:
-    with warehouse.session() as session:
+    with warehouse.transaction() as transaction:
         # When a row of an event file became a dead letter is not in that file.
         received = "case when reason = 'too_deep' then received_at end as received_at"
         letters = f"(select * replace ({received}) from raw.dead_letters)"
         tables = ("raw.events", "raw.products", letters, "raw.loads")
-        return {name: session.query(f"select * from {name} order by all").to_pylist() for name in tables}
+        return {name: transaction.query(f"select * from {name} order by all").to_pylist() for name in tables}
 
 
 LOSSES = {

@@ -163,9 +163,11 @@ def test_the_demo_shop_is_written_and_loaded_in_seconds(tmp_path: Path, capsys: 
     report = raw_log.load(warehouse, tmp_path / "shop")
     assert [file.kind for file in report.files] == ["coveo_browsing", "coveo_search", "coveo_catalogue"]
     assert 0 < report.duplicate < 200
-    with warehouse.session() as session:
-        (span,) = session.query("select min(event_time) as first, max(event_time) as last from raw.events").to_pylist()
-        (names,) = session.query("select count(product_name) as n from raw.products").to_pylist()
+    with warehouse.transaction() as transaction:
+        (span,) = transaction.query(
+            "select min(event_time) as first, max(event_time) as last from raw.events"
+        ).to_pylist()
+        (names,) = transaction.query("select count(product_name) as n from raw.products").to_pylist()
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     assert span["first"].date() == yesterday - timedelta(days=27)
     assert span["last"].date() - yesterday <= timedelta(days=1)

@@ -28,8 +28,8 @@ class Build(NamedTuple):
     output: str
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
-        with self.warehouse.session() as session:
-            return session.query(sql).to_pylist()
+        with self.warehouse.transaction() as transaction:
+            return transaction.query(sql).to_pylist()
 
 
 def connect(folder: Path, events: list[Event], name: str = "warehouse") -> Warehouse:

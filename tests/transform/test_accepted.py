@@ -29,13 +29,13 @@ LONG = ("\"quoted' : {batch} %s é 物 \\N \\ ; -- " * 9)[:250]
 def plant(shop: Warehouse, events: list[Event], load_id: str = "earlier") -> None:
     """Put rows into the raw log, past the loader."""
     marks = ", ".join("?" * len(COLUMNS))
-    with shop.session() as session:
+    with shop.transaction() as transaction:
         for line, event in enumerate(events, 1):
             row = {"shop": "shop", "event_id": f"{load_id}-{line}", "session_id": "planted", "event_time": DAY}
             row |= {"event_type": "pageview", "schema_version": 1, "load_id": load_id, "source_file": load_id}
             row |= {"source_line": line, **event}
-            session.execute(f"insert into raw.events values ({marks})", [row.get(name) for name in COLUMNS])
-        session.execute(
+            transaction.execute(f"insert into raw.events values ({marks})", [row.get(name) for name in COLUMNS])
+        transaction.execute(
             f"""insert into raw.loads values
             ('{load_id}', '{load_id}', '{load_id}', 'events', {len(events)}, {len(events)}, 0, 0, now()::timestamp)"""
         )

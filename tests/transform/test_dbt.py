@@ -107,8 +107,8 @@ def test_the_next_item_examples_are_the_products_without_repeats_in_a_row(
 def test_an_endpoint_sees_the_windows_and_pages_that_training_saw(
     built: Build, sessions: dict[str, list[Event]]
 ) -> None:
-    with built.warehouse.session() as session:
-        rows = session.query("from marts.next_item_examples order by session_key, position")
+    with built.warehouse.transaction() as transaction:
+        rows = transaction.query("from marts.next_item_examples order by session_key, position")
     begins = [row for row, position in enumerate(rows["position"].to_pylist()) if position == 1]
     part = Sessions(rows, np.array([*begins, len(rows)]))
     names, frequency = examples.vocabulary(part.strings("product_id"))
@@ -165,11 +165,11 @@ def test_the_days_add_up_to_the_sessions(built: Build, sessions: dict[str, list[
 
 def test_the_marts_and_the_digest_depend_on_neither_order_in_the_log_nor_database(built: Build, tmp_path: Path) -> None:
     loaded = connect(tmp_path, shop_events(), name="another")
-    with loaded.session() as session:
-        session.execute("create table shuffled as select * from raw.events order by hash(event_id)")
-        session.execute("delete from raw.events")
-        session.execute("insert into raw.events select * from shuffled")
-        session.execute("drop table shuffled")
+    with loaded.transaction() as transaction:
+        transaction.execute("create table shuffled as select * from raw.events order by hash(event_id)")
+        transaction.execute("delete from raw.events")
+        transaction.execute("insert into raw.events select * from shuffled")
+        transaction.execute("drop table shuffled")
     again = build(loaded, tmp_path, "--select", "resource_type:model")
     for table in ("fct_session_events", "fct_sessions", "dim_products", "next_item_examples", "intent_examples"):
         query = f"from marts.{table} order by all"
@@ -179,8 +179,8 @@ def test_the_marts_and_the_digest_depend_on_neither_order_in_the_log_nor_databas
 
 def test_an_empty_raw_log_builds(tmp_path: Path) -> None:
     loaded = connect(tmp_path, shop_events()[:1])
-    with loaded.session() as session:
-        session.execute("delete from raw.events")
+    with loaded.transaction() as transaction:
+        transaction.execute("delete from raw.events")
     assert build(loaded, tmp_path).code == 0
 
 
@@ -198,8 +198,8 @@ def test_the_newest_catalogue_names_the_products(tmp_path: Path) -> None:
 
 def test_a_failing_test_is_named_with_its_rows_and_its_sql(tmp_path: Path) -> None:
     loaded = connect(tmp_path, shop_events())
-    with loaded.session() as session:
-        session.execute("insert into raw.events select * from raw.events limit 3")
+    with loaded.transaction() as transaction:
+        transaction.execute("insert into raw.events select * from raw.events limit 3")
     failed = build(loaded, tmp_path)
     assert failed.code != 0
     results = dbt.read_results(failed.target)
@@ -254,8 +254,8 @@ def test_a_source_to_which_nothing_came_is_told_with_its_age(tmp_path: Path) -> 
     loaded = connect(tmp_path, shop_events()[:1])
     for hours, status in ((0, "pass"), (5, "warn"), (30, "error")):
         newest = datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=hours)
-        with loaded.session() as session:
-            session.execute("update raw.loads set loaded_at = ?", [newest])
+        with loaded.transaction() as transaction:
+            transaction.execute("update raw.loads set loaded_at = ?", [newest])
         asked = run(loaded, tmp_path, "source", "freshness")
         (source,) = dbt.read_freshness(asked.target)
         assert (source.source, source.status) == ("raw.loads", status)

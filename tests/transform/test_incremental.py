@@ -193,12 +193,12 @@ def test_the_tail_that_is_not_built_yet_is_seen_live(night: Night) -> None:
 def test_tests_look_at_what_a_night_changed_and_at_everything_on_demand(tmp_path: Path) -> None:
     shop = connect(tmp_path, [event("old-1", 1, session_id="old"), event("old-2", 2, session_id="old")])
     build(shop, tmp_path, *STOPPED)
-    with shop.session() as session:
-        session.execute("create table intermediate.int_loads_built as select load_id from raw.loads")
+    with shop.transaction() as transaction:
+        transaction.execute("create table intermediate.int_loads_built as select load_id from raw.loads")
     arrive(shop, tmp_path, [event("new-1", 1, session_id="new"), event("new-2", 2, session_id="new")])
     build(shop, tmp_path, *STOPPED)
-    with shop.session() as session:
-        session.execute("update marts.fct_session_events set position = 9 where position = 2")
+    with shop.transaction() as transaction:
+        transaction.execute("update marts.fct_session_events set position = 9 where position = 2")
     contiguous = ("--select", "contiguous_from_one_fct_session_events_position__session_key")
     for variables, failures in (((), 1), (("--vars", "check: all"), 2)):
         (result,) = dbt.read_results(build(shop, tmp_path, *contiguous, *variables).target)
@@ -228,8 +228,8 @@ def test_a_full_build_that_stopped_is_finished_by_the_next(tmp_path: Path) -> No
     arrive(shop, tmp_path, events[200:])
     grown = build(shop, tmp_path, *MODELS)
     expected, digest = tables(grown), dbt.manifest_digest(grown.target)
-    with shop.session() as session:
-        session.execute("delete from marts.fct_sessions")
+    with shop.transaction() as transaction:
+        transaction.execute("delete from marts.fct_sessions")
     build(shop, tmp_path, *STOPPED, "--full-refresh")
     finished = build(shop, tmp_path, *MODELS)
     assert tables(finished) == expected
@@ -239,9 +239,9 @@ def test_a_full_build_that_stopped_is_finished_by_the_next(tmp_path: Path) -> No
 def test_tables_of_an_earlier_version_are_built_anew_on_demand(tmp_path: Path) -> None:
     shop = connect(tmp_path, [event("first", 1, session_id="s")])
     expected = tables(build(shop, tmp_path, *MODELS))
-    with shop.session() as session:
-        session.execute("alter table marts.fct_session_events drop column source_line")
-        session.execute("alter table marts.fct_session_events drop column source_file")
+    with shop.transaction() as transaction:
+        transaction.execute("alter table marts.fct_session_events drop column source_line")
+        transaction.execute("alter table marts.fct_session_events drop column source_file")
     (failed,) = [node for node in dbt.read_results(build(shop, tmp_path, *MODELS).target) if node.failed]
     assert failed.name == "int_loads_pending"
     assert "ingestion/hourly -p full_refresh=true" in failed.message

@@ -31,9 +31,9 @@ def loaded(built: Build, tmp_path: Path) -> Warehouse:
 
 
 def spoil(loaded: Warehouse, *statements: str) -> None:
-    with loaded.session() as session:
+    with loaded.transaction() as transaction:
         for statement in statements:
-            session.execute(statement)
+            transaction.execute(statement)
 
 
 def suites_of(*tables: str) -> "list[ExpectationSuite]":

@@ -129,15 +129,15 @@ def test_the_own_shop_that_went_silent_is_found_by_the_clock_and_old_files_are_n
         if line["shop"] == "alive"
     ]
     loaded = connect(tmp_path, lines + skewed)
-    with loaded.session() as session:
+    with loaded.transaction() as transaction:
         # As an earlier version loaded it.
-        session.execute("update raw.events set event_time = received_at + interval 5 hour where shop = 'skewed'")
+        transaction.execute("update raw.events set event_time = received_at + interval 5 hour where shop = 'skewed'")
         for own, silent in {"silent": {"silent"}, "alive": set(), "replayed": set(), "file": set()}.items():
             found = {}
             for each in raw_events.suite(own).expectations:
                 if "unexpected_rows_query" in each.configuration.kwargs:
                     assert each.severity == "warning"
-                    rows = session.query(each.unexpected_rows_query.format(batch="raw.events")).to_pylist()
+                    rows = transaction.query(each.unexpected_rows_query.format(batch="raw.events")).to_pylist()
                     found[each.description == SILENCE] = {row["shop"] for row in rows}
             assert found == {True: silent, False: {"skewed"}}
 
@@ -146,15 +146,15 @@ def test_sessions_that_are_cut_too_short_are_seen_in_the_mean_of_their_shop(shop
     file = tmp_path / "spoilt.duckdb"
     shutil.copy(shops.target.parent / "warehouse.duckdb", file)
     spoilt = warehouse.connect(f"duckdb:///{file}")
-    with spoilt.session() as session:
-        session.execute("update marts.fct_sessions set event_count = 1 where shop = 'healthy'")
+    with spoilt.transaction() as transaction:
+        transaction.execute("update marts.fct_sessions set event_count = 1 where shop = 'healthy'")
     (suite,) = [suite for suite in suites() if suite.name == "marts.fct_sessions"]
     report = quality.check(spoilt, [suite], tmp_path / "reports")
     (check,) = report.where("failed", "warning")
     assert check.expectation == "The mean session of each shop has 1.5 to 50 events"
     assert check.failing_rows == 1
-    with spoilt.session() as session:
-        session.execute("update marts.fct_sessions set add_count = -1 where shop = 'young'")
+    with spoilt.transaction() as transaction:
+        transaction.execute("update marts.fct_sessions set add_count = -1 where shop = 'young'")
     report = quality.check(spoilt, [suite], tmp_path / "reports")
     assert [check.column for check in report.where("failed")] == ["add_count"]
 

@@ -12,7 +12,7 @@ from boat.landing.bucket import at_hand
 from boat.landing.files import Ignored, Kind, LandingFile, discover
 from boat.landing.rows import EVENT_FIELDS, LAYOUTS, PRODUCT_FIELDS
 from boat.landing.staging import Reading, number, read_alone, unused_types
-from boat.warehouse.duckdb import DuckDBSession
+from boat.warehouse.duckdb import DuckDBTransaction
 
 SAMPLE_ROWS = 3
 
@@ -164,7 +164,7 @@ def _understood(opened: Reading) -> dict[str, Any]:
     }
 
 
-def _refused(local: DuckDBSession, file: LandingFile) -> tuple[Refusals, ...]:
+def _refused(local: DuckDBTransaction, file: LandingFile) -> tuple[Refusals, ...]:
     found = local.query(
         """select reason, count(*) as n, min(source_line) as line, arg_min(field, source_line) as field,
             arg_min(message, source_line) as message

@@ -18,7 +18,7 @@ from boat.landing import layouts, values
 from boat.landing.dead_letters import Reason
 from boat.landing.files import Kind, LandingFile, column_names, column_types
 from boat.landing.values import is_one_of, literal
-from boat.warehouse.duckdb import DuckDBSession
+from boat.warehouse.duckdb import DuckDBTransaction
 
 EVENT_FIELDS = (*(column.name for column in COLUMNS), "schema_version")
 PRODUCT_FIELDS = ("shop", "product_id", "product_name", "category", "price")
@@ -183,7 +183,7 @@ def _refuse_no_id(file: LandingFile, name: str, data_type: pa.DataType) -> None:
         )
 
 
-def keys(local: DuckDBSession, file: LandingFile) -> Columns:
+def keys(local: DuckDBTransaction, file: LandingFile) -> Columns:
     """Return the keys of the objects in `landing_text`, those of the first object first."""
     layout = LAYOUTS[file.kind]
     if file.layout and file.layout.objects:

@@ -25,8 +25,8 @@ from boat.landing.dead_letters import MAX_PAYLOAD, BadRows, Reason
 from boat.landing.files import LandingFile, count_lines, find_damage, line_shifts, mended
 from boat.landing.rows import Columns, is_row_by_row
 from boat.landing.values import is_one_of, literal
-from boat.warehouse import Session
-from boat.warehouse.duckdb import DuckDBSession, scratch
+from boat.warehouse import Transaction
+from boat.warehouse.duckdb import DuckDBTransaction, scratch
 
 _BATCH = 100_000
 _SHOWN, _KINDS = 80, 5
@@ -50,7 +50,7 @@ class Reading:
         is_numbered: Whether `landing_rows` is of a table that knows each record's line, or still of the file itself.
     """
 
-    local: DuckDBSession
+    local: DuckDBTransaction
     file: LandingFile
     columns: Columns
     keep_apart: bool
@@ -136,12 +136,12 @@ class Reading:
         self.local.execute("drop table landing_lines")
 
 
-def drop(local: DuckDBSession, view: str) -> None:
+def drop(local: DuckDBTransaction, view: str) -> None:
     """Remove what `Reading.judge` made."""
     local.execute(f"drop view {view}; drop table if exists {_typed(view)}")
 
 
-def unused_types(local: DuckDBSession, view: str) -> tuple[tuple[str, int], ...]:
+def unused_types(local: DuckDBTransaction, view: str) -> tuple[tuple[str, int], ...]:
     """Return how many rows are of each event type that is understood and not used, the most frequent first."""
     counted = local.query(
         f"""select flaw ->> 2 as name, count(*) as n from {view} where (flaw ->> 0) = {literal(Reason.UNUSED)}
@@ -150,7 +150,7 @@ def unused_types(local: DuckDBSession, view: str) -> tuple[tuple[str, int], ...]
     return tuple((row["name"], row["n"]) for row in counted.to_pylist())
 
 
-def number_equal_lines(local: DuckDBSession, file: LandingFile) -> None:
+def number_equal_lines(local: DuckDBTransaction, file: LandingFile) -> None:
     """Give equal purchases, adds and removes without an id in `landing_events` an id each; the first keeps its own.
 
     Two pens on two lines are two purchases. Lines are equal within a file; in the collector's files, which hold many
@@ -181,7 +181,7 @@ def _typed(view: str) -> str:
     return f"{view}_typed"
 
 
-def clear_failed(local: DuckDBSession) -> None:
+def clear_failed(local: DuckDBTransaction) -> None:
     """Begin with no dead letters."""
     local.execute(
         """create or replace temp table landing_failed (source_file varchar, source_line bigint, reason varchar,
@@ -200,7 +200,7 @@ class UnreadableText(DataError):
 
 
 @contextmanager
-def reading(local: DuckDBSession, file: LandingFile, bad_rows: BadRows, mend: bool = False) -> Iterator[Reading]:
+def reading(local: DuckDBTransaction, file: LandingFile, bad_rows: BadRows, mend: bool = False) -> Iterator[Reading]:
     """Read a file as it is into `landing_rows`, for a while.
 
     Args:
@@ -295,12 +295,12 @@ def _record_lines(file: LandingFile) -> int:
     return count_lines(file) - file.first_line + 1
 
 
-def _first_rowid(local: DuckDBSession, table: str) -> int:
+def _first_rowid(local: DuckDBTransaction, table: str) -> int:
     """Rows of an open transaction have rowids that start at a large number of DuckDB's choice."""
     return number(local, f"select coalesce(min(rowid), 0) from {table}")
 
 
-def _number_lines(local: DuckDBSession, file: LandingFile) -> None:
+def _number_lines(local: DuckDBTransaction, file: LandingFile) -> None:
     """Make the view `landing_rows` of `landing_text`: the records with the line each starts on."""
     start, first = _first_rowid(local, "landing_text"), file.first_line
     numbered = f"select rowid - {start} as record, rowid - {start} + {first} as line, * from landing_text"
@@ -332,7 +332,7 @@ def _set_broken_json_apart(reading: Reading) -> None:
     local.execute(f"update landing_text set json = null where {broken}")  # deleted, it would move the lines after it
 
 
-def _raise_for_broken_json(local: DuckDBSession, file: LandingFile, broken: str) -> NoReturn:
+def _raise_for_broken_json(local: DuckDBTransaction, file: LandingFile, broken: str) -> NoReturn:
     (row,) = local.query(f"select line, json from landing_rows where {broken} order by line limit 1").to_pylist()
     raise DataError(
         f"{file.place(row['line'])}: {_shown(row['json'])} is not a JSON object.", "Write one object on each line."
@@ -371,7 +371,7 @@ def _shown(value: str) -> str:
     return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "…")
 
 
-def number(session: Session | DuckDBSession, sql: str, *parameters: str) -> int:
+def number(transaction: Transaction | DuckDBTransaction, sql: str, *parameters: str) -> int:
     """The one number that a query gives."""
-    counted: int = session.query(sql, parameters).column(0)[0].as_py()
+    counted: int = transaction.query(sql, parameters).column(0)[0].as_py()
     return counted

@@ -47,8 +47,8 @@ from boat.raw_log.traces import (
     spellings,
     trace,
 )
-from boat.warehouse import Session, Warehouse
-from boat.warehouse.duckdb import DuckDBSession, scratch
+from boat.warehouse import Transaction, Warehouse
+from boat.warehouse.duckdb import DuckDBTransaction, scratch
 
 _RAW = tables.SCHEMA
 _NOT_ERASED = f"kind <> '{tables.ERASED}'"
@@ -248,9 +248,9 @@ def _with_sessions(warehouse: Warehouse, landing: Path, client: Client) -> Clien
     """Add the sessions in which the client was seen, and whether alone."""
     files = [file for file in discover(landing)[0] if can_hold_clients(file)]
     condition, ids = client.has_id("client_id")
-    with warehouse.session() as session:
-        tables.ensure(session)
-        seen = session.query(
+    with warehouse.transaction() as transaction:
+        tables.ensure(transaction)
+        seen = transaction.query(
             f"""select distinct session_id from {_RAW}.events
             where shop = ? and {condition} and session_id is not null""",
             [client.shop, *ids],
@@ -260,8 +260,8 @@ def _with_sessions(warehouse: Warehouse, landing: Path, client: Client) -> Clien
     if not found:
         return client
     found = frozenset(spelled for session_id in found for spelled in spellings(session_id))
-    with warehouse.session() as session:
-        others = others_in(session, f"{_RAW}.events", client, found)
+    with warehouse.transaction() as transaction:
+        others = others_in(transaction, f"{_RAW}.events", client, found)
     others = others.union(*(_readable(shared, file, client, found) for file in files))
     others = frozenset(spelled for session_id in others for spelled in spellings(session_id))
     return replace(client, sessions=found - others, shared=found & others)
@@ -341,15 +341,15 @@ def _look(warehouse: Warehouse, landing: Path | str, folder: Path, snapshots: Pa
     for old in bucket.old_versions(str(landing)) if bucket.is_bucket(landing) else ():
         with bucket.fetched_old(str(landing), old) as old_folder:
             _look_at_files(found, "old version", f" {old.version}", old_folder, client)
-    with warehouse.session() as session:
-        _look_at_letters(found, session, client)
-        for table, columns in _tables(session):
+    with warehouse.transaction() as transaction:
+        _look_at_letters(found, transaction, client)
+        for table, columns in _tables(transaction):
             found.tables.append(table)
-            survey = _survey(session, table, columns, client)
+            survey = _survey(transaction, table, columns, client)
             _add_survey(found, "table", table, survey)
             if table == f"{_RAW}.events":
                 found.linked |= survey.linked
-                unclear = sum(_count(session, table, *each) for each in client.without_client(client.shared))
+                unclear = sum(_count(transaction, table, *each) for each in client.without_client(client.shared))
                 found.mention("table", table, unclear, _UNCLEAR)
     _look_at_snapshots(found, snapshots, client)
     return found
@@ -377,10 +377,10 @@ def _look_at_files(found: _Findings, kind: str, suffix: str, folder: Path, clien
             found.add_text(kind, name + suffix, path, client, reason)
 
 
-def _look_at_letters(found: _Findings, session: Session, client: Client) -> None:
+def _look_at_letters(found: _Findings, transaction: Transaction, client: Client) -> None:
     table = f"{_RAW}.dead_letters"
     found.tables.append(table)
-    letters = _letters(session, client)
+    letters = _letters(transaction, client)
     if own := sum(match is Match.OWN for _letter, match in letters):
         found.rows["table", table] = own
     found.mention("table", table, len(letters) - own, _ELSEWHERE)
@@ -449,29 +449,29 @@ def _erase_rows_and_lines(warehouse: Warehouse, landing: Path, client: Client) -
         path.unlink()
     found = tuple(_traces(landing, client))
     copies = [erased_copy(one, client) for one in found]
-    with warehouse.session() as session:
-        session.take_turn()
+    with warehouse.transaction() as transaction:
+        transaction.lock()
         loads = set()
-        for (load_id, source_file, source_line), match in _letters(session, client):
+        for (load_id, source_file, source_line), match in _letters(transaction, client):
             if match is Match.OWN:
                 loads.add(load_id)
-                session.execute(
+                transaction.execute(
                     f"delete from {_RAW}.dead_letters where load_id = ? and source_file = ? and source_line = ?",
                     [load_id, source_file, source_line],
                 )
-        for table, columns in _tables(session):
-            conditions = _survey(session, table, columns, client).conditions
+        for table, columns in _tables(transaction):
+            conditions = _survey(transaction, table, columns, client).conditions
             if table == f"{_RAW}.events":
-                loads |= _touched_loads(session, conditions)
+                loads |= _touched_loads(transaction, conditions)
             for condition, parameters in conditions:
-                session.execute(f"delete from {table} where {condition}", parameters)
+                transaction.execute(f"delete from {table} where {condition}", parameters)
         rewritten = {
             load_id
             for one, (_copy, content) in zip(found, copies, strict=True)
-            for load_id in _know_as_erased(session, one, content)
+            for load_id in _know_as_erased(transaction, one, content)
         }
         for load_id in loads | rewritten:
-            _count_again(session, load_id, load_id in rewritten)
+            _count_again(transaction, load_id, load_id in rewritten)
     for one, (copy, _content) in zip(found, copies, strict=True):
         shutil.copymode(one.file.path, copy)
         with copy.open("rb") as stream:
@@ -480,69 +480,69 @@ def _erase_rows_and_lines(warehouse: Warehouse, landing: Path, client: Client) -
     return tuple(one.file.name for one in found)
 
 
-def _know_as_erased(session: Session, found: Trace, content: str) -> set[str]:
+def _know_as_erased(transaction: Transaction, found: Trace, content: str) -> set[str]:
     """Give the ledger's row of a file its new digest, and keep the old one as erased; returns its load."""
     old = digest(found.file)
-    known = session.query(f"select load_id from {_RAW}.loads where digest = ? and {_NOT_ERASED}", [old]).to_pylist()
+    known = transaction.query(f"select load_id from {_RAW}.loads where digest = ? and {_NOT_ERASED}", [old]).to_pylist()
     for row in known:
         load_id = row["load_id"]
-        session.execute(
+        transaction.execute(
             f"""insert into {_RAW}.loads select load_id, source_file, digest, '{tables.ERASED}', 0, 0, 0, 0, loaded_at
             from {_RAW}.loads where digest = ?""",
             [old],
         )
-        session.execute(
+        transaction.execute(
             f"update {_RAW}.loads set digest = ?, received = received - ? where digest = ? and {_NOT_ERASED}",
             [content, found.theirs - found.unused, old],
         )
         letters = sorted(found.lines)
         for lines in (letters[start : start + _SHIFT_BATCH] for start in range(0, len(letters), _SHIFT_BATCH)):
-            session.execute(
+            transaction.execute(
                 f"delete from {_RAW}.dead_letters where load_id = ? and source_line in ({', '.join(map(str, lines))})",
                 [load_id],
             )
         if found.file.format == "parquet":
-            _move_up(session, load_id, letters)
+            _move_up(transaction, load_id, letters)
     return {row["load_id"] for row in known}
 
 
-def _move_up(session: Session, load_id: str, removed: Sequence[int]) -> None:
+def _move_up(transaction: Transaction, load_id: str, removed: Sequence[int]) -> None:
     """Rows of Parquet after the removed ones have other numbers now."""
     for end in range(len(removed), 0, -_SHIFT_BATCH):  # the last first: those before keep their numbers meanwhile
         lines = removed[max(0, end - _SHIFT_BATCH) : end]
         before = " + ".join(f"(case when source_line > {line} then 1 else 0 end)" for line in lines)
         for table in ("events", "dead_letters"):
-            session.execute(
+            transaction.execute(
                 f"update {_RAW}.{table} set source_line = source_line - ({before}) where load_id = ?", [load_id]
             )
 
 
-def _touched_loads(session: Session, conditions: Sequence[tuple[str, list[str]]]) -> set[str]:
+def _touched_loads(transaction: Transaction, conditions: Sequence[tuple[str, list[str]]]) -> set[str]:
     """Loads that lose events, whether or not their files are still there."""
     loads: set[str] = set()
     for condition, parameters in conditions:
-        found = session.query(f"select distinct load_id from {_RAW}.events where {condition}", parameters)
+        found = transaction.query(f"select distinct load_id from {_RAW}.events where {condition}", parameters)
         loads |= set(found.column(0).to_pylist())
     return loads
 
 
-def _count_again(session: Session, load_id: str, is_rewritten: bool) -> None:
+def _count_again(transaction: Transaction, load_id: str, is_rewritten: bool) -> None:
     """Let the ledger say what is there: `received = accepted + duplicate + failed` holds after as before."""
     accepted, failed = (
-        session.query(f"select count(*) as n from {_RAW}.{table} where load_id = ?", [load_id])["n"][0].as_py()
+        transaction.query(f"select count(*) as n from {_RAW}.{table} where load_id = ?", [load_id])["n"][0].as_py()
         for table in ("events", "dead_letters")
     )
     # A file that was not rewritten is gone: what it held twice is as it was.
     rest = "duplicate = received - ? - ?" if is_rewritten else "received = duplicate + ? + ?"
-    session.execute(
+    transaction.execute(
         f"update {_RAW}.loads set accepted = ?, failed = ?, {rest} where load_id = ? and {_NOT_ERASED}",
         [accepted, failed, accepted, failed, load_id],
     )
 
 
-def _letters(session: Session, client: Client) -> list[tuple[tuple[str, str, int], Match]]:
+def _letters(transaction: Transaction, client: Client) -> list[tuple[tuple[str, str, int], Match]]:
     """Load, file and line of the dead letters that have the client's id, and how."""
-    found = session.query(
+    found = transaction.query(
         f"""select load_id, source_file, source_line, payload, message from {_RAW}.dead_letters
         where {client.may_be_in("payload")} or {client.may_be_in("message")}"""
     ).to_pylist()
@@ -556,9 +556,9 @@ def _letters(session: Session, client: Client) -> list[tuple[tuple[str, str, int
     return [(letter, match) for letter, match in letters if match is not Match.NONE]
 
 
-def _tables(session: Session) -> Iterator[tuple[str, dict[str, str]]]:
+def _tables(transaction: Transaction) -> Iterator[tuple[str, dict[str, str]]]:
     """Tables that know clients, sessions or shops, the raw log first, with the types of their columns by name."""
-    columns = session.query(
+    columns = transaction.query(
         """select lower(c.table_schema) as schema_name, lower(c.table_name) as table_name,
             c.column_name as column_name, lower(c.data_type) as data_type
         from information_schema.columns as c
@@ -591,7 +591,9 @@ class _Survey:
     linked: frozenset[str]
 
 
-def _survey(session: Session | DuckDBSession, relation: str, types: Mapping[str, str], client: Client) -> _Survey:
+def _survey(
+    transaction: Transaction | DuckDBTransaction, relation: str, types: Mapping[str, str], client: Client
+) -> _Survey:
     """Find the rows of a client in a table or in Parquet files.
 
     Args:
@@ -607,13 +609,13 @@ def _survey(session: Session | DuckDBSession, relation: str, types: Mapping[str,
     by_session = list(_by_session(names, client))
     conditions = [(f"{of_shop} and {by_client}", [*shop, *ids])]
     conditions += [(f"{condition} and {others}", [*parameters, *ids]) for condition, parameters in by_session]
-    rows = sum(_count(session, relation, *condition) for condition in conditions)
+    rows = sum(_count(transaction, relation, *condition) for condition in conditions)
     texts = [name for name, data_type in types.items() if _is_searched(name, data_type)]
     values: dict[str, set[str]] = {}
     mentions: Counter[str] = Counter()
     linked = set()
     is_of_session = _session_check(client)
-    for row in _candidates(session, relation, names, texts, client):
+    for row in _candidates(transaction, relation, names, texts, client):
         if is_of_session(row):
             continue
         found = {name: _match(name, row[name.lower()], client) for name in texts}
@@ -719,7 +721,11 @@ def _match(name: str, value: str | None, client: Client) -> Match:
 
 
 def _candidates(
-    session: Session | DuckDBSession, relation: str, names: Mapping[str, str], texts: Sequence[str], client: Client
+    transaction: Transaction | DuckDBTransaction,
+    relation: str,
+    names: Mapping[str, str],
+    texts: Sequence[str],
+    client: Client,
 ) -> list[dict[str, Any]]:
     """Groups of equal rows (`n`) that may have the id in a text, without those that have it as the client's."""
     if not texts:
@@ -734,7 +740,7 @@ def _candidates(
         parameters += some
     keys = [names[key] for key in ("client_id", "session_id", "session_key") if key in names]
     columns = [f'"{name}"' for name in dict.fromkeys([*keys, *texts])]
-    found: list[dict[str, Any]] = session.query(
+    found: list[dict[str, Any]] = transaction.query(
         f"""select {", ".join(columns)}, count(*) as n from {relation}
         where {of_shop} and not coalesce({by_client}, false) and ({" or ".join(wanted)})
         group by {", ".join(columns)}""",
@@ -743,8 +749,8 @@ def _candidates(
     return found
 
 
-def _count(session: Session | DuckDBSession, table: str, condition: str, parameters: list[str]) -> int:
-    rows: int = session.query(f"select count(*) as n from {table} where {condition}", parameters)["n"][0].as_py()
+def _count(transaction: Transaction | DuckDBTransaction, table: str, condition: str, parameters: list[str]) -> int:
+    rows: int = transaction.query(f"select count(*) as n from {table} where {condition}", parameters)["n"][0].as_py()
     return rows
 
 

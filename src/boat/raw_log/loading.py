@@ -26,8 +26,8 @@ from boat.landing.staging import (
 )
 from boat.landing.values import literal
 from boat.raw_log import tables
-from boat.warehouse import Session, Warehouse
-from boat.warehouse.duckdb import DuckDBSession
+from boat.warehouse import Transaction, Warehouse
+from boat.warehouse.duckdb import DuckDBTransaction
 
 _NAMES = f"{', '.join(EVENT_FIELDS)}, extra"
 _SAME_ID = "known.shop = event.shop and known.event_id = event.event_id"
@@ -122,9 +122,9 @@ def load(warehouse: Warehouse, source: Path | str, bad_rows: BadRows = _STOP, la
 
 def _last_loads(warehouse: Warehouse) -> dict[str, datetime]:
     """When each file of the ledger was last loaded, UTC, by its name."""
-    with warehouse.session() as session:
-        tables.ensure(session)
-        ledger = session.query(
+    with warehouse.transaction() as transaction:
+        tables.ensure(transaction)
+        ledger = transaction.query(
             f"select source_file, max(loaded_at) as at from {tables.SCHEMA}.loads group by source_file"
         ).to_pylist()
     return {row["source_file"]: row["at"] for row in ledger}
@@ -137,10 +137,10 @@ def load_files(
     files, mend = tuple(files), set[Path]()
     while True:
         try:
-            with warehouse.session() as session, session.scratch() as local:
-                tables.ensure(session, schema)
-                session.take_turn()
-                loader = _Loader(session, local, bad_rows, schema, frozenset(mend))
+            with warehouse.transaction() as transaction, transaction.scratch() as local:
+                tables.ensure(transaction, schema)
+                transaction.lock()
+                loader = _Loader(transaction, local, bad_rows, schema, frozenset(mend))
                 return tuple(loader.load(file) for file in files)
         except UnreadableText as error:
             # All again from the start: DuckDB gives up a transaction in which a file could not be read.
@@ -165,14 +165,14 @@ class _Loader:
     """Appends files within an open transaction."""
 
     def __init__(
-        self, session: Session, local: DuckDBSession, bad_rows: BadRows, schema: str, mend: frozenset[Path]
+        self, transaction: Transaction, local: DuckDBTransaction, bad_rows: BadRows, schema: str, mend: frozenset[Path]
     ) -> None:
-        self._session, self._local, self._bad_rows = session, local, bad_rows
+        self._transaction, self._local, self._bad_rows = transaction, local, bad_rows
         self._schema, self._mend = schema, mend
 
     def load(self, file: LandingFile) -> FileLoad:
         before, content = file.path.stat(), digest(file)
-        if number(self._session, f"select count(*) from {self._schema}.loads where digest = ?", content):
+        if number(self._transaction, f"select count(*) from {self._schema}.loads where digest = ?", content):
             return FileLoad(file.name, file.kind, already_loaded=True)
         load_id = content[:16]
         clear_failed(self._local)
@@ -189,7 +189,7 @@ class _Loader:
                 f"{counts.duplicate} and failed {failed} do not add up to that.",
                 "Nothing was loaded. Does another program write to the raw log?",
             )
-        self._session.execute(
+        self._transaction.execute(
             f"insert into {self._schema}.loads values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 load_id, file.name, content, file.kind,
@@ -244,14 +244,16 @@ class _Loader:
         names = ", ".join((*EVENT_FIELDS, "extra", "line", "has_id"))
         every = f"""select {names}, row not in (select event from landing_repeats) as is_first
             from landing_events where flaw is null"""
-        with self._session.received(self._local, every) as events:
-            self._session.execute(
+        with self._transaction.received(self._local, every) as events:
+            self._transaction.execute(
                 f"""insert into {self._schema}.events ({_NAMES}, load_id, source_file, source_line)
                 select {_NAMES}, ?, ?, line from {events} as event
                 where is_first and not exists (select 1 from {self._schema}.events as known where {_SAME_ID})""",
                 [load_id, rows.file.name],
             )
-            accepted = number(self._session, f"select count(*) from {self._schema}.events where load_id = ?", load_id)
+            accepted = number(
+                self._transaction, f"select count(*) from {self._schema}.events where load_id = ?", load_id
+            )
             if accepted == good:
                 return accepted, 0
             repeats = number(self._local, "select count(*) from landing_repeats")
@@ -265,7 +267,7 @@ class _Loader:
     def _known_before(self, events: str, load_id: str) -> int:
         """How many of the events the raw log had before this load."""
         return number(
-            self._session,
+            self._transaction,
             f"""select count(*) from {events} as event where is_first and exists (
                 select 1 from {self._schema}.events as known where {_SAME_ID} and known.load_id <> ?)""",
             load_id,
@@ -273,7 +275,7 @@ class _Loader:
 
     def _conflicts(self, events: str) -> list[int]:
         """Lines of events that say something else than the one that has their id. Ids made of content cannot."""
-        lines = self._session.query(
+        lines = self._transaction.query(
             f"""select distinct event.line from {events} as event
             join {self._schema}.events as known on {_SAME_ID}
             where event.has_id and ({_other_body("event", "known")})"""
@@ -299,8 +301,8 @@ class _Loader:
             full join (from landing_names where flaw is null) as n on p.shop = n.shop and p.product_id = n.product_id"""
         received = number(self._local, f"select count(*) from ({named})") + self._failed()
         self._stop_at_too_many(file, received)
-        with self._session.received(self._local, named) as products:
-            self._session.execute(
+        with self._transaction.received(self._local, named) as products:
+            self._transaction.execute(
                 f"""insert into {self._schema}.products
                 select shop, product_id, product_name, category, price, extra, ?, source_file, line
                 from {products} as product""",
@@ -309,7 +311,7 @@ class _Loader:
         drop(self._local, "landing_names")
         drop(self._local, "landing_products")
         count = f"select count(*) from {self._schema}.products where load_id = ?"
-        return _Counts(received, number(self._session, count, load_id))
+        return _Counts(received, number(self._transaction, count, load_id))
 
     def _append_dead_letters(self, file: LandingFile) -> _Counts:
         """What the collector did not take is a dead letter already."""
@@ -341,15 +343,15 @@ class _Loader:
         """Move what failed to the raw log's dead letters; returns how many are there of this load."""
         if self._failed() == 0:
             return 0
-        with self._session.received(self._local, "select * from landing_failed") as letters:
-            self._session.execute(
+        with self._transaction.received(self._local, "select * from landing_failed") as letters:
+            self._transaction.execute(
                 f"""insert into {self._schema}.dead_letters
                 select ?, source_file, source_line, reason, field, message, payload,
                     coalesce(received_at, cast(? as timestamp))
                 from {letters} as letter""",
                 [load_id, _now()],
             )
-        return number(self._session, f"select count(*) from {self._schema}.dead_letters where load_id = ?", load_id)
+        return number(self._transaction, f"select count(*) from {self._schema}.dead_letters where load_id = ?", load_id)
 
 
 def _other_body(one: str, other: str) -> str:

@@ -21,7 +21,7 @@ from boat.landing.bucket import fetched, is_bucket
 from boat.landing.files import LandingFile, digest, discover
 from boat.raw_log import tables
 from boat.raw_log.loading import load_files
-from boat.warehouse import Session, Warehouse
+from boat.warehouse import Transaction, Warehouse
 
 SCHEMA = "raw_replay"
 """Where the raw log is rebuilt; dropped at the end."""
@@ -161,47 +161,47 @@ def rebuild(warehouse: Warehouse, source: Path | str, first: date, last: date) -
         with fetched(source, lambda _name, _at: True) as folder:
             return rebuild(warehouse, folder, first, last)
     clear(warehouse)  # of a replay that was stopped
-    with warehouse.session() as session:
-        tables.ensure(session)
-        files, lost = _loaded_files(session, Path(source))
+    with warehouse.transaction() as transaction:
+        tables.ensure(transaction)
+        files, lost = _loaded_files(transaction, Path(source))
     load_files(warehouse, files, _AS_LOADED, SCHEMA)
-    with warehouse.session() as session:
+    with warehouse.transaction() as transaction:
         found = " union ".join(
             f"select {_DAY} as day from {schema}.events where {_DAY} between date '{first}' and date '{last}'"
             for schema in (_LIVE, SCHEMA)
         )
-        days = session.query(f"select day from ({found}) as days order by day")
+        days = transaction.query(f"select day from ({found}) as days order by day")
     return Rebuilt(len(files), lost, tuple(days.column(0).to_pylist()))
 
 
 def clear(warehouse: Warehouse) -> None:
     """Drop what was rebuilt."""
-    with warehouse.session() as session:
-        session.execute(f"drop schema if exists {SCHEMA} cascade")
+    with warehouse.transaction() as transaction:
+        transaction.execute(f"drop schema if exists {SCHEMA} cascade")
 
 
 def compare_day(warehouse: Warehouse, day: date) -> Day:
     """Hold the live events of a day against the rebuilt ones."""
-    with warehouse.session() as session:
-        return _day(session, day)
+    with warehouse.transaction() as transaction:
+        return _day(transaction, day)
 
 
 def swap_day(warehouse: Warehouse, day: Day) -> Day:
     """Put the rebuilt events of a day in the place of the live ones, in one transaction, if they differ."""
     if not day.differs:
         return day
-    with warehouse.session() as session:
-        session.take_turn()
-        found = _day(session, day.day)
-        _refuse_gone(session, [day.day])
-        session.execute(f"delete from {_LIVE}.events where {_on(day.day)}")
+    with warehouse.transaction() as transaction:
+        transaction.lock()
+        found = _day(transaction, day.day)
+        _refuse_gone(transaction, [day.day])
+        transaction.execute(f"delete from {_LIVE}.events where {_on(day.day)}")
         # An event that is now on another day is on this one alone.
-        session.execute(
+        transaction.execute(
             f"""delete from {_LIVE}.events where (shop, event_id) in (
                 select shop, event_id from {SCHEMA}.events where {_on(day.day)})"""
         )
         # Under the names that the live ledger has for the same bytes.
-        session.execute(
+        transaction.execute(
             f"""insert into {_LIVE}.events ({_CONTENT}, load_id, source_file, source_line)
             select {_of("event", _CONTENT)}, ledger.load_id, ledger.source_file, event.source_line
             from {SCHEMA}.events as event
@@ -214,27 +214,27 @@ def swap_day(warehouse: Warehouse, day: Day) -> Day:
 
 def compare_files(warehouse: Warehouse) -> tuple[FileRows, ...]:
     """Hold the live products and dead letters of each file that is there against the rebuilt ones."""
-    with warehouse.session() as session:
+    with warehouse.transaction() as transaction:
         names = {
             row["digest"]: row["source_file"]
-            for row in session.query(f"select digest, source_file from {SCHEMA}.loads").to_pylist()
+            for row in transaction.query(f"select digest, source_file from {SCHEMA}.loads").to_pylist()
         }
         return tuple(
             FileRows(table=table, file=names.get(row["digest"], _NO_FILE), **row)
             for table, content in _OF_FILES.items()
-            for row in _differences(session, "digest", *_rows_of_files(table, content))
+            for row in _differences(transaction, "digest", *_rows_of_files(table, content))
         )
 
 
 def swap_files(warehouse: Warehouse, files: Iterable[FileRows]) -> tuple[FileRows, ...]:
     """Put the rebuilt products and dead letters of the files that differ in the place of the live ones."""
     files = tuple(files)
-    with warehouse.session() as session:
-        session.take_turn()
+    with warehouse.transaction() as transaction:
+        transaction.lock()
         for table in _OF_FILES:
             digests = [file.digest for file in files if file.differs and file.table == table]
             for start in range(0, len(digests), _BATCH):
-                _swap_rows(session, table, digests[start : start + _BATCH])
+                _swap_rows(transaction, table, digests[start : start + _BATCH])
     return tuple(replace(file, swapped=file.differs) for file in files)
 
 
@@ -246,14 +246,14 @@ def refuse_to_lose(warehouse: Warehouse, days: Iterable[Day]) -> None:
     """
     differing = [day.day for day in days if day.differs]
     if differing:
-        with warehouse.session() as session:
-            _refuse_gone(session, differing)
-            _refuse_moved(session, differing)
+        with warehouse.transaction() as transaction:
+            _refuse_gone(transaction, differing)
+            _refuse_moved(transaction, differing)
 
 
-def _loaded_files(session: Session, source: Path) -> tuple[tuple[LandingFile, ...], tuple[str, ...]]:
+def _loaded_files(transaction: Transaction, source: Path) -> tuple[tuple[LandingFile, ...], tuple[str, ...]]:
     """Files of the ledger in the order they were loaded, and the names of those that are gone."""
-    ledger = session.query(
+    ledger = transaction.query(
         f"""select digest, source_file from {_LIVE}.loads where kind <> '{tables.ERASED}'
         order by loaded_at, source_file"""
     ).to_pylist()
@@ -262,20 +262,20 @@ def _loaded_files(session: Session, source: Path) -> tuple[tuple[LandingFile, ..
     return found, tuple(row["source_file"] for row in ledger if row["digest"] not in there)
 
 
-def _day(session: Session, day: date) -> Day:
+def _day(transaction: Transaction, day: date) -> Day:
     live, rebuilt = (
         f"(select {_DAY} as day, {_CONTENT} from {schema}.events where {_on(day)})" for schema in (_LIVE, SCHEMA)
     )
-    counted = _differences(session, "day", live, rebuilt)
+    counted = _differences(transaction, "day", live, rebuilt)
     found = Day(**counted[0]) if counted else Day(day=day, live=0, rebuilt=0, only_live=0, only_rebuilt=0)
     if not found.only_live + found.only_rebuilt:
         return found
     alone = f"({live} except {rebuilt}) union all ({rebuilt} except {live})"
-    ids = session.query(f"select distinct event_id from ({alone}) as alone order by 1 limit {_EXAMPLES}")
+    ids = transaction.query(f"select distinct event_id from ({alone}) as alone order by 1 limit {_EXAMPLES}")
     return replace(found, examples=tuple(ids.column(0).to_pylist()))
 
 
-def _differences(session: Session, key: str, live: str, rebuilt: str) -> list[dict[str, Any]]:
+def _differences(transaction: Transaction, key: str, live: str, rebuilt: str) -> list[dict[str, Any]]:
     """For each value of a key, the rows that two queries have of it, both and alone."""
     parts = (live, rebuilt, f"({live} except {rebuilt})", f"({rebuilt} except {live})")
     names = ("live", "rebuilt", "only_live", "only_rebuilt")
@@ -284,7 +284,7 @@ def _differences(session: Session, key: str, live: str, rebuilt: str) -> list[di
         for part_name, part in zip(names, parts, strict=True)
     )
     sums = ", ".join(f"cast(sum({name}) as bigint) as {name}" for name in names)
-    counted = session.query(f"select {key}, {sums} from ({counts}) as counted group by {key} order by {key}")
+    counted = transaction.query(f"select {key}, {sums} from ({counts}) as counted group by {key} order by {key}")
     rows: list[dict[str, Any]] = counted.to_pylist()
     return rows
 
@@ -302,23 +302,23 @@ def _rows_of_files(table: str, content: str) -> tuple[str, str]:
     return live, rebuilt
 
 
-def _swap_rows(session: Session, table: str, digests: Sequence[str]) -> None:
+def _swap_rows(transaction: Transaction, table: str, digests: Sequence[str]) -> None:
     content = _OF_FILES[table]
     places = ", ".join("?" * len(digests))
-    session.execute(
+    transaction.execute(
         f"""delete from {_LIVE}.{table} where load_id in (
             select load_id from {_LIVE}.loads where digest in ({places}) and kind <> '{tables.ERASED}')""",
         digests,
     )
     if _NO_FILE in digests:
-        session.execute(f"delete from {_LIVE}.{table} where load_id not in (select load_id from {_LIVE}.loads)")
+        transaction.execute(f"delete from {_LIVE}.{table} where load_id not in (select load_id from {_LIVE}.loads)")
     received, received_at = "", ""
     if table == "dead_letters":
         # A row of an event file was received when it was loaded; the collector's letters say when.
         received = ", received_at"
         received_at = ", case when ledger.kind = 'dead_letters' then row_of.received_at else ledger.loaded_at end"
     # A catalogue's names come from a file beside it, which keeps its name.
-    session.execute(
+    transaction.execute(
         f"""insert into {_LIVE}.{table} ({content}, load_id, source_file{received})
         select {_of("row_of", content)}, ledger.load_id,
             case when row_of.source_file = again.source_file then ledger.source_file else row_of.source_file end
@@ -331,8 +331,8 @@ def _swap_rows(session: Session, table: str, digests: Sequence[str]) -> None:
     )
 
 
-def _refuse_gone(session: Session, days: Sequence[date]) -> None:
-    gone = session.query(
+def _refuse_gone(transaction: Transaction, days: Sequence[date]) -> None:
+    gone = transaction.query(
         f"""select distinct live.source_file as name from {_LIVE}.events as live
         join {_LIVE}.loads as ledger on ledger.load_id = live.load_id and ledger.kind <> '{tables.ERASED}'
         left join {SCHEMA}.loads as again on again.digest = ledger.digest
@@ -346,8 +346,8 @@ def _refuse_gone(session: Session, days: Sequence[date]) -> None:
         )
 
 
-def _refuse_moved(session: Session, days: Sequence[date]) -> None:
-    moved = session.query(
+def _refuse_moved(transaction: Transaction, days: Sequence[date]) -> None:
+    moved = transaction.query(
         f"""select distinct cast(again.event_time as date) as day from {SCHEMA}.events as again
         join {_LIVE}.events as live on live.shop = again.shop and live.event_id = again.event_id
         where (case when cast(live.event_time as date) in ({_dates(days)}) then 1 else 0 end)

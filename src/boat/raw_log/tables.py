@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from boat.events import COLUMNS
 
 if TYPE_CHECKING:
-    from boat.warehouse import Session
+    from boat.warehouse import Transaction
 
 SCHEMA = "raw"
 ERASED = "erased"
@@ -33,13 +33,13 @@ as it came.
 """
 
 
-def ensure(session: "Session", schema: str = SCHEMA) -> None:
+def ensure(transaction: "Transaction", schema: str = SCHEMA) -> None:
     """Make what is missing: a loader without the right to make a schema or a table can append to those there."""
-    schemas = session.query(f"select 1 as n from information_schema.schemata where lower(schema_name) = '{schema}'")
-    tables = session.query(
+    schemas = transaction.query(f"select 1 as n from information_schema.schemata where lower(schema_name) = '{schema}'")
+    tables = transaction.query(
         f"select lower(table_name) as name from information_schema.tables where lower(table_schema) = '{schema}'"
     )
     if not schemas.num_rows:
-        session.execute(f"create schema if not exists {schema}")
+        transaction.execute(f"create schema if not exists {schema}")
     for name in TABLES.keys() - set(tables["name"].to_pylist()):
-        session.execute(f"create table if not exists {schema}.{name} ({TABLES[name]})")
+        transaction.execute(f"create table if not exists {schema}.{name} ({TABLES[name]})")

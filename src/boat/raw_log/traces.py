@@ -23,7 +23,7 @@ from boat.landing.files import LandingFile, digest, discover, without
 from boat.landing.rows import EVENT_FIELDS, LAYOUTS
 from boat.landing.staging import Reading, number, read_alone
 from boat.landing.values import literal
-from boat.warehouse.duckdb import DuckDBSession
+from boat.warehouse.duckdb import DuckDBTransaction
 
 _BATCH = 500
 _BLOCK = 1 << 20
@@ -390,7 +390,7 @@ def _trace(file: LandingFile, client: Client) -> Trace:
         )
 
 
-def _lines(local: DuckDBSession, where: str = "", parameters: Sequence[str] = ()) -> set[int]:
+def _lines(local: DuckDBTransaction, where: str = "", parameters: Sequence[str] = ()) -> set[int]:
     found = local.query(f"select distinct line from landing_events {where}", parameters)
     return set(found.column(0).to_pylist())
 
@@ -466,7 +466,7 @@ def all_files(folder: Path) -> tuple[tuple[LandingFile, ...], tuple[tuple[Path, 
 
 
 @contextmanager
-def _staged(file: LandingFile, client: Client | None = None) -> Iterator[DuckDBSession]:
+def _staged(file: LandingFile, client: Client | None = None) -> Iterator[DuckDBTransaction]:
     """A DuckDB with a file's events in `landing_events`, and what cannot be read of it in `landing_failed`.
 
     With a client, `landing_texts` has the rows that may hold their id, as text.
@@ -490,7 +490,7 @@ def _staged(file: LandingFile, client: Client | None = None) -> Iterator[DuckDBS
         yield opened.local
 
 
-def _stage_no_events(local: DuckDBSession) -> None:
+def _stage_no_events(local: DuckDBTransaction) -> None:
     local.execute(
         """create temp table landing_events
         (line bigint, shop varchar, client_id varchar, session_id varchar, flaw varchar)"""

@@ -16,7 +16,7 @@ from boat import quality
 from boat.quality import Outcome
 from boat.render.charts import bars_svg, funnel_svg, lines_svg
 from boat.render.page import page
-from boat.warehouse import Session, Warehouse
+from boat.warehouse import Transaction, Warehouse
 
 PAGE = "kpis.html"
 DAYS, PRODUCTS, HOURS = 60, 10, 7 * 24
@@ -106,11 +106,11 @@ def write(warehouse: Warehouse, folder: Path) -> Path:
         warehouse: Where dbt has built the marts.
         folder: The reports folder; what `boat.quality` left there is shown too.
     """
-    with warehouse.session() as session:
-        shops = _read(session)
-        loads = session.query(_LOADS).to_pylist()[::-1]
-        failed = session.query(_FAILED).to_pylist()
-        excluded = session.query(_EXCLUDED).to_pylist()
+    with warehouse.transaction() as transaction:
+        shops = _read(transaction)
+        loads = transaction.query(_LOADS).to_pylist()[::-1]
+        failed = transaction.query(_FAILED).to_pylist()
+        excluded = transaction.query(_EXCLUDED).to_pylist()
     html = render(shops, loads, failed, quality.history(folder), datetime.now(UTC), excluded)
     folder.mkdir(parents=True, exist_ok=True)
     path, unfinished = folder / PAGE, folder / f"{PAGE}.tmp"
@@ -140,10 +140,10 @@ def render(
     return page("Shop figures", "".join([*parts, _quality(loads, failed, outcomes, excluded)]))
 
 
-def _read(session: Session) -> list[ShopFigures]:
+def _read(transaction: Transaction) -> list[ShopFigures]:
     def by_shop(sql: str) -> dict[str, list[Row]]:
         rows: dict[str, list[Row]] = {}
-        for row in session.query(sql).to_pylist():
+        for row in transaction.query(sql).to_pylist():
             rows.setdefault(row["shop"], []).append(row)
         return rows
 

@@ -1,5 +1,5 @@
 """Warehouses: DuckDB on a laptop, Snowflake in the cloud."""
 
-from boat.warehouse.base import Session, Warehouse, connect
+from boat.warehouse.base import Transaction, Warehouse, connect
 
-__all__ = ["Session", "Warehouse", "connect"]
+__all__ = ["Transaction", "Warehouse", "connect"]

@@ -10,7 +10,7 @@ from boat.backends import Backend, construct
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from boat.warehouse.duckdb import DuckDBSession
+    from boat.warehouse.duckdb import DuckDBTransaction
 
 
 class Warehouse(Protocol):
@@ -19,7 +19,7 @@ class Warehouse(Protocol):
     dialect: str
     """`duckdb` or `snowflake`: also the dbt target's name."""
 
-    def session(self) -> AbstractContextManager["Session"]:
+    def transaction(self) -> AbstractContextManager["Transaction"]:
         """Open a connection for a few statements, in one transaction: committed at the end, rolled back on an error."""
 
     def exclusive(self) -> AbstractContextManager[None]:
@@ -38,10 +38,10 @@ class Warehouse(Protocol):
         """What SQLAlchemy needs beside the URL, secrets among it: its `connect_args`."""
 
 
-class Session(Protocol):
+class Transaction(Protocol):
     """An open connection. Statements are the warehouse's own SQL; parameters are positional `?`."""
 
-    def take_turn(self) -> None:
+    def lock(self) -> None:
         """Wait until no other session that took its turn is open, and then see all that those have committed.
 
         Who adds what is not there yet takes it before the first look: two who look at the same time would both add it.
@@ -59,10 +59,10 @@ class Session(Protocol):
         The same rows give the same bytes, whatever the warehouse.
         """
 
-    def scratch(self) -> AbstractContextManager["DuckDBSession"]:
+    def scratch(self) -> AbstractContextManager["DuckDBTransaction"]:
         """A DuckDB to read and judge files with before their rows are received: this one, or one on this machine."""
 
-    def received(self, local: "DuckDBSession", sql: str) -> AbstractContextManager[str]:
+    def received(self, local: "DuckDBTransaction", sql: str) -> AbstractContextManager[str]:
         """The rows of a query on the scratch DuckDB, as a relation that a statement of this session can select from."""
 
 

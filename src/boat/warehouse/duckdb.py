@@ -73,7 +73,7 @@ class DuckDBWarehouse:
             yield
 
     @contextmanager
-    def session(self) -> Iterator["DuckDBSession"]:
+    def transaction(self) -> Iterator["DuckDBTransaction"]:
         """Open a connection in one transaction: committed at the end, rolled back on an error.
 
         Raises:
@@ -84,7 +84,7 @@ class DuckDBWarehouse:
             try:
                 connection.begin()
                 try:
-                    yield DuckDBSession(connection, partial(turn.enter_context, _turns[self.path]))
+                    yield DuckDBTransaction(connection, partial(turn.enter_context, _turns[self.path]))
                 except BaseException:
                     with suppress(duckdb.Error):  # the error that came first is the one to show
                         connection.rollback()
@@ -129,7 +129,7 @@ def _own_choice() -> dict[str, str]:
         }
 
 
-class DuckDBSession:
+class DuckDBTransaction:
     """An open DuckDB connection.
 
     Args:
@@ -140,7 +140,7 @@ class DuckDBSession:
     def __init__(self, connection: duckdb.DuckDBPyConnection, wait_for_turn: Callable[[], object] = bool) -> None:
         self._connection, self._wait_for_turn = connection, wait_for_turn
 
-    def take_turn(self) -> None:
+    def lock(self) -> None:
         """Wait until no other session that took its turn is open; begins a transaction, which sees all before it."""
         self._wait_for_turn()
         self._connection.commit()
@@ -165,18 +165,18 @@ class DuckDBSession:
         """Let queries read a stream of Arrow batches, once, under this name."""
         self._connection.register(name, rows)
 
-    def scratch(self) -> AbstractContextManager["DuckDBSession"]:
+    def scratch(self) -> AbstractContextManager["DuckDBTransaction"]:
         """This session itself: its temporary tables."""
         return nullcontext(self)
 
-    def received(self, local: "DuckDBSession", sql: str) -> AbstractContextManager[str]:
+    def received(self, local: "DuckDBTransaction", sql: str) -> AbstractContextManager[str]:
         """The query itself: it is here already."""
         return nullcontext(f"({sql})")
 
 
 @contextmanager
-def scratch() -> Iterator[DuckDBSession]:
+def scratch() -> Iterator[DuckDBTransaction]:
     """A DuckDB that lasts for a while, in a temporary folder so that it need not fit into memory."""
     with tempfile.TemporaryDirectory(prefix="boat-scratch-") as folder, duckdb.connect(f"{folder}/db") as connection:
         connection.execute("set TimeZone = 'UTC'; set autoinstall_known_extensions = false")
-        yield DuckDBSession(connection)
+        yield DuckDBTransaction(connection)

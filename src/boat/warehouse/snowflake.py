@@ -15,7 +15,7 @@ import snowflake.connector
 from snowflake.connector.errors import DatabaseError, Error
 
 from boat.errors import BoatError, SettingError
-from boat.warehouse.duckdb import DuckDBSession, scratch
+from boat.warehouse.duckdb import DuckDBTransaction, scratch
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
@@ -95,7 +95,7 @@ class SnowflakeWarehouse:
         self._unload = unload
 
     @contextmanager
-    def session(self) -> Iterator["SnowflakeSession"]:
+    def transaction(self) -> Iterator["SnowflakeTransaction"]:
         """Open a connection in one transaction: committed at the end, rolled back on an error.
 
         A statement that defines something (`create …`) commits what came before it: Snowflake has it so.
@@ -107,7 +107,7 @@ class SnowflakeWarehouse:
         connection = self._connect()
         try:
             try:
-                yield SnowflakeSession(connection, self._unload)
+                yield SnowflakeTransaction(connection, self._unload)
             except BaseException:
                 with suppress(Error):  # the error that came first is the one to show
                     connection.rollback()
@@ -179,14 +179,14 @@ class SnowflakeWarehouse:
             ) from error
 
 
-class SnowflakeSession:
+class SnowflakeTransaction:
     """An open Snowflake connection."""
 
     def __init__(self, connection: "SnowflakeConnection", unload: bool) -> None:
         self._connection = connection
         self._unload = unload
 
-    def take_turn(self) -> None:
+    def lock(self) -> None:
         """Lock the one row of a table until the end of the transaction.
 
         Snowflake knows no other lock that holds: inserts do not wait for each other, and keys are not enforced. An
@@ -231,12 +231,12 @@ class SnowflakeSession:
             # Sorted here: how the stream was cut into batches would show in the file's bytes.
             return local.export("select * from result", path, order_by)
 
-    def scratch(self) -> AbstractContextManager[DuckDBSession]:
+    def scratch(self) -> AbstractContextManager[DuckDBTransaction]:
         """A DuckDB on this machine, to read and judge files with before they go to the warehouse."""
         return scratch()
 
     @contextmanager
-    def received(self, local: DuckDBSession, sql: str) -> Iterator[str]:
+    def received(self, local: DuckDBTransaction, sql: str) -> Iterator[str]:
         """Rows of a query on the scratch DuckDB, as something to select from here.
 
         They go as Parquet through a stage into one column of a transient table, in this very transaction: a table of

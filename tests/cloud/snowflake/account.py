@@ -54,9 +54,9 @@ class Account:
         made = name or f"BOAT_{uuid.uuid4().hex[:12].upper()}"
         warehouse = SnowflakeWarehouse(self.login(made), tag, unload)
         if not name:
-            with warehouse.session() as session:
+            with warehouse.transaction() as transaction:
                 for statement in emulated_setup(made):
-                    session.execute(statement)
+                    transaction.execute(statement)
         return warehouse
 
     def history(self) -> list[dict[str, str]]:

@@ -42,8 +42,8 @@ def platform(account: Account, block: str) -> Platform:
 
 @task
 def ask(place: Platform) -> str:
-    with place.warehouse.session() as session:
-        (row,) = session.query("select current_database() as name, 'asked' as what").to_pylist()
+    with place.warehouse.transaction() as transaction:
+        (row,) = transaction.query("select current_database() as name, 'asked' as what").to_pylist()
     return str(row["name"])
 
 

@@ -34,13 +34,13 @@ def der(key: bytes) -> str:
 
 def test_another_key_is_refused_and_never_tried_again(account: Account) -> None:
     stranger = SnowflakeWarehouse(account.login("BOAT", key=new_key()))
-    with pytest.raises(SettingError, match=rf"{NAME} as {USER}.*JWT token is invalid"), stranger.session():
+    with pytest.raises(SettingError, match=rf"{NAME} as {USER}.*JWT token is invalid"), stranger.transaction():
         pytest.fail("let in")
 
 
 def test_every_statement_carries_the_tag(account: Account) -> None:
-    with account.database(tag="boat flow run 7").session() as session:
-        session.query("select 'tagged' as t")
+    with account.database(tag="boat flow run 7").transaction() as transaction:
+        transaction.query("select 'tagged' as t")
     assert {each["tag"] for each in account.history() if "'tagged'" in each["sql"]} == {"boat flow run 7"}
 
 
@@ -56,7 +56,7 @@ def test_an_account_out_of_reach_is_given_up_on(account: Account, monkeypatch: p
     (closed,) = free_ports(1)
     nowhere = SnowflakeWarehouse(Account(closed, account.key).login("BOAT"))
     started = time.monotonic()
-    with pytest.raises(BoatError, match=f"{NAME} as {USER}") as error, nowhere.session():
+    with pytest.raises(BoatError, match=f"{NAME} as {USER}") as error, nowhere.transaction():
         pytest.fail("connected")
     assert not isinstance(error.value, SettingError)  # tried again
     assert time.monotonic() - started < 20
@@ -65,8 +65,8 @@ def test_an_account_out_of_reach_is_given_up_on(account: Account, monkeypatch: p
 def test_a_server_out_of_order_is_given_up_on(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snowflake, "NETWORK_TIMEOUT_SECONDS", 3)
     started = time.monotonic()
-    with pytest.raises(Exception, match=r"500|timeout|retries"), account.database().session() as session:
-        session.query(f"select 1 as n {UNAVAILABLE}")
+    with pytest.raises(Exception, match=r"500|timeout|retries"), account.database().transaction() as transaction:
+        transaction.query(f"select 1 as n {UNAVAILABLE}")
     assert time.monotonic() - started < 30
 
 
@@ -82,8 +82,8 @@ def test_the_key_is_in_no_text_of_a_warehouse(account: Account) -> None:
 
 def test_without_blocks_a_url_names_a_connection_of_the_connector(account: Account, tmp_path: Path) -> None:
     warehouse = account.database()
-    with warehouse.session() as session:
-        (database,) = session.query("select current_database() as name")["name"].to_pylist()
+    with warehouse.transaction() as transaction:
+        (database,) = transaction.query("select current_database() as name")["name"].to_pylist()
     key = tmp_path / "key.p8"
     key.write_bytes(account.key)
     connections = tmp_path / "connections.toml"
@@ -112,8 +112,8 @@ def test_without_blocks_a_url_names_a_connection_of_the_connector(account: Accou
 
     done = load("boat")
     assert done.returncode == 0, done.stderr
-    with warehouse.session() as session:
-        assert session.query("select product_id from raw.products").to_pylist() == [{"product_id": "p1"}]
+    with warehouse.transaction() as transaction:
+        assert transaction.query("select product_id from raw.products").to_pylist() == [{"product_id": "p1"}]
     unknown = load("other")
     assert unknown.returncode == 1
     assert "no connection 'other'" in unknown.stderr

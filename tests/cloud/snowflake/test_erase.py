@@ -30,10 +30,12 @@ def test_a_client_is_gone_and_does_not_come_back(account: Account, tmp_path: Pat
     old = "".join(json.dumps(base | shopper) + "\n" for shopper in shoppers)
     (folder / "a.ndjson").write_text(old)
     raw_log.load(warehouse, folder, landing.BadRows("keep_apart"))
-    with warehouse.session() as session:
-        session.execute("create schema if not exists marts")
-        session.execute("create table marts.views as select shop || ':' || session_id as session_key from raw.events")
-        session.execute("insert into marts.views values ('shop:s7:client:it''s anna'), ('shop:it''s anna:17')")
+    with warehouse.transaction() as transaction:
+        transaction.execute("create schema if not exists marts")
+        transaction.execute(
+            "create table marts.views as select shop || ':' || session_id as session_key from raw.events"
+        )
+        transaction.execute("insert into marts.views values ('shop:s7:client:it''s anna'), ('shop:it''s anna:17')")
     proof = erase(warehouse, folder, tmp_path / "snapshots", "shop", "it's anna", dry_run=False)
     assert {place.name: (place.before, place.after) for place in proof.places} == {
         "a.ndjson": (6, 0),
@@ -52,9 +54,13 @@ def test_a_client_is_gone_and_does_not_come_back(account: Account, tmp_path: Pat
     (folder / "backup.ndjson").write_text(old)
     report = raw_log.load(warehouse, folder)
     assert [file.already_loaded for file in report.files] == [True, True]
-    with warehouse.session() as session:
-        assert session.query("select event_id from raw.events order by 1")["event_id"].to_pylist() == ["3", "7", "9"]
-        (row,) = session.query(
+    with warehouse.transaction() as transaction:
+        assert transaction.query("select event_id from raw.events order by 1")["event_id"].to_pylist() == [
+            "3",
+            "7",
+            "9",
+        ]
+        (row,) = transaction.query(
             "select received, accepted, duplicate, failed from raw.loads where kind = 'events'"
         ).to_pylist()
     assert row == {"received": 3, "accepted": 3, "duplicate": 0, "failed": 0}

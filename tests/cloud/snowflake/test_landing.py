@@ -40,8 +40,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def rows(warehouse: Warehouse, table: str) -> list[dict[str, Any]]:
-    with warehouse.session() as session:
-        found = session.query(f"select * from raw.{table}").to_pylist()
+    with warehouse.transaction() as transaction:
+        found = transaction.query(f"select * from raw.{table}").to_pylist()
     return sorted(found, key=lambda row: (row["source_file"], row.get("source_line")))
 
 
@@ -107,9 +107,9 @@ def test_nothing_stays_between_stage_and_raw_log(warehouse: SnowflakeWarehouse, 
     put = next(each["sql"] for each in reversed(account.history()) if each["sql"].startswith("put "))
     place = put.split("@")[1].split()[0]
     again = f"copy into raw.landing_rows from @{place} file_format = (type = parquet) force = true"
-    with warehouse.session() as session:
-        assert session.query("select count(*) as n from raw.landing_rows").to_pylist() == [{"n": 0}]
-        assert session.query(again).to_pylist() == [{"status": "Copy executed with 0 files processed."}]
+    with warehouse.transaction() as transaction:
+        assert transaction.query("select count(*) as n from raw.landing_rows").to_pylist() == [{"n": 0}]
+        assert transaction.query(again).to_pylist() == [{"status": "Copy executed with 0 files processed."}]
 
 
 def test_a_loader_defines_nothing_where_the_tables_are(
@@ -160,9 +160,9 @@ def test_a_replay_finds_what_changed_and_puts_it_right(warehouse: SnowflakeWareh
     before = rows(warehouse, "events")
     days = (date(2024, 1, 1), date(2024, 1, 2))
     assert [(day.live, day.differs) for day in replay(warehouse, folder, *days).days] == [(3, False)]
-    with warehouse.session() as session:
-        session.execute("delete from raw.events where event_id = 'e1'")
-        session.execute("update raw.events set url = 'x' where event_id = 'e2'")
+    with warehouse.transaction() as transaction:
+        transaction.execute("delete from raw.events where event_id = 'e1'")
+        transaction.execute("update raw.events set url = 'x' where event_id = 'e2'")
     (found,) = replay(warehouse, folder, *days, swap=True).days
     assert (found.live, found.rebuilt, found.only_live, found.only_rebuilt, found.swapped) == (2, 3, 1, 2, True)
     assert rows(warehouse, "events") == before

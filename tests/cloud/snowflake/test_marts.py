@@ -120,13 +120,13 @@ def test_expectations_hold_and_leave_no_key_behind(shops: Shops, account: Accoun
 
 def test_a_broken_expectation_is_found_in_snowflake(shops: Shops, tmp_path: Path) -> None:
     (ledger,) = [suite for suite in suites() if suite.name == "raw.loads"]
-    with shops.snowflake.warehouse.session() as session:
-        session.execute("update raw.loads set accepted = accepted - 1")
+    with shops.snowflake.warehouse.transaction() as transaction:
+        transaction.execute("update raw.loads set accepted = accepted - 1")
     try:
         report = quality.check(shops.snowflake.warehouse, [ledger], tmp_path)
     finally:
-        with shops.snowflake.warehouse.session() as session:
-            session.execute("update raw.loads set accepted = accepted + 1")
+        with shops.snowflake.warehouse.transaction() as transaction:
+            transaction.execute("update raw.loads set accepted = accepted + 1")
     assert {check.table for check in report.where("failed")} == {"raw.loads"}
 
 

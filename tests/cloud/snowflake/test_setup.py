@@ -33,15 +33,15 @@ def test_a_statement_is_snowflake_and_can_be_repeated(text: str) -> None:
 
 def test_what_the_emulator_knows_runs_again_and_again(account: Account) -> None:
     warehouse = account.database()
-    with warehouse.session() as session:
-        session.execute("insert into raw.landing_rows select parse_json('{}')")
-    with warehouse.session() as session:
-        (row,) = session.query("select current_database() as name").to_pylist()
+    with warehouse.transaction() as transaction:
+        transaction.execute("insert into raw.landing_rows select parse_json('{}')")
+    with warehouse.transaction() as transaction:
+        (row,) = transaction.query("select current_database() as name").to_pylist()
         known = emulated_setup(row["name"])
         assert len(known) == 6
         for text in known:
-            session.execute(text)
-        assert session.query("select count(*) as n from raw.landing_rows").to_pylist() == [{"n": 1}]
+            transaction.execute(text)
+        assert transaction.query("select count(*) as n from raw.landing_rows").to_pylist() == [{"n": 1}]
 
 
 def rights(role: str) -> set[str]:
