@@ -116,7 +116,7 @@ def polars(files: Path, _database: Path, _memory: str) -> dict[str, float]:
     items = items.filter(product.ne_missing(product.shift().over("session_id")))
     items = items.filter(pl.len().over("session_id") >= 2)
     before = beside.filter(pl.col("first_purchase_at").is_null() | (pl.col("event_time") < pl.col("first_purchase_at")))
-    made = {"fct_session_events": events, "fct_sessions": sessions, "next_item_examples": items}
+    made = {"fct_session_events": events, "fct_sessions": sessions, "recommend_examples": items}
     return {table: frame.height for table, frame in (made | {"intent_examples": before}).items()}
 
 

@@ -104,7 +104,7 @@ full join (select product_sku_hash as product_id, * from read_csv('{files}/sku_t
 full join (select product_sku_hash as product_id, product_name from read_csv('{files}/product_names.csv', header = true))
     as name using (product_id);
 
-create table marts.next_item_examples as
+create table marts.recommend_examples as
 select session_key, shop, started_at, item_position as position, event_time, event_type, product_id, url_before
 from (
     select

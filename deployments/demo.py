@@ -232,7 +232,7 @@ async def run(config: Settings, events: Path | None, max_bad_share: float) -> No
     print(f"events: {events or f'a synthetic shop, {SESSIONS:,} sessions over {DAYS} days'}", flush=True)
     bring_events(Path(place.landing), events)
     async with get_client() as client:
-        apart = {"on_bad_rows": "keep_apart", "max_bad_share": max_bad_share} if events else {}
+        apart = {"on_bad_rows": "quarantine", "max_bad_share": max_bad_share} if events else {}
         await follow(client, await start(client, "ingestion/hourly", apart), "ingestion/hourly")
         before = datetime.now(UTC)
         parameters = {"max_minutes": TRAINING_MINUTES}

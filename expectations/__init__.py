@@ -30,9 +30,9 @@ def suites(shop: str = "shop") -> "tuple[ExpectationSuite, ...]":
         intent_examples,
         kpi_daily,
         kpi_hourly,
-        next_item_examples,
         raw_events,
         raw_loads,
+        recommend_examples,
     )
 
     tables = (
@@ -42,7 +42,7 @@ def suites(shop: str = "shop") -> "tuple[ExpectationSuite, ...]":
         fct_session_events,
         fct_transactions,
         dim_products,
-        next_item_examples,
+        recommend_examples,
         intent_examples,
         daily_volume,
         kpi_daily,

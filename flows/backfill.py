@@ -20,7 +20,7 @@ def backfill(
     last_day: date,
     dry_run: bool = True,
     source: str = "",
-    days_at_once: Annotated[int, Field(ge=1, le=16)] = 2,
+    parallel_days: Annotated[int, Field(ge=1, le=16)] = 2,
     platform: str = "default",
 ) -> None:
     """Rebuild days of the raw log from the landing files; unless it is a dry run, make every table anew from them.
@@ -31,7 +31,7 @@ def backfill(
         dry_run: Only show where the raw log differs from its files. Else what differs is replaced, each day in one
             transaction; run again, it finds nothing to do.
         source: Folder with the files. Empty: the landing folder of the platform.
-        days_at_once: How many days are compared or replaced at the same time.
+        parallel_days: How many days are compared or replaced at the same time.
         platform: Name of the block that says where warehouse, jobs and endpoints are.
     """
     place = Platform.load(platform)
@@ -41,12 +41,12 @@ def backfill(
     with place.warehouse.exclusive():  # nothing is loaded between the steps
         try:
             rebuilt = retried(raw.rebuild_raw_log)(place, source, first_day, last_day)
-            days = raw.in_turns(retried(raw.compare_day), place, rebuilt.days, days_at_once)
+            days = raw.in_turns(retried(raw.compare_day), place, rebuilt.days, parallel_days)
             files = retried(raw.compare_files)(place)
             raw.show_replay(rebuilt, days, files, source)
             if not dry_run:
                 retried(raw.refuse_to_lose)(place, days)
-                days = raw.in_turns(retried(raw.swap_day), place, days, days_at_once)
+                days = raw.in_turns(retried(raw.swap_day), place, days, parallel_days)
                 files = retried(raw.swap_files)(place, files)
                 raw.show_replay(rebuilt, days, files, source)
         finally:

@@ -8,7 +8,7 @@ from prefect.states import Completed, State
 from boat.kinds import Kind
 from tasks.alerts import alert_failure
 from tasks.blocks import Platform, RetryPolicy
-from tasks.evaluation import evaluate_model, judge
+from tasks.evaluation import check_gates, evaluate_model
 from tasks.registry import find_version, make_champion
 from tasks.serving import smoke_test, update_endpoint
 
@@ -16,28 +16,28 @@ from tasks.serving import smoke_test, update_endpoint
 @flow(name="promote", flow_run_name="promote-{alias}", on_failure=[alert_failure], timeout_seconds=3600)
 def promote(
     alias: Literal["challenger", "previous"] = "challenger",
-    models: tuple[Kind, ...] = ("recommend", "intent"),
+    kinds: tuple[Kind, ...] = ("recommend", "intent"),
     platform: str = "default",
 ) -> State:
     """Put model versions behind their endpoints.
 
     Args:
         alias: `challenger` has to pass the gates first; `previous` rolls back, at once.
-        models: Which endpoints.
+        kinds: Kinds of models whose endpoints are updated.
         platform: Name of the block that says where registry and endpoints are.
     """
     place = Platform.load(platform)
     retried = RetryPolicy.load("default").apply
 
     released, stayed = [], []
-    for kind in models:
+    for kind in kinds:
         version = retried(find_version)(place, kind, alias)
         if version is None:
             stayed.append(f"{kind}: there is no {alias}.")
             continue
         if alias == "challenger":
             evaluation = retried(evaluate_model)(place, kind, version.uri, version.lineage["snapshot_uri"])
-            decision = judge(kind, evaluation)
+            decision = check_gates(kind, evaluation)
             if not decision.accepted:
                 stayed.append(f"{kind} version {version.version}: {decision.text}")
                 continue

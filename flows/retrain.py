@@ -16,21 +16,21 @@ from tasks.evaluation import evaluate_model
 from tasks.naming import dated
 from tasks.quality import check_quality
 from tasks.registry import publish_card, register_model
-from tasks.search import Advice, search_parameters
 from tasks.training import kinds_in, take_snapshot, train_model, what_to_tell
+from tasks.tuning import Advice, tune_parameters
 
 
 @flow(name="retrain", flow_run_name=dated("retrain"), on_failure=[alert_failure], timeout_seconds=6 * 3600)
 def retrain(
     days: Annotated[int, Field(ge=2, le=730)] = 90,
     as_of: datetime | None = None,
-    models: tuple[Kind, ...] = ("recommend", "intent"),
-    model: RecommendModel = RecommendParameters.model,
+    kinds: tuple[Kind, ...] = ("recommend", "intent"),
+    recommender: RecommendModel = RecommendParameters.model,
     parameters: dict[Kind, dict[str, Any]] | None = None,
     seed: int = 0,
     max_minutes: Annotated[float, Field(ge=0.1, le=240)] = 10,
-    search_minutes: Annotated[float, Field(ge=0, le=120)] = 0,
-    search_trials: Annotated[int, Field(ge=1, le=1000)] = 50,
+    tuning_minutes: Annotated[float, Field(ge=0, le=120)] = 0,
+    tuning_trials: Annotated[int, Field(ge=1, le=1000)] = 50,
     promote: bool = True,
     platform: str = "default",
 ) -> State:
@@ -39,27 +39,27 @@ def retrain(
     Args:
         days: How many days of sessions to learn from; the last ones are kept for validation and test.
         as_of: Look at the data as it was then (UTC). Empty: up to the newest event.
-        models: Which are trained.
-        model: Which of the family learns to recommend.
-        parameters: More that a training is told, such as {"recommend": {"dropout": 0.3}, "intent": {"units": 64}}.
+        kinds: Kinds of models to train.
+        recommender: Recommendation model to train.
+        parameters: Extra training parameters by kind, such as {"recommend": {"dropout": 0.3}, "intent": {"units": 64}}.
         seed: The same seed on the same data gives the same model, up to rounding.
         max_minutes: Training time of each model at most.
-        search_minutes: Time to look for better parameters of each model before it is trained. 0: none is looked for.
-        search_trials: How many are tried at most.
+        tuning_minutes: Time to look for better parameters of each model before it is trained. 0: none is looked for.
+        tuning_trials: How many are tried at most.
         promote: Start `promote/latest` at the end.
         platform: Name of the block that says where warehouse, jobs and registry are.
     """
-    told = what_to_tell(model, seed, 60 * max_minutes, parameters or {})
+    told = what_to_tell(recommender, seed, 60 * max_minutes, parameters or {})
     place = Platform.load(platform)
     retried = RetryPolicy.load("default").apply
 
     retried(check_quality)(place)
     taken = retried(take_snapshot)(place, days, as_of)
     challengers = []
-    for kind in kinds_in(taken, models):
+    for kind in kinds_in(taken, kinds):
         advice = Advice(told[kind])
-        if search_minutes:
-            advice = retried(search_parameters)(place, taken, kind, told[kind], search_minutes, search_trials)
+        if tuning_minutes:
+            advice = retried(tune_parameters)(place, taken, kind, told[kind], tuning_minutes, tuning_trials)
         trained = retried(train_model)(place, taken, kind, advice.parameters)
         evaluation = retried(evaluate_model)(place, kind, trained.uri, taken.uri, needs_champion=False)
         version = retried(register_model)(place, taken, trained, evaluation, advice.page)
@@ -67,7 +67,7 @@ def retrain(
         challengers.append(version)
 
     if promote:
-        run_deployment("promote/latest", parameters={"models": models, "platform": platform}, timeout=0)
+        run_deployment("promote/latest", parameters={"kinds": kinds, "platform": platform}, timeout=0)
     return Completed(
         name=None if all(version.is_registered for version in challengers) else "Unregistered",
         message=" ".join(f"{version.name} version {version.version}." for version in challengers),

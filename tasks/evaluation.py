@@ -107,8 +107,8 @@ def _show_behaviour(kind: Kind, evaluation: Evaluation) -> None:
         get_run_logger().warning("Behaviour of %s: %s failed.", kind, ", ".join(failed))
 
 
-@task(task_run_name="judge {kind}")
-def judge(kind: Kind, evaluation: Evaluation) -> Decision:
+@task(task_run_name="check gates of {kind}")
+def check_gates(kind: Kind, evaluation: Evaluation) -> Decision:
     """Hold the challenger to the gates and show them; a model that misbehaves is worth an alert."""
     decision = gate.decide(kind, evaluation.figures)
     create_table_artifact(

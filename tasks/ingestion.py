@@ -34,25 +34,25 @@ def compare_files(platform: Platform) -> tuple[FileRows, ...]:
     return replay.compare_files(platform.warehouse)
 
 
-@task(task_run_name="see that nothing is lost", tags=["warehouse"])
+@task(task_run_name="check that no events would be lost", tags=["warehouse"])
 def refuse_to_lose(platform: Platform, days: Sequence[Day]) -> None:
     """Stop before anything is swapped that the files cannot give back."""
     replay.refuse_to_lose(platform.warehouse, days)
 
 
-@task(task_run_name="swap {day.day}", tags=["warehouse"])
+@task(task_run_name="replace {day.day}", tags=["warehouse"])
 def swap_day(platform: Platform, day: Day) -> Day:
     """Put the rebuilt events of a day in the place of the live ones, if they differ."""
     return replay.swap_day(platform.warehouse, day)
 
 
-@task(task_run_name="swap products and dead letters", tags=["warehouse"])
+@task(task_run_name="replace products and dead letters", tags=["warehouse"])
 def swap_files(platform: Platform, files: Sequence[FileRows]) -> tuple[FileRows, ...]:
     """Put the rebuilt rows of the files that differ in the place of the live ones."""
     return replay.swap_files(platform.warehouse, files)
 
 
-@task(task_run_name="drop what was rebuilt", tags=["warehouse"])
+@task(task_run_name="drop the rebuilt tables", tags=["warehouse"])
 def clear_replay(platform: Platform) -> None:
     """Leave the warehouse with one raw log."""
     replay.clear(platform.warehouse)

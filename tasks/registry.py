@@ -75,7 +75,7 @@ def _register_waiting(platform: Platform, name: str) -> ModelVersion | None:
     return platform.waiting.register(name, platform.registry, record)
 
 
-@task(task_run_name="card of {version.name} version {version.version}")
+@task(task_run_name="publish card of {version.name} version {version.version}")
 def publish_card(platform: Platform, version: ModelVersion, trained: TrainedModel, evaluation: Evaluation) -> None:
     """Write the model card, as an artifact and as a page of the reports."""
     making = Making(
@@ -104,7 +104,7 @@ def find_version(platform: Platform, kind: Kind, alias: Alias) -> ModelVersion |
     return platform.registry.by_alias(ENDPOINT_OF[kind], alias)
 
 
-@task(task_run_name="crown {version.name} version {version.version}")
+@task(task_run_name="set champion {version.name} version {version.version}")
 def make_champion(platform: Platform, version: ModelVersion) -> ModelVersion:
     """Let the registry say what the endpoint does: this version is the champion, the one before it the previous."""
     return platform.registry.promote(version.name, version.version)

@@ -46,7 +46,7 @@ class TrainedModel:
     cost: str
 
 
-@task(task_run_name="snapshot", tags=["warehouse"])
+@task(task_run_name="take snapshot", tags=["warehouse"])
 def take_snapshot(platform: Platform, days: int, as_of: datetime | None) -> Snapshot:
     """Freeze the training examples of the last `days` days as Parquet: all that a training reads."""
     built = built_from(platform)

@@ -84,7 +84,7 @@ def check_freshness(platform: Platform) -> tuple[Freshness, ...]:
     return sources
 
 
-@task(task_run_name="publish the models' documentation", tags=["warehouse"])
+@task(task_run_name="publish dbt docs", tags=["warehouse"])
 def publish_docs(platform: Platform) -> None:
     """Link dbt's documentation, one page; it is made anew when the models are others than last time."""
     known, made_from = store.join(platform.reports, _DOCS_MADE_FROM), built_from(platform)

@@ -16,7 +16,7 @@ FIRST = datetime(2024, 5, 1)
 _MARTS = """
 create schema marts;
 create table marts.fct_session_events as select * from read_parquet('{events}');
-create table marts.next_item_examples as
+create table marts.recommend_examples as
     select session_key, shop, started_at, position, event_time, event_type, product_id, null::varchar as url_before
     from marts.fct_session_events where event_type != 'pageview';
 create table marts.intent_examples as select * from marts.fct_session_events where event_type != 'purchase';
@@ -87,7 +87,7 @@ create table marts.fct_session_events as
         min(event_time::timestamp) over (partition by session_id) as started_at,
         row_number() over (partition by session_id order by event_time, product_id) as position
     from read_parquet('{events}');
-create table marts.next_item_examples as
+create table marts.recommend_examples as
     select *, null::varchar as url_before, count(*) over (partition by session_key) as items
     from marts.fct_session_events
     qualify items >= 2;

@@ -10,7 +10,7 @@ import pytest
 
 from boat import snapshot, warehouse
 from boat.errors import ArtifactError, DataError
-from boat.snapshot import INTENT, NEXT_ITEM, PRODUCTS
+from boat.snapshot import INTENT, PRODUCTS, RECOMMEND
 from boat.warehouse import Warehouse
 
 FIRST = datetime(2024, 5, 1)
@@ -25,7 +25,7 @@ create table marts.fct_session_events as
         timestamp '{first}' + session * interval 6 hours + interval 1 minute as started_at,
         session % 5 = 0 as is_purchase
     from range({sessions}) as sessions(session), range(1, 4) as positions(position);
-create table marts.next_item_examples as
+create table marts.recommend_examples as
     select session_key, shop, started_at, position, event_time, event_type, product_id, null::varchar as url_before
     from marts.fct_session_events;
 create table marts.intent_examples as select * from marts.fct_session_events;
@@ -53,23 +53,23 @@ def test_a_snapshot_holds_everything_up_to_the_newest_event(shop: Callable[[int]
     taken = snapshot.take(shop(120), tmp_path, dbt_manifest="abc")
     manifest = snapshot.read(taken.uri)
     assert manifest.as_of == taken.as_of == FIRST + timedelta(hours=6 * 119, minutes=3)
-    assert {name: file.rows for name, file in manifest.files.items()} == {NEXT_ITEM: 360, INTENT: 360, PRODUCTS: 7}
+    assert {name: file.rows for name, file in manifest.files.items()} == {RECOMMEND: 360, INTENT: 360, PRODUCTS: 7}
     assert (taken.rows, taken.sessions, taken.purchases) == (720, 120, 24)
     assert manifest.intent == {"train": (104, 21), "validation": (8, 2), "test": (8, 1)}
     assert manifest.dbt_manifest == "abc"
-    assert "marts.next_item_examples" in manifest.queries[NEXT_ITEM]
+    assert "marts.recommend_examples" in manifest.queries[RECOMMEND]
 
 
 def test_rows_are_in_the_order_of_time(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
     taken = snapshot.take(shop(120), tmp_path)
-    rows = pq.read_table(Path(taken.uri) / NEXT_ITEM).to_pylist()
+    rows = pq.read_table(Path(taken.uri) / RECOMMEND).to_pylist()
     assert rows == sorted(rows, key=lambda row: (row["started_at"], row["session_key"], row["position"]))
 
 
 def test_a_window_holds_its_sessions_and_nothing_later(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
     end = FIRST + timedelta(days=20, minutes=2)  # between the second and the third event of a session
     taken = snapshot.take(shop(120), tmp_path, days=10, as_of=end.replace(tzinfo=UTC))
-    rows = pq.read_table(Path(taken.uri) / NEXT_ITEM)
+    rows = pq.read_table(Path(taken.uri) / RECOMMEND)
     assert pc.max(rows["event_time"]).as_py() == end
     assert pc.min(rows["started_at"]).as_py() > end - timedelta(days=10)
     assert taken.sessions == 40
@@ -78,15 +78,15 @@ def test_a_window_holds_its_sessions_and_nothing_later(shop: Callable[[int], War
 def test_the_same_content_is_the_same_snapshot_and_no_copy(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
     shop_of_today = shop(120)
     first = snapshot.take(shop_of_today, tmp_path)
-    made_at = (Path(first.uri) / NEXT_ITEM).stat().st_mtime_ns
+    made_at = (Path(first.uri) / RECOMMEND).stat().st_mtime_ns
     again = snapshot.take(shop_of_today, tmp_path)
     assert again == first
-    assert (Path(first.uri) / NEXT_ITEM).stat().st_mtime_ns == made_at
+    assert (Path(first.uri) / RECOMMEND).stat().st_mtime_ns == made_at
     assert [path.name for path in (tmp_path / "snapshots").iterdir()] == [Path(first.uri).name]
     assert snapshot.take(shop_of_today, tmp_path, dbt_manifest="another").digest != first.digest
 
 
-@pytest.mark.parametrize("name", [NEXT_ITEM, INTENT, PRODUCTS])
+@pytest.mark.parametrize("name", [RECOMMEND, INTENT, PRODUCTS])
 def test_a_changed_byte_is_found(shop: Callable[[int], Warehouse], tmp_path: Path, name: str) -> None:
     taken = snapshot.take(shop(120), tmp_path)
     content = bytearray((Path(taken.uri) / name).read_bytes())

@@ -63,13 +63,13 @@ def _load_command(commands: "_Commands") -> None:
     parser.add_argument("--warehouse", metavar="URL", help="such as duckdb:///relative/path.duckdb")
     parser.add_argument("--dry-run", action="store_true", help="show how the files are understood, and load nothing")
     parser.add_argument("--layout", metavar="NAME", help="layout of the event files; docs/exports.md lists the names")
-    parser.add_argument("--on-bad-rows", choices=("stop", "keep_apart"), default="stop", help="(%(default)s)")
+    parser.add_argument("--on-bad-rows", choices=("stop", "quarantine"), default="stop", help="(%(default)s)")
     parser.add_argument(
         "--max-bad-share",
         type=_share,
         default=0.2,
         metavar="0…1",
-        help="a file with a larger share of bad rows is not loaded, even with keep_apart (%(default)s)",
+        help="a file with a larger share of bad rows is not loaded, even with quarantine (%(default)s)",
     )
 
     def run(options: argparse.Namespace) -> None:

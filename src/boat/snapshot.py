@@ -1,6 +1,6 @@
 """Snapshots: what a training reads, frozen as Parquet with a manifest, and cut by time into train, validation and test.
 
-A folder `snapshots/<digest>` holds `next_item.parquet`, `intent.parquet`, `products.parquet` and `manifest.json`. Its
+A folder `snapshots/<digest>` holds `recommend.parquet`, `intent.parquet`, `products.parquet` and `manifest.json`. Its
 digest covers the rows, the queries and the dbt manifest: the same content is the same snapshot.
 """
 
@@ -23,17 +23,17 @@ from boat.errors import ArtifactError, DataError
 from boat.warehouse import Transaction, Warehouse
 
 SCHEMA_VERSION = 2
-NEXT_ITEM, INTENT, PRODUCTS = "next_item.parquet", "intent.parquet", "products.parquet"
+RECOMMEND, INTENT, PRODUCTS = "recommend.parquet", "intent.parquet", "products.parquet"
 MANIFEST = "manifest.json"
 
 _EXAMPLES = {
-    NEXT_ITEM: ("marts.next_item_examples", "event_time, event_type, product_id, url_before"),
+    RECOMMEND: ("marts.recommend_examples", "event_time, event_type, product_id, url_before"),
     INTENT: ("marts.intent_examples", "event_time, event_type, product_id, url, is_purchase"),
 }
 # Without event_count and first_seen_at: they look at the days that a model must not have seen.
 _PRODUCTS_QUERY = "select shop, product_id, product_name, category, price, description_vector from marts.dim_products"
 _ORDER = {
-    NEXT_ITEM: ("started_at", "session_key", "position"),
+    RECOMMEND: ("started_at", "session_key", "position"),
     INTENT: ("started_at", "session_key", "position"),
     PRODUCTS: ("shop", "product_id"),
 }
@@ -163,7 +163,7 @@ def take(
             start = end - timedelta(days=days) if days is not None else None
             queries = _queries(start, end)
             files = {name: _export(transaction, sql, made / name, _ORDER[name]) for name, sql in queries.items()}
-        if not files[NEXT_ITEM].rows:
+        if not files[RECOMMEND].rows:
             raise DataError(
                 f"No session with two products started in ({start or 'the beginning'}, {end}].",
                 "Load events of that time, or take more days.",
@@ -177,7 +177,7 @@ def take(
     return Snapshot(
         uri=uri,
         digest=manifest.digest,
-        rows=files[NEXT_ITEM].rows + files[INTENT].rows,
+        rows=files[RECOMMEND].rows + files[INTENT].rows,
         sessions=manifest.sessions,
         purchases=manifest.purchases,
         intent_obstacle=manifest.intent_obstacle,
@@ -245,7 +245,7 @@ def _sha256(path: Path) -> str:
 
 def _session_starts(folder: Path) -> list[datetime]:
     """Start of each session with a next-item example, ascending."""
-    examples = pq.read_table(folder / NEXT_ITEM, columns=["session_key", "started_at"])
+    examples = pq.read_table(folder / RECOMMEND, columns=["session_key", "started_at"])
     starts = examples.group_by("session_key").aggregate([("started_at", "min")])["started_at_min"]
     return sorted(starts.cast("timestamp[us]").to_pylist())
 

@@ -58,7 +58,7 @@ def warehouse(place: str, tmp_path: Path) -> DuckDBWarehouse:
     put(place, "landing/replaced.ndjson", content)
     put(place, "landing/replaced.ndjson", json.dumps(events[2] | {"event_id": "4"}).encode())
     for name, key in (("with", "shop:s1"), ("without", "shop:s3")):
-        for file in ("next_item.parquet", "intent.parquet"):
+        for file in ("recommend.parquet", "intent.parquet"):
             pq.write_table(pa.table({"session_key": [key]}), tmp_path / file)
             put(place, f"snapshots/{name}/{file}", (tmp_path / file).read_bytes())
         put(place, f"snapshots/{name}/manifest.json", b"{}")

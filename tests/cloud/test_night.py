@@ -183,7 +183,7 @@ def test_a_local_training_on_the_same_snapshot_recommends_the_same(
 
 def some_sessions(folder: Path, count: int) -> list[list[SessionEvent]]:
     """The first sessions of a snapshot."""
-    rows = pq.read_table(folder / snapshot.NEXT_ITEM).to_pylist()
+    rows = pq.read_table(folder / snapshot.RECOMMEND).to_pylist()
     sessions: dict[str, list[Any]] = {}
     for row in rows:
         sessions.setdefault(row["session_key"], []).append(

@@ -15,7 +15,7 @@ from boat import raw_log
 from boat.collect import Collector, Outcome, Policy, Request
 from boat.collect.access import signature
 from boat.collect.body import MAX_BODY_BYTES, MAX_EVENTS
-from boat.collect.judge import Reason
+from boat.collect.validation import Reason
 from boat.events import COLUMNS, EVENT_TYPES
 from boat.warehouse import connect
 from tests.collect.events import GOOD, MALFORMED, NOW, PURCHASE, nested

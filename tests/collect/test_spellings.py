@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boat import events
-from boat.collect.judge import _PLAIN_ID, BadEvent, Receipt, row
+from boat.collect.validation import _PLAIN_ID, BadEvent, Receipt, row
 from tests.collect.events import NOW
 
 RECEIPT = Receipt(datetime.fromtimestamp(NOW, UTC), {"ip_hash": "x"})

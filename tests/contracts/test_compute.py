@@ -153,7 +153,7 @@ class ComputeContract(ABC):
         assert _ended(tmp_path / "pids")
 
     def test_there_is_room_for_a_job(self, place: Compute) -> None:
-        assert place.room >= 1
+        assert place.max_parallel >= 1
 
     def test_a_process_left_behind_does_not_hold_up_the_end(
         self, place: Compute, job: Callable[..., JobSpec], tmp_path: Path
@@ -243,12 +243,12 @@ def test_an_unknown_place_is_named_with_the_known_ones() -> None:
 
 
 def test_a_local_url_says_how_many_jobs_run_at_once() -> None:
-    assert compute.connect("local:?room=3").room == 3
+    assert compute.connect("local:?max_parallel=3").max_parallel == 3
 
 
-@pytest.mark.parametrize("url", ["local:?room=0", "local:?room=many", "local:?rooms=2"])
+@pytest.mark.parametrize("url", ["local:?max_parallel=0", "local:?max_parallel=many", "local:?max_parallels=2"])
 def test_a_local_url_that_makes_no_sense_is_refused(url: str) -> None:
-    with pytest.raises(SettingError, match=r"local:\?room"):
+    with pytest.raises(SettingError, match=r"local:\?max_parallel"):
         compute.connect(url)
 
 

@@ -27,7 +27,7 @@ CIRCLES, ROUND = 6, 10
 _MARTS = """
 create schema marts;
 create table marts.fct_session_events as select * from read_parquet('{events}');
-create table marts.next_item_examples as select *, null::varchar as url_before from marts.fct_session_events
+create table marts.recommend_examples as select *, null::varchar as url_before from marts.fct_session_events
     where event_type = 'detail';
 create table marts.intent_examples as select * from marts.fct_session_events where event_type != 'purchase';
 create table marts.dim_products as
@@ -84,9 +84,9 @@ def counted(shop: Path) -> Callable[..., tf.Module]:
 
     def fit(model: RecommendModel, renamed: str = "", leaking: bool = False) -> tf.Module:
         split = snapshot.read(shop).split
-        parts = [examples.read(shop / snapshot.NEXT_ITEM, split, part) for part in ("train", "validation", "fit")]
+        parts = [examples.read(shop / snapshot.RECOMMEND, split, part) for part in ("train", "validation", "fit")]
         if leaking:
-            parts[2] = examples.read(shop / snapshot.NEXT_ITEM, split, "test")
+            parts[2] = examples.read(shop / snapshot.RECOMMEND, split, "test")
         if renamed:
             parts = [_renamed(part, renamed) for part in parts]
         return family.fit(*parts, RecommendParameters(model=model), lambda row: None).graph

@@ -94,7 +94,7 @@ def test_a_job_writes_the_figures_of_challenger_champion_and_baselines(
 def test_every_item_after_the_first_of_a_session_is_a_target(shop: Path, tmp_path: Path) -> None:
     # A list with one product scores exactly its share among the targets.
     one = _told(tmp_path / "m", "recommend", product_id=tf.constant(["p3"]), score=tf.constant([1.0]))
-    test = examples.read(shop / snapshot.NEXT_ITEM, snapshot.read(shop).split, "test")
+    test = examples.read(shop / snapshot.RECOMMEND, snapshot.read(shop).split, "test")
     products = test.strings("product_id")
     targets = np.delete(products, test.offsets[:-1])
     figures = evaluate.evaluate("recommend", one, shop)["challenger"]

@@ -25,9 +25,9 @@ def test_a_dry_run_changes_nothing_and_the_real_one_makes_every_table_right(
     shop.plant(f"delete from raw.events where cast(event_time as date) in (date '{first}', date '{last}')")
     shop.plant("delete from raw.products")
     damaged = counts(shop)
-    backfill(first, last, source=str(files), days_at_once=3, platform=shop.name)
+    backfill(first, last, source=str(files), parallel_days=3, platform=shop.name)
     assert counts(shop) == damaged != whole
-    backfill(first, last, dry_run=False, source=str(files), days_at_once=3, platform=shop.name)
+    backfill(first, last, dry_run=False, source=str(files), parallel_days=3, platform=shop.name)
     assert counts(shop) == whole
     with shop.platform.warehouse.transaction() as transaction:
         assert (

@@ -22,16 +22,16 @@ def test_events_become_checked_tables_until_something_is_wrong(shop: Shop, shop_
     shutil.rmtree(shop.platform.reports, ignore_errors=True)  # no documentation of another shop
 
     # Every row becomes part of a session, but for one that is kept apart.
-    ingestion(source=str(files), platform=shop.name, on_bad_rows="keep_apart")
+    ingestion(source=str(files), platform=shop.name, on_bad_rows="quarantine")
     assert shop.count("raw.dead_letters where reason = 'not_a_time' and source_line = 2") == 1
     events, sessions = shop.count("raw.events"), shop.count("marts.fct_sessions")
     assert sessions == SESSIONS
     docs = Path(shop.platform.reports, "dbt.html")
-    assert "next_item_examples" in docs.read_text()
+    assert "recommend_examples" in docs.read_text()
 
     # The same once more changes nothing.
     docs.write_text("")
-    ingestion(source=str(files), platform=shop.name, on_bad_rows="keep_apart")
+    ingestion(source=str(files), platform=shop.name, on_bad_rows="quarantine")
     freshness = shop.installation.api("GET", "/artifacts/freshness/latest")
     assert '"raw.loads"' in freshness["data"], "not asked though nothing new came"
     assert (shop.count("raw.events"), shop.count("marts.fct_sessions")) == (events, sessions)

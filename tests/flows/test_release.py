@@ -32,8 +32,8 @@ def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
     registry = shop.platform.registry
     ingestion(source=str(shop_files), platform=shop.name)
 
-    retrain(models=("recommend",), parameters=BRIEF, promote=False, platform=shop.name)
-    first: State = promote(platform=shop.name, models=("recommend",), return_state=True)
+    retrain(kinds=("recommend",), parameters=BRIEF, promote=False, platform=shop.name)
+    first: State = promote(platform=shop.name, kinds=("recommend",), return_state=True)
     assert "recommend version 1 answers" in first.message
     champion = registry.by_alias(RECOMMEND, "champion")
     assert champion.version == "1"
@@ -41,8 +41,8 @@ def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
 
     # A challenger that only counts is refused, which is no failure.
     alerts = len(shop.installation.alerts())
-    retrain(models=("recommend",), model="co_occurrence", promote=False, platform=shop.name)
-    refused: State = promote(platform=shop.name, models=("recommend",), return_state=True)
+    retrain(kinds=("recommend",), recommender="co_occurrence", promote=False, platform=shop.name)
+    refused: State = promote(platform=shop.name, kinds=("recommend",), return_state=True)
     assert refused.is_completed()
     assert refused.name == "Refused"
     assert "champion: mrr_at_20" in refused.message
@@ -52,7 +52,7 @@ def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
     # One that lists products of another shop is refused by the test of behaviour it fails, and told of.
     planted = export(tmp_path, "recommend", recommending("p"))
     registry.register(Training(RECOMMEND, planted.uri, planted.digest, {}, {}, champion.lineage))
-    misbehaving: State = promote(platform=shop.name, models=("recommend",), return_state=True)
+    misbehaving: State = promote(platform=shop.name, kinds=("recommend",), return_state=True)
     assert "behaviour only_products_of_the_shop" in misbehaving.message
     assert "boat-recommend: a challenger misbehaves behaviour only_products_of_the_shop" in shop.newest_alert()
     assert registry.by_alias(RECOMMEND, "champion") == champion
@@ -74,7 +74,7 @@ def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
 
     # The next champion makes the first one the previous, and a roll back brings it back.
     registry.promote(RECOMMEND, "2")
-    back: State = promote(alias="previous", models=("recommend",), platform=shop.name, return_state=True)
+    back: State = promote(alias="previous", kinds=("recommend",), platform=shop.name, return_state=True)
     assert "recommend version 1 answers" in back.message
     assert registry.by_alias(RECOMMEND, "champion").version == "1"
     assert shop.platform.serving.describe(RECOMMEND).version == "1"

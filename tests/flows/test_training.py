@@ -39,11 +39,11 @@ def said(shop: Shop, state: State) -> str:
 def test_a_search_feeds_the_training_and_a_night_without_mlflow_loses_nothing(
     views: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"model": "vmis_knn", "promote": False, "platform": views.name}
+    options = {"recommender": "vmis_knn", "promote": False, "platform": views.name}
     registry = views.platform.registry
 
     # The best of what was tried is what the exported model was made with, and its page tells of it.
-    retrain(**options, parameters={"recommend": {"window": 7}}, search_minutes=5, search_trials=2)
+    retrain(**options, parameters={"recommend": {"window": 7}}, tuning_minutes=5, tuning_trials=2)
     challenger = registry.by_alias(RECOMMEND, "challenger")
     assert registry.by_alias(INTENT, "challenger") is None, "nobody has bought"
     manifest = archive.read_manifest(Path(challenger.uri))
@@ -65,12 +65,12 @@ def test_a_search_feeds_the_training_and_a_night_without_mlflow_loses_nothing(
     assert f"127.0.0.1:{port} does not answer" in warnings
     assert "the next `retrain/nightly` or `promote/latest` registers it" in warnings
     with pytest.raises(RegistryUnreachableError, match="Start MLflow there"):
-        promote(models=("recommend",), platform=views.name)
+        promote(kinds=("recommend",), platform=views.name)
     assert registry.by_alias(RECOMMEND, "champion").version == "1"
 
     # It is back: the promotion finds the model that waited, with its figures, beside the champion.
     views.platform.save(views.name, overwrite=True)
-    promote(models=("recommend",), platform=views.name)
+    promote(kinds=("recommend",), platform=views.name)
     second = registry.get(RECOMMEND, "2")
     assert second.lineage["flow_run_id"] == str(night.state_details.flow_run_id)
     assert second.digest == archive.digest(Path(second.uri))

@@ -18,7 +18,7 @@ from boat.landing import BadRows
 from boat.raw_log import LoadReport, load
 from boat.warehouse import connect
 
-QUARANTINE = BadRows("keep_apart", max_share=1)
+QUARANTINE = BadRows("quarantine", max_share=1)
 NOON = datetime(2019, 10, 1, 12)
 TWO_TIMES = ["2024-05-01T10:00:00Z", "2024-05-01T10:01:00Z"]
 

@@ -23,7 +23,7 @@ from boat.warehouse.duckdb import DuckDBWarehouse
 
 Write = Callable[[str, str], Path]
 BODY = ("session_id", "client_id", "event_time", "event_type", "product_id", "url", "query", "price", "quantity")
-APART = BadRows("keep_apart", 1)
+APART = BadRows("quarantine", 1)
 
 
 @pytest.fixture

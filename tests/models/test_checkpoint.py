@@ -34,7 +34,7 @@ def training(request: pytest.FixtureRequest, shop: Path) -> Training:
         part = histories(examples.read(shop / snapshot.INTENT, split, "train"))
         parameters = IntentParameters(epochs=4, patience=4, dropout=0.3, seed=3)
         return lambda report, checkpoint: intent.train("sequence", part, part, parameters, report, checkpoint)
-    parts = [examples.read(shop / snapshot.NEXT_ITEM, split, name) for name in ("train", "validation", "fit")]  # type: ignore[arg-type]
+    parts = [examples.read(shop / snapshot.RECOMMEND, split, name) for name in ("train", "validation", "fit")]  # type: ignore[arg-type]
     quick = RecommendParameters(dimensions=8, epochs=4, patience=4, refit_epochs=1, seed=3)
     return lambda report, checkpoint: recommend.train(*parts, quick, report, checkpoint).trained
 

@@ -44,7 +44,7 @@ def test_sessions_are_cut_early_and_at_their_end() -> None:
 
 def test_no_part_sees_anything_of_a_later_one(shop: Path) -> None:
     split = snapshot.read(shop).split
-    for name in (snapshot.NEXT_ITEM, snapshot.INTENT):
+    for name in (snapshot.RECOMMEND, snapshot.INTENT):
         parts = {part: examples.read(shop / name, split, part) for part in ("train", "validation", "fit", "test")}
         assert pc.max(parts["train"].events["event_time"]).as_py() < split.validation_from
         assert pc.min(parts["validation"].events["started_at"]).as_py() >= split.validation_from
@@ -59,7 +59,7 @@ def test_no_part_sees_anything_of_a_later_one(shop: Path) -> None:
 
 def test_an_event_after_the_cut_is_left_out_though_its_session_began_before(shop: Path) -> None:
     split = snapshot.read(shop).split
-    path = shop / snapshot.NEXT_ITEM
+    path = shop / snapshot.RECOMMEND
     whole = examples.read(path, split, "train")
     last = whole.events.slice(int(whole.offsets[-2]))
     assert len(last) >= 2

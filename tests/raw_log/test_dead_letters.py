@@ -18,7 +18,7 @@ from boat.landing.dead_letters import FEW
 from boat.raw_log import load
 from boat.warehouse.duckdb import DuckDBWarehouse
 
-APART = BadRows("keep_apart")
+APART = BadRows("quarantine")
 GOOD = {
     "event_id": "e",
     "shop": "a",
@@ -128,7 +128,7 @@ def test_forty_kinds_of_malformed_events_among_many_good_ones(
     everything = [but(event_id=str(number)) for number in range(90_000)] + bad
     random.Random(1).shuffle(everything)
     (folder / name).write_text(lines(everything))
-    report = load(warehouse, folder, BadRows("stop" if name == COLLECTED else "keep_apart"))
+    report = load(warehouse, folder, BadRows("stop" if name == COLLECTED else "quarantine"))
     assert (report.received, report.accepted, report.duplicate, report.failed) == (100_000, 90_000, 0, 10_000)
     assert rows(warehouse, "select count(*) as n from raw.events") == [{"n": 90_000}]
     reasons: dict[str, int] = {}
@@ -160,7 +160,7 @@ def test_sql_in_every_field_is_text(warehouse: DuckDBWarehouse, folder: Path) ->
     events = [but(**dict.fromkeys(names, text), extra={text: text}) for text in hostile]
     (folder / "a.ndjson").write_text(lines(events))
     (folder / "b.ndjson").write_text(lines([but(event_id=text, event_type=text) for text in hostile]))
-    report = load(warehouse, folder, BadRows("keep_apart", max_share=1))
+    report = load(warehouse, folder, BadRows("quarantine", max_share=1))
     assert (report.accepted, report.failed) == (500, 500)
     kept = rows(warehouse, f"select {', '.join(names)}, extra from raw.events")
     texts = {row["event_id"] for row in kept}
@@ -199,7 +199,7 @@ def test_a_file_that_is_mostly_wrong_stops_all_the_same(warehouse: DuckDBWarehou
     (folder / "a.ndjson").write_text(lines(good + bad))
     with pytest.raises(DataError, match=r"101 of 501 rows cannot be taken.*line 401: event_type 'wish'"):
         load(warehouse, folder, APART)
-    assert load(warehouse, folder, BadRows("keep_apart", max_share=0.3)).failed == FEW + 1
+    assert load(warehouse, folder, BadRows("quarantine", max_share=0.3)).failed == FEW + 1
 
 
 def test_few_bad_rows_never_stop(warehouse: DuckDBWarehouse, folder: Path) -> None:

@@ -23,7 +23,7 @@ from boat.raw_log.traces import Client, Match
 from boat.warehouse.duckdb import DuckDBWarehouse
 
 ANNA = 'anna "ö" 7'
-APART = BadRows("keep_apart")
+APART = BadRows("quarantine")
 
 
 def event(number: int, **others: Any) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def snapshots(tmp_path: Path) -> Path:
     for name, keys in (("with", ["shop:s1", "shop:s5"]), ("without", ["shop:s5"])):
         (folder / name).mkdir(parents=True)
         (folder / name / "manifest.json").write_text("{}")
-        for file in ("next_item.parquet", "intent.parquet"):
+        for file in ("recommend.parquet", "intent.parquet"):
             pq.write_table(pa.table({"session_key": keys}), folder / name / file)
     return folder
 

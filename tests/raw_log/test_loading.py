@@ -224,7 +224,7 @@ def test_bad_rows_are_counted_in_the_message_by_what_is_wrong(warehouse: DuckDBW
     assert raised.value.message.endswith(
         " 6 of 7 rows cannot be taken: event_type 'wish' in 3, event_time in 2, event_type 'gift' in 1."
     )
-    assert "--on-bad-rows keep_apart" in raised.value.hint
+    assert "--on-bad-rows quarantine" in raised.value.hint
 
 
 def test_the_same_file_again_changes_nothing_whatever_its_name(warehouse: DuckDBWarehouse, file: Write) -> None:
@@ -597,7 +597,7 @@ def test_real_views_and_purchases_with_names_of_their_own_are_loaded(
 def test_the_command_says_what_it_kept_apart(tmp_path: Path, file: Write, capsys: pytest.CaptureFixture[str]) -> None:
     events = file("a.csv", HEADER + GOOD + "e2,s,2024-01-01,wish,p\n")
     url = f"duckdb:///{tmp_path / 'w.duckdb'}"
-    assert main(["load", str(events), "--warehouse", url, "--on-bad-rows", "keep_apart"]) == 0
+    assert main(["load", str(events), "--warehouse", url, "--on-bad-rows", "quarantine"]) == 0
     assert "in raw.dead_letters: 1 of unknown_event_type" in capsys.readouterr().out
 
 

@@ -163,7 +163,7 @@ def catalogue(warehouse: DuckDBWarehouse, landing: Path) -> Path:
         "payload": "{",
     }
     letters.write_text(json.dumps(letter) + "\n")
-    load(warehouse, landing, BadRows("keep_apart"))
+    load(warehouse, landing, BadRows("quarantine"))
     return landing
 
 

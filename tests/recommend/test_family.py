@@ -43,7 +43,7 @@ def test_each_model_is_exported_with_the_signature_of_all(shop: Path, tmp_path: 
     assert model.manifest.metrics["validation_mrr"] > LEAST_MRR.get(name, 0.8)
     known, empty, unknown = model.predict(sessions.instances([_viewed("p3", "p4"), [], _viewed("new")]))
     assert "p4" not in known["product_id"]
-    fit = examples.read(shop / snapshot.NEXT_ITEM, snapshot.read(shop).split, "fit")
+    fit = examples.read(shop / snapshot.RECOMMEND, snapshot.read(shop).split, "fit")
     popular = examples.vocabulary(fit.strings("product_id"))[0].tolist()
     assert empty["product_id"] == unknown["product_id"] == popular[:20]
     for answer in (known, empty, unknown):

@@ -151,7 +151,7 @@ def test_only_the_current_product_is_left_out_and_an_unknown_one_leaves_out_none
 
 
 def test_sessions_without_a_known_product_get_the_most_popular(recommend: Recommend, shop: Path) -> None:
-    fit = examples.read(shop / snapshot.NEXT_ITEM, snapshot.read(shop).split, "fit")
+    fit = examples.read(shop / snapshot.RECOMMEND, snapshot.read(shop).split, "fit")
     popular = examples.vocabulary(fit.strings("product_id"))[0][:20].tolist()
     page: SessionEvent = {"event_type": "pageview", "url": "/", "event_time": 1.0}
     for answer in recommend([], [page], ["unknown"], ["", ""], [{}]):
@@ -259,7 +259,7 @@ def test_the_seed_decides_the_weights(shop: Path) -> None:
     from boat.recommend import training
 
     split = snapshot.read(shop).split
-    parts = [examples.read(shop / snapshot.NEXT_ITEM, split, part) for part in ("train", "validation", "fit")]  # type: ignore[arg-type]
+    parts = [examples.read(shop / snapshot.RECOMMEND, split, part) for part in ("train", "validation", "fit")]  # type: ignore[arg-type]
     quick = RecommendParameters(dimensions=8, epochs=2, refit_epochs=1, seed=3)
 
     def weights(parameters: RecommendParameters) -> np.ndarray:
@@ -276,7 +276,7 @@ def test_training_keeps_to_its_time(shop: Path) -> None:
     from boat.recommend import training
 
     split = snapshot.read(shop).split
-    parts = [examples.read(shop / snapshot.NEXT_ITEM, split, part) for part in ("train", "validation", "fit")]  # type: ignore[arg-type]
+    parts = [examples.read(shop / snapshot.RECOMMEND, split, part) for part in ("train", "validation", "fit")]  # type: ignore[arg-type]
     endless = RecommendParameters(dimensions=8, epochs=100_000, patience=100_000, refit_epochs=100_000, max_seconds=5)
     metrics = training.train(*parts, endless, lambda figures: None).trained.metrics
     assert metrics["train_seconds"] + metrics["refit_seconds"] < 15

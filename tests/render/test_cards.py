@@ -75,7 +75,7 @@ MAKING = model_card.Making(
     tables={
         "source": Node("raw_events", "source", ()),
         "sessions": Node("fct_sessions", "marts", ("source",)),
-        "examples": Node("next_item_examples", "marts", ("source", "sessions")),
+        "examples": Node("recommend_examples", "marts", ("source", "sessions")),
         "endpoint": Node("boat-recommend", "exposure", ("examples",), owner="Shop team"),
     },
     steps={"train": Node("train recommend: 60 s", "step", ())},

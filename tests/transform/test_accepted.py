@@ -234,7 +234,7 @@ def test_returns_are_no_purchases_anywhere(tmp_path: Path) -> None:
     assert (returns["first_purchase_at"], returns["revenue"]) == (None, -20.0)
     (day,) = (row for row in tables(result)["kpi_daily"] if row["day"] == DAY.date())
     assert (day["transactions"], day["buying_sessions"], day["revenue"]) == (1, 1, 10.0)
-    items = [row["product_id"] for row in tables(result)["next_item_examples"]]
+    items = [row["product_id"] for row in tables(result)["recommend_examples"]]
     assert items == ["p5", "p2", "p3"]
     examples = [row["event_type"] for row in tables(result)["intent_examples"] if row["session_key"] == "shop:returns"]
     assert examples == ["add", "detail", "detail"]

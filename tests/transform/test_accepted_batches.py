@@ -90,7 +90,7 @@ def test_what_a_door_accepts_passes_the_build_and_every_critical_expectation(
     (files / "export.ndjson").write_text("\n".join([*lines, *lines[::3], ""]))
     (files / "events" / COLLECTED).write_bytes(_collected(lines, batch))
     shop = warehouse.connect(f"duckdb:///{folder / 'warehouse.duckdb'}")
-    report = raw_log.load(shop, files, landing.BadRows("keep_apart", max_share=1))
+    report = raw_log.load(shop, files, landing.BadRows("quarantine", max_share=1))
     collected = next(file for file in report.files if file.source_file.endswith(COLLECTED))
     assert collected.failed == 0, "the loader refuses what the collector accepted"
     assert report.accepted > len(batch) // 10

@@ -89,7 +89,7 @@ def test_a_session_sums_its_events(built: Build, sessions: dict[str, list[Event]
         assert row["is_purchase"] == bool(bought)
 
 
-def test_the_next_item_examples_are_the_products_without_repeats_in_a_row(
+def test_the_recommend_examples_are_the_products_without_repeats_in_a_row(
     built: Build, sessions: dict[str, list[Event]]
 ) -> None:
     expected = {}
@@ -99,7 +99,7 @@ def test_the_next_item_examples_are_the_products_without_repeats_in_a_row(
         if len(collapsed) >= 2:
             expected[key] = collapsed
     found: dict[str, list[str]] = defaultdict(list)
-    for row in built.rows("from marts.next_item_examples order by session_key, position"):
+    for row in built.rows("from marts.recommend_examples order by session_key, position"):
         found[row["session_key"]].append(row["product_id"])
     assert found == expected
 
@@ -108,7 +108,7 @@ def test_an_endpoint_sees_the_windows_and_pages_that_training_saw(
     built: Build, sessions: dict[str, list[Event]]
 ) -> None:
     with built.warehouse.transaction() as transaction:
-        rows = transaction.query("from marts.next_item_examples order by session_key, position")
+        rows = transaction.query("from marts.recommend_examples order by session_key, position")
     begins = [row for row, position in enumerate(rows["position"].to_pylist()) if position == 1]
     part = Sessions(rows, np.array([*begins, len(rows)]))
     names, frequency = examples.vocabulary(part.strings("product_id"))
@@ -171,7 +171,7 @@ def test_the_marts_and_the_digest_depend_on_neither_order_in_the_log_nor_databas
         transaction.execute("insert into raw.events select * from shuffled")
         transaction.execute("drop table shuffled")
     again = build(loaded, tmp_path, "--select", "resource_type:model")
-    for table in ("fct_session_events", "fct_sessions", "dim_products", "next_item_examples", "intent_examples"):
+    for table in ("fct_session_events", "fct_sessions", "dim_products", "recommend_examples", "intent_examples"):
         query = f"from marts.{table} order by all"
         assert again.rows(query) == built.rows(query)
     assert dbt.manifest_digest(again.target) == dbt.manifest_digest(built.target)
@@ -271,7 +271,7 @@ def test_every_table_is_documented_on_one_page_with_what_depends_on_it(built: Bu
     models = {name for name, node in manifest["nodes"].items() if node["resource_type"] == "model"}
     assert [name for name in models if not manifest["nodes"][name]["description"]] == []
     exposed = {name for node in manifest["exposures"].values() for name in node["depends_on"]["nodes"]}
-    assert {"model.boat.next_item_examples", "model.boat.intent_examples", "model.boat.kpi_daily"} <= exposed <= models
+    assert {"model.boat.recommend_examples", "model.boat.intent_examples", "model.boat.kpi_daily"} <= exposed <= models
 
 
 def test_real_views_of_a_shop_become_its_sessions(shared_data: Path, tmp_path: Path) -> None:

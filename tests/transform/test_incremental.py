@@ -17,7 +17,7 @@ from tests.transform.test_dbt import sessions_in_python
 
 MODELS = ("--exclude", "resource_type:test", "resource_type:unit_test")
 MARTS = (
-    *("fct_session_events", "fct_sessions", "next_item_examples", "intent_examples"),
+    *("fct_session_events", "fct_sessions", "recommend_examples", "intent_examples"),
     *("kpi_daily", "kpi_hourly", "fct_transactions", "dim_products", "daily_volume"),
 )
 STOPPED = (*MODELS, "--select", "+fct_session_events")

@@ -61,7 +61,7 @@ def test_planted_faults_are_each_named_with_their_rows(loaded: Warehouse, tmp_pa
         "update raw.events set event_type = 'stare' where event_type = 'search'",
         "insert into raw.events from raw.events where event_type = 'click' limit 2",
         "update marts.fct_session_events set session_key = null where position = 3",
-        "update marts.next_item_examples set event_time = timestamp '2999-01-01' where position = 1",
+        "update marts.recommend_examples set event_time = timestamp '2999-01-01' where position = 1",
         """insert into marts.intent_examples by name
         select * replace ('purchase' as event_type, position + 900 as position) from marts.intent_examples limit 1""",
     )
@@ -70,7 +70,7 @@ def test_planted_faults_are_each_named_with_their_rows(loaded: Warehouse, tmp_pa
     assert failed(report) == {
         ("raw.events", "shop, event_id"),
         ("marts.fct_session_events", "session_key"),
-        ("marts.next_item_examples", "event_time"),
+        ("marts.recommend_examples", "event_time"),
         ("marts.intent_examples", "event_type"),
     }
     found = {
@@ -143,9 +143,9 @@ def test_dead_letters_warn_where_they_are_more_than_a_few(
 
 
 def test_an_empty_table_is_critical_where_nothing_could_be_trained(loaded: Warehouse, tmp_path: Path) -> None:
-    spoil(loaded, "delete from marts.next_item_examples", "delete from marts.intent_examples")
-    report = quality.check(loaded, suites_of("marts.next_item_examples", "marts.intent_examples"), tmp_path / "reports")
-    assert failed(report) == {("marts.next_item_examples", None)}
+    spoil(loaded, "delete from marts.recommend_examples", "delete from marts.intent_examples")
+    report = quality.check(loaded, suites_of("marts.recommend_examples", "marts.intent_examples"), tmp_path / "reports")
+    assert failed(report) == {("marts.recommend_examples", None)}
     assert ("marts.intent_examples", None) in failed(report, "warning")
 
 

@@ -33,7 +33,7 @@ class Watched(LocalCompute):
     """This machine, with room for two; keeps count of jobs, and some of them have no time to run."""
 
     def __init__(self, fails: Collection[int] = ()) -> None:
-        super().__init__("local:?room=2")
+        super().__init__("local:?max_parallel=2")
         self.specs: list[JobSpec] = []
         self.at_once = 0
         self._running, self._fails = 0, fails

@@ -2,7 +2,7 @@
 
 -- Last of all, so that a build that stops before leaves its loads pending.
 -- depends_on: {{ ref('fct_session_events') }}, {{ ref('fct_sessions') }}
--- depends_on: {{ ref('next_item_examples') }}, {{ ref('intent_examples') }}
+-- depends_on: {{ ref('recommend_examples') }}, {{ ref('intent_examples') }}
 -- depends_on: {{ ref('kpi_daily') }}, {{ ref('kpi_hourly') }}
 
 with pending as (

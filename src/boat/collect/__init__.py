@@ -16,6 +16,6 @@ An answer that never came says nothing: send the events again with the same `eve
 
 from boat.collect.core import Collector, Outcome, Policy, Refusal, Request
 from boat.collect.journal import Journal
-from boat.collect.judge import Reason
+from boat.collect.validation import Reason
 
 __all__ = ["Collector", "Journal", "Outcome", "Policy", "Reason", "Refusal", "Request"]

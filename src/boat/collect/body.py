@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from boat.collect.judge import MAX_DEPTH, BadEvent, Reason
+from boat.collect.validation import MAX_DEPTH, BadEvent, Reason
 
 MAX_BODY_BYTES = 500_000
 MAX_EVENT_BYTES = 32_000

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from boat.collect import body, judge, pixel, privacy
+from boat.collect import body, pixel, privacy, validation
 from boat.collect.access import RateLimit, Signatures
 from boat.collect.body import MAX_BODY_BYTES, MAX_EVENT_BYTES, Given, RefusedBody
-from boat.collect.judge import BadEvent, Receipt
+from boat.collect.validation import BadEvent, Receipt
 from boat.events import IS_BOT
 
 _FORM = "application/x-www-form-urlencoded"
@@ -190,7 +190,7 @@ class Collector:
             try:
                 if one.flaw:
                     raise one.flaw
-                row = judge.row(one.event, receipt)
+                row = validation.row(one.event, receipt)
                 if row is not None:
                     accepted.append(row)
             except BadEvent as flaw:
@@ -198,7 +198,7 @@ class Collector:
                 errors.append({"index": index, **error})
                 letters.append(_line({"received_at": received_at.isoformat(), **error, **_payload(one.event)}))
         if len(accepted) > 1:
-            judge.number_equal(accepted)
+            validation.number_equal(accepted)
         unused = len(given) - len(accepted) - len(errors)
         status = 200 if accepted or unused else 400
         if request.method == "GET":

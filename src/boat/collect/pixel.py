@@ -35,7 +35,7 @@ from urllib.parse import parse_qsl
 
 from boat import events
 from boat.collect.body import MAX_EVENT_BYTES, MAX_EVENTS, Given, RefusedBody
-from boat.collect.judge import BadEvent, Reason
+from boat.collect.validation import BadEvent, Reason
 
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 MAX_PRODUCTS = 200

@@ -85,7 +85,7 @@ class Compute(Protocol):
     """A place where jobs run."""
 
     @property
-    def room(self) -> int:
+    def max_parallel(self) -> int:
         """How many jobs can run at once without taking from each other."""
 
     def run(self, spec: JobSpec, on_line: Callable[[str], None], stop: Event | None = None) -> JobResult:
@@ -113,9 +113,9 @@ _BACKENDS = {
 def connect(url: str) -> Compute:
     """The place behind a URL.
 
-    `local:` is a subprocess on this machine (`local:?room=2` runs two at once), `batch://QUEUE/DEFINITION` AWS Batch,
-    `ecs://CLUSTER/TASK_DEFINITION` a task on ECS; what else those take is said in `boat.compute.batch.Settings` and
-    `boat.compute.ecs.Settings`.
+    `local:` is a subprocess on this machine (`local:?max_parallel=2` runs two at a time), `batch://QUEUE/DEFINITION` is
+    AWS Batch, `ecs://CLUSTER/TASK_DEFINITION` is a task on ECS. `boat.compute.batch.Settings` and
+    `boat.compute.ecs.Settings` list their options.
 
     Raises:
         SettingError: Unknown protocol or setting, or its package is not installed.

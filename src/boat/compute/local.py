@@ -28,7 +28,7 @@ class LocalCompute:
     """Runs a job with this interpreter, in a process group of its own and a clean environment.
 
     Args:
-        url: `local:`, or `local:?room=2` to run two jobs at once; else it is one for each two cores.
+        url: `local:`, or `local:?max_parallel=2` to run two jobs at once; else it is one for each two cores.
 
     Raises:
         SettingError: The URL says something else.
@@ -37,10 +37,10 @@ class LocalCompute:
     def __init__(self, url: str = "local:") -> None:
         self.url = url
         given = parse_qs(urlsplit(url).query, keep_blank_values=True)
-        room = given.pop("room", [str(max(1, (os.cpu_count() or 1) // _CORES))])[-1]
-        if given or not room.isdecimal() or room == "0":
-            raise SettingError(f"The compute URL {url!r} makes no sense.", "Write it like local:?room=2.")
-        self.room = int(room)
+        max_parallel = given.pop("max_parallel", [str(max(1, (os.cpu_count() or 1) // _CORES))])[-1]
+        if given or not max_parallel.isdecimal() or max_parallel == "0":
+            raise SettingError(f"The compute URL {url!r} makes no sense.", "Write it like local:?max_parallel=2.")
+        self.max_parallel = int(max_parallel)
 
     def run(self, spec: JobSpec, on_line: Callable[[str], None], stop: threading.Event | None = None) -> JobResult:
         """Run a job to its end; see `boat.compute.base.Compute.run`.

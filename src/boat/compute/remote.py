@@ -118,7 +118,7 @@ class RemoteSettings:
         attempts: Starts at most: lost hosts are replaced, from the last checkpoint; a bug is never tried again.
         wait: Seconds that a job may wait for a host.
         poll: Seconds between two looks at a job and its log.
-        room: Jobs that are run at once where there are many, as the trials of a search.
+        max_parallel: Jobs that are run at once where there are many, as the trials of a search.
         price: US dollars an hour of what runs a job, to tell what it cost; 0 where it is not known.
         endpoint_url: Where the service's and the log's API are, if not at their usual addresses.
     """
@@ -130,7 +130,7 @@ class RemoteSettings:
     attempts: int = 3
     wait: int = 3600
     poll: float = 5.0
-    room: int = 4
+    max_parallel: int = 4
     price: float = 0.0
     endpoint_url: str = ""
 
@@ -156,9 +156,10 @@ def parse(url: str, kind: type[Settings], example: str) -> tuple[str, str, Setti
         settings = kind(**{name: known[name].type(text) for name, text in given.items()})
     except ValueError as error:
         raise SettingError(f"A number in the compute URL {url!r} is none ({error}).", "Correct it.") from error
-    if settings.attempts < 1 or settings.poll <= 0 or settings.room < 1:
+    if settings.attempts < 1 or settings.poll <= 0 or settings.max_parallel < 1:
         raise SettingError(
-            f"The compute URL {url!r} needs an attempt, a pause and room for a job.", "Correct attempts, poll or room."
+            f"The compute URL {url!r} has attempts, poll or max_parallel below its minimum.",
+            "Set attempts and max_parallel to 1 or more, and poll to more than 0.",
         )
     return parts.netloc, parts.path.strip("/"), settings
 
@@ -181,7 +182,7 @@ class RemoteCompute:
     def __init__(self, service: Service, settings: RemoteSettings) -> None:
         self._service, self._settings = service, settings
         self._logs = client("logs", settings)
-        self.room = settings.room
+        self.max_parallel = settings.max_parallel
 
     def run(self, spec: JobSpec, on_line: Callable[[str], None], stop: Event | None = None) -> JobResult:
         """Run a job to its end, or go on with the one that has its key; see `boat.compute.base.Compute.run`."""

@@ -95,7 +95,7 @@ def _load(path: Path, kind: Kind) -> SavedModel:
 
 def _data(folder: Path, manifest: Manifest) -> Figures:
     split = manifest.split
-    begins = pq.read_table(folder / snapshot.NEXT_ITEM, columns=["started_at"])["started_at"]
+    begins = pq.read_table(folder / snapshot.RECOMMEND, columns=["started_at"])["started_at"]
     return {
         "first_session": pc.min(begins).as_py().isoformat(),
         "validation_from": split.validation_from.isoformat(),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-OnBadRows = Literal["stop", "keep_apart"]
+OnBadRows = Literal["stop", "quarantine"]
 
 MAX_PAYLOAD = 32_000
 """Characters of a row that are kept with what is wrong with it."""
@@ -45,7 +45,7 @@ class BadRows:
     another one has: the first wins.
 
     Attributes:
-        do: `stop` loads nothing and names the first; `keep_apart` puts them into `raw.dead_letters`.
+        do: `stop` loads nothing and names the first; `quarantine` puts them into `raw.dead_letters`.
         max_share: A file with a larger share of bad rows, and more than `FEW`, stops the load all the same: it is
             more likely the wrong file.
     """

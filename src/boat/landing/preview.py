@@ -7,7 +7,7 @@ from typing import Any
 
 from boat.errors import DataError
 from boat.events import DEFAULT_SHOP
-from boat.landing import judge
+from boat.landing import validation
 from boat.landing.bucket import at_hand
 from boat.landing.files import Ignored, Kind, LandingFile, discover
 from boat.landing.rows import EVENT_FIELDS, LAYOUTS, PRODUCT_FIELDS
@@ -112,7 +112,9 @@ def _stage(opened: Reading) -> None:
     if opened.file.kind == "dead_letters":
         opened.local.execute("create temp table preview as select line, null as flaw from landing_rows")
     else:
-        opened.judge("preview", judge.products if LAYOUTS[opened.file.kind].fields is PRODUCT_FIELDS else judge.events)
+        opened.validate(
+            "preview", validation.products if LAYOUTS[opened.file.kind].fields is PRODUCT_FIELDS else validation.events
+        )
 
 
 def _events(opened: Reading) -> FilePreview:

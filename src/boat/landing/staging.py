@@ -30,11 +30,11 @@ from boat.warehouse.duckdb import DuckDBTransaction, scratch
 
 _BATCH = 100_000
 _SHOWN, _KINDS = 80, 5
-_KEEP_ALL = BadRows("keep_apart", max_share=1)
+_KEEP_ALL = BadRows("quarantine", max_share=1)
 _IS_BAD = f"flaw is not null and (flaw ->> 0) <> {literal(Reason.UNUSED)}"
 _APART = (
-    "Nothing of it was loaded. Correct the file; or load the other rows alone, with --on-bad-rows keep_apart of "
-    "`boat load` or on_bad_rows=keep_apart of `ingestion`, and find these in raw.dead_letters with what is wrong."
+    "Nothing of it was loaded. Correct the file; or load the other rows alone, with --on-bad-rows quarantine of "
+    "`boat load` or on_bad_rows=quarantine of `ingestion`, and find these in raw.dead_letters with what is wrong."
 )
 
 
@@ -46,17 +46,17 @@ class Reading:
         local: Where its rows are.
         file: The file.
         columns: Its columns, or the keys of its objects.
-        keep_apart: Whether rows that cannot be taken become dead letters, or else an error.
+        quarantine: Whether rows that cannot be taken become dead letters, or else an error.
         is_numbered: Whether `landing_rows` is of a table that knows each record's line, or still of the file itself.
     """
 
     local: DuckDBTransaction
     file: LandingFile
     columns: Columns
-    keep_apart: bool
+    quarantine: bool
     is_numbered: bool = False
 
-    def judge(self, view: str, judged: Callable[[str], str]) -> None:
+    def validate(self, view: str, rules: Callable[[str], str]) -> None:
         """Make a view of the rows, typed, with the `line` each starts on and their order (`row`); `drop` removes it.
 
         Those with a `flaw` in it are in `landing_failed` too.
@@ -65,7 +65,7 @@ class Reading:
             UnreadableText: As `reading`.
             DataError: A row cannot be taken, and bad rows are not kept apart.
         """
-        query = judged(rows.select(self.file, self.columns))
+        query = rules(rows.select(self.file, self.columns))
         typed = _typed(view)
         self._type(typed, query)
         line = "line"
@@ -86,7 +86,7 @@ class Reading:
     def _fail_flaws(self, view: str) -> None:
         if number(self.local, f"select count(*) from {view} where {_IS_BAD}") == 0:
             return
-        if not self.keep_apart:
+        if not self.quarantine:
             _raise_for_flaws(self, view)
         value = f"case when length(flaw ->> 2) > {_SHOWN} then left(flaw ->> 2, {_SHOWN}) || '…' else flaw ->> 2 end"
         self.fail(
@@ -137,7 +137,7 @@ class Reading:
 
 
 def drop(local: DuckDBTransaction, view: str) -> None:
-    """Remove what `Reading.judge` made."""
+    """Remove what `Reading.validate` made."""
     local.execute(f"drop view {view}; drop table if exists {_typed(view)}")
 
 
@@ -214,7 +214,7 @@ def reading(local: DuckDBTransaction, file: LandingFile, bad_rows: BadRows, mend
         DataError: The file, or a record of it that is not to be kept apart, cannot be read.
     """
     columns = Columns((), {}) if file.is_json else rows.columns(file)
-    opened = Reading(local, file, columns, keeps_apart(file, bad_rows))
+    opened = Reading(local, file, columns, quarantines(file, bad_rows))
     if mend:
         with tempfile.TemporaryDirectory(prefix="boat-mended-") as folder:
             opened.number_lines(_mended(opened, Path(folder)))
@@ -254,9 +254,9 @@ def read_alone(file: LandingFile, stage: Callable[[Reading], None]) -> Iterator[
         yield opened
 
 
-def keeps_apart(file: LandingFile, bad_rows: BadRows) -> bool:
+def quarantines(file: LandingFile, bad_rows: BadRows) -> bool:
     """Whether bad rows of a file become dead letters."""
-    return bad_rows.do == "keep_apart" or file.is_collected or file.kind == "dead_letters"
+    return bad_rows.do == "quarantine" or file.is_collected or file.kind == "dead_letters"
 
 
 def _mended(reading: Reading, folder: Path) -> LandingFile:
@@ -324,7 +324,7 @@ def _set_broken_json_apart(reading: Reading) -> None:
     broken = "case when not json_valid(json) then true else json_type(json) <> 'OBJECT' end"
     if number(local, f"select count(*) from landing_text where {broken}") == 0:
         return
-    if not reading.keep_apart:
+    if not reading.quarantine:
         _raise_for_broken_json(local, reading.file, broken)
     reason = f"case when json_valid(json) then {literal(Reason.NOT_AN_OBJECT)} else {literal(Reason.NOT_JSON)} end"
     columns = f"line, {reason} as reason, '' as field, 'is not a JSON object' as message"

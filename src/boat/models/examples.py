@@ -17,7 +17,7 @@ from boat.snapshot import Split
 Part = Literal["train", "validation", "fit", "test"]
 """`fit` is train and validation together: all that may be known before the test days."""
 
-_PAGE = "url_before"  # of marts.next_item_examples
+_PAGE = "url_before"  # of marts.recommend_examples
 
 CUTS = (1, 2, 4, 6, 8, 10)
 
@@ -77,7 +77,7 @@ def read(path: Path, split: Split, part: Part) -> Sessions:
     A session belongs to the part in which it starts; what it does after the part's end is left out.
 
     Args:
-        path: `next_item.parquet` or `intent.parquet` of a snapshot.
+        path: `recommend.parquet` or `intent.parquet` of a snapshot.
         split: The snapshot's cuts.
         part: Which side of the cuts.
     """

@@ -1,6 +1,6 @@
 """What a shopper was at, as a name: a page, a search, or something done to a product.
 
-A page is its URL, without what only tells how a shopper came there. `marts.next_item_examples` writes a search without
+A page is its URL, without what only tells how a shopper came there. `marts.recommend_examples` writes a search without
 a URL as `search:WORDS`, and what was done to a product as `add:ID`, `remove:ID` or `purchase:ID`; an exported model
 does so with the events it is given. The same expressions, in RE2's syntax, run in Arrow while a model learns and, in
 `boat.models.graphs`, in TensorFlow when it is asked.

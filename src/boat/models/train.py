@@ -66,7 +66,7 @@ def train_recommend(
     from boat.recommend import catalogue, family
     from boat.recommend.graph import OUTPUTS
 
-    path = folder / snapshot.NEXT_ITEM
+    path = folder / snapshot.RECOMMEND
     train = examples.read(path, manifest.split, "train")
     validation = examples.read(path, manifest.split, "validation")
     both = examples.read(path, manifest.split, "fit")

@@ -390,7 +390,7 @@ def _look_at_snapshots(found: _Findings, snapshots: Path | str, client: Client) 
     for name in _snapshot_names(snapshots):
         found.snapshot_names.append(name)
         with _snapshot(snapshots, name) as folder:
-            files = [str(path) for path in (folder / "next_item.parquet", folder / "intent.parquet") if path.is_file()]
+            files = [str(path) for path in (folder / "recommend.parquet", folder / "intent.parquet") if path.is_file()]
             try:
                 for survey in (_survey_files(files, client),) if files else ():
                     _add_survey(found, "snapshot", name, survey)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from boat.errors import DataError
 from boat.events import COLUMNS
-from boat.landing import judge
+from boat.landing import validation
 from boat.landing.bucket import fetched, is_bucket
 from boat.landing.dead_letters import MAX_PAYLOAD, BadRows, Reason
 from boat.landing.files import Ignored, Kind, LandingFile, digest, discover
@@ -18,9 +18,9 @@ from boat.landing.staging import (
     UnreadableText,
     clear_failed,
     drop,
-    keeps_apart,
     number,
     number_equal_lines,
+    quarantines,
     reading,
     unused_types,
 )
@@ -144,7 +144,7 @@ def load_files(
                 return tuple(loader.load(file) for file in files)
         except UnreadableText as error:
             # All again from the start: DuckDB gives up a transaction in which a file could not be read.
-            mendable = {file.path for file in files if keeps_apart(file, bad_rows)} - mend
+            mendable = {file.path for file in files if quarantines(file, bad_rows)} - mend
             if error.path not in mendable:
                 raise
             mend.add(error.path)
@@ -216,7 +216,7 @@ class _Loader:
     def _append_events(self, file: LandingFile, load_id: str) -> _Counts:
         with self._reading(file) as rows:
             unread = self._failed()
-            rows.judge("landing_events", judge.events)
+            rows.validate("landing_events", validation.events)
             unused = unused_types(self._local, "landing_events")
             received = unread + number(self._local, "select count(*) from landing_events") - sum(dict(unused).values())
             self._stop_at_too_many(file, received)
@@ -286,10 +286,10 @@ class _Loader:
     def _append_products(self, file: LandingFile, load_id: str) -> _Counts:
         """Insert all rows of a catalogue, with the names of `product_names.csv` where that goes with it."""
         with self._reading(file) as rows:
-            rows.judge("landing_products", judge.products)
+            rows.validate("landing_products", validation.products)
         if file.names:
             with self._reading(file.names) as rows:
-                rows.judge("landing_names", judge.products)
+                rows.validate("landing_names", validation.products)
         else:
             self._local.execute("create temp view landing_names as from landing_products limit 0")
         named = f"""

@@ -36,7 +36,7 @@ _OF_FILES = {
 _NO_FILE = ""
 _BATCH = 500
 _EXAMPLES = 3
-_AS_LOADED = BadRows("keep_apart", max_share=1)  # what these files hold was accepted before
+_AS_LOADED = BadRows("quarantine", max_share=1)  # what these files hold was accepted before
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from boat.errors import DataError
 from boat.events import BLANKS, SYNONYMS, ValueProblem, identifier, plain_name
-from boat.landing import judge, rows
+from boat.landing import rows, validation
 from boat.landing.dead_letters import MAX_PAYLOAD, Reason
 from boat.landing.files import LandingFile, digest, discover, without
 from boat.landing.rows import EVENT_FIELDS, LAYOUTS
@@ -480,7 +480,7 @@ def _staged(file: LandingFile, client: Client | None = None) -> Iterator[DuckDBT
                 select '', line, '', '', '', json, null from landing_rows where json is not null"""
             )
         elif can_hold_clients(file):
-            opened.judge("landing_events", judge.events)
+            opened.validate("landing_events", validation.events)
         else:
             _stage_no_events(opened.local)
         if client:

@@ -65,7 +65,7 @@ class NextItems:
     """
 
     def __init__(self, folder: Path, manifest: Manifest, most: int = MAX_TARGETS) -> None:
-        path = folder / snapshot.NEXT_ITEM
+        path = folder / snapshot.RECOMMEND
         self.folder, self.manifest = folder, manifest
         self.fit = examples.read(path, manifest.split, "fit")
         self.sessions = examples.read(path, manifest.split, "test")
@@ -88,7 +88,7 @@ class NextItems:
         """The same of the days before: what the exported model has learned from last."""
         other = copy.copy(self)
         vars(other).pop("draws", None)
-        other.sessions = examples.read(self.folder / snapshot.NEXT_ITEM, self.manifest.split, "validation")
+        other.sessions = examples.read(self.folder / snapshot.RECOMMEND, self.manifest.split, "validation")
         other._ask_for(most)
         return other
 

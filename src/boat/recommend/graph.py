@@ -13,7 +13,7 @@ from boat.recommend.scores import PageScores, Scores, codes_of, relative
 RECOMMENDED = 20
 OUTPUTS = {"product_id": "string", "score": "float32"}
 
-_ITEM_EVENTS = ("detail", "click", "add", "purchase")  # what marts.next_item_examples is made of
+_ITEM_EVENTS = ("detail", "click", "add", "purchase")  # what marts.recommend_examples is made of
 _REPEATS = 4  # looking at the same product again must not push older ones out of the window
 
 

@@ -151,11 +151,11 @@ def search(place: Compute, subject: Subject, budget: Budget, on_change: Callable
     with _kept(subject) as (study, keep):
         _take_up(study, subject)
         trials, left = _Trials(place, subject, study), _Left.of(budget, study)
-        with ThreadPoolExecutor(place.room, "trial") as pool:
+        with ThreadPoolExecutor(place.max_parallel, "trial") as pool:
             try:
                 running: dict[Future[_Outcome], Trial] = {}
                 while True:
-                    while len(running) < place.room and left.trials > 0 and time.monotonic() < left.until:
+                    while len(running) < place.max_parallel and left.trials > 0 and time.monotonic() < left.until:
                         left.trials -= 1
                         trial = trials.start(budget.run)
                         running[pool.submit(trials.run, trial)] = trial

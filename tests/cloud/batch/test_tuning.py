@@ -16,7 +16,7 @@ def test_trials_run_on_batch_and_the_study_lies_in_the_bucket(cloud: Cloud, shop
     taken = shop_snapshot()
     uri = store.publish(taken, store.join(cloud.store, "snapshots", "shop"))
     subject = Subject("recommend", {"model": "vmis_knn"}, uri, snapshot.read(taken).digest, cloud.store)
-    place = compute.connect(cloud.batch(room=2, price=0.5))
+    place = compute.connect(cloud.batch(max_parallel=2, price=0.5))
     others = len(cloud.emulator.jobs)
 
     first = search(place, subject, Budget(10, 2, "night 1"), lambda study: None)

@@ -29,7 +29,7 @@ def test_a_client_is_gone_and_does_not_come_back(account: Account, tmp_path: Pat
     ]
     old = "".join(json.dumps(base | shopper) + "\n" for shopper in shoppers)
     (folder / "a.ndjson").write_text(old)
-    raw_log.load(warehouse, folder, landing.BadRows("keep_apart"))
+    raw_log.load(warehouse, folder, landing.BadRows("quarantine"))
     with warehouse.transaction() as transaction:
         transaction.execute("create schema if not exists marts")
         transaction.execute(

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.cloud
 MARTS = {
     "fct_session_events": "session_key, position",
     "fct_sessions": "session_key",
-    "next_item_examples": "session_key, position",
+    "recommend_examples": "session_key, position",
     "intent_examples": "session_key, position",
     "kpi_daily": "shop, day",
     "kpi_hourly": "shop, hour",

@@ -141,7 +141,7 @@ def test_dead_letters_and_conflicts_are_those_of_duckdb(
     }
     letters.write_text(json.dumps(letter) + "\n")
     embedded = connect(f"duckdb:///{tmp_path}/warehouse.duckdb")
-    apart = landing.BadRows("keep_apart")
+    apart = landing.BadRows("quarantine")
     report = raw_log.load(warehouse, folder, apart)
     assert report == raw_log.load(embedded, folder, apart)
     reasons = {reason for file in report.files for reason, _ in file.reasons}

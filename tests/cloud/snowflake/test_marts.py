@@ -35,7 +35,7 @@ MARTS = {
     "intent_examples": "session_key, position",
     "kpi_daily": "shop, day",
     "kpi_hourly": "shop, hour",
-    "next_item_examples": "session_key, position",
+    "recommend_examples": "session_key, position",
     "session_event_arrays": "session_key",
 }
 TAG = "boat 7d3a0b08-flow-run"

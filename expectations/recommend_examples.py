@@ -10,7 +10,7 @@ COLUMNS = ("session_key", "shop", "started_at", "position", "event_time", "event
 
 def suite() -> ExpectationSuite:
     return ExpectationSuite(
-        "marts.next_item_examples",
+        "marts.recommend_examples",
         expectations=[
             gxe.ExpectTableColumnsToMatchSet(column_set=list(COLUMNS), exact_match=True, severity="critical"),
             gxe.ExpectTableRowCountToBeBetween(min_value=2, severity="critical"),

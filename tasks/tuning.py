@@ -29,8 +29,8 @@ class Advice:
     page: str = ""
 
 
-@task(task_run_name="search {kind}")
-def search_parameters(
+@task(task_run_name="tune {kind}")
+def tune_parameters(
     platform: Platform, taken: Snapshot, kind: Kind, told: Mapping[str, Any], minutes: float, trials: int
 ) -> Advice:
     """Try parameters, with a page that grows in the UI. The best by the validation figure is taken.
@@ -45,7 +45,7 @@ def search_parameters(
     if not subject.space:
         logger.info("The model %s has no parameters to search for.", told.get("model", kind))
         return Advice(told)
-    chart = LiveArtifact(f"search-{kind}", f"Search for the parameters of {kind}")
+    chart = LiveArtifact(f"tuning-{kind}", f"Tuning of {kind}")
 
     def show(study: "Study") -> None:
         chart.update(lambda: tuning_card.search_card(study, subject).markdown())
