@@ -35,7 +35,7 @@ def test_a_parameter_that_cannot_work_is_named(given: dict[str, dict[str, object
 
 
 def test_the_flow_trains_the_default_of_the_family_and_refuses_a_model_that_does_not_exist() -> None:
-    assert retrain.parameters.properties["model"]["default"] == RecommendParameters.model
-    assert {"vmis_knn", "attention"} <= set(retrain.parameters.properties["model"]["enum"])
-    with pytest.raises(ParameterTypeError, match=r"model.*'vmis_knn'"):
-        retrain.validate_parameters({"model": "oracle"})
+    assert retrain.parameters.properties["recommender"]["default"] == RecommendParameters.model
+    assert {"vmis_knn", "attention"} <= set(retrain.parameters.properties["recommender"]["enum"])
+    with pytest.raises(ParameterTypeError, match=r"recommender.*'vmis_knn'"):
+        retrain.validate_parameters({"recommender": "oracle"})
