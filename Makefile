@@ -38,6 +38,7 @@ lint: install  ## run linters and type checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/sqlfluff lint --processes 2 --disable-progress-bar dbt/models dbt/tests
 
 test: lint  ## run linters, type checks and all tests
 	$(BIN)/pytest $(SHARED_OUT)

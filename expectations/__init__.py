@@ -1,7 +1,8 @@
-"""What must hold in the warehouse: one file a table, one severity an expectation.
+"""Checks of the warehouse's data: one file per table, one severity per expectation.
 
-`critical` stops the flow before training. `warning` is shown and lets it go on. An expectation that the content of one
-row can break is a warning: a sender of events must not be able to stop the flow.
+A failed `critical` expectation stops the flow before training. A failed `warning` is shown in the run. An expectation
+that one row can break is a warning, because a sender of events must not be able to stop the flow. Columns and types of
+the marts are not checked here: dbt enforces their contracts on every build.
 """
 
 from typing import TYPE_CHECKING
@@ -10,17 +11,17 @@ if TYPE_CHECKING:
     from great_expectations import ExpectationSuite
 
 
-SILENCE = "The platform's shop, which was collected from in the last week, had events yesterday"
-"""Description of the expectation that is worth an alert, though it stops nothing."""
+SILENCE = "The shop of this platform, which had collected events in the last week, had some yesterday"
+"""Description of the warning that also sends an alert."""
 
 
 def suites(shop: str = "shop") -> "tuple[ExpectationSuite, ...]":
-    """Return all suites, made now: what counts as the future moves on.
+    """Build all suites. Build them for each check, because limits on times depend on the current time.
 
     Args:
-        shop: The platform's own shop. A collapsed day of another one is a warning: any shop name can be sent.
+        shop: Shop of the platform. A collapsed day of another shop is a warning, because any name can be sent.
     """
-    # Great Expectations takes seconds to import: only a run that checks pays for it.
+    # Great Expectations takes seconds to import; only checks need it.
     from expectations import (
         daily_volume,
         dim_products,

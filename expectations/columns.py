@@ -1,4 +1,4 @@
-"""Expectations that several tables share."""
+"""Expectations that several tables have."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -7,32 +7,32 @@ from great_expectations.expectations.expectation import Expectation
 
 
 def text(column: str) -> Expectation:
-    """Text, and nothing that was taken for a number."""
-    # What SQLAlchemy finds in a table of DuckDB, and of Snowflake.
+    """Expect text, so that an id was not read as a number."""
+    # SQLAlchemy's names of the type in DuckDB and in Snowflake.
     return gxe.ExpectColumnValuesToBeInTypeList(
         column=column, type_list=["String", "VARCHAR(16777216)"], severity="critical"
     )
 
 
 def key(column: str, severity: str = "critical") -> list[Expectation]:
-    """Text that is always there; `severity` is that of a row without it."""
+    """Expect text in every row; a row without it has the given severity."""
     return [gxe.ExpectColumnValuesToNotBeNull(column=column, severity=severity), text(column)]
 
 
 def not_negative(*columns: str, severity: str = "critical") -> list[Expectation]:
-    """Counts and amounts."""
+    """Expect counts or amounts that are not negative."""
     return [gxe.ExpectColumnValuesToBeBetween(column=column, min_value=0, severity=severity) for column in columns]
 
 
 def sql_text(text: str) -> str:
-    """Return a text as SQL for a query of `UnexpectedRowsExpectation`, which reads braces as its own."""
+    """Return a text as an SQL literal for `UnexpectedRowsExpectation`, which interprets braces."""
     quoted = text.replace("'", "''").replace("{", "{{").replace("}", "}}")
     return f"'{quoted}'"
 
 
 def event_time(column: str = "event_time", severity: str = "critical") -> list[Expectation]:
-    """A time in UTC that can be true."""
-    # A shop's clock or zone may be off; more than a day ahead, or before 2000, the unit was mistaken.
+    """Expect a plausible time in UTC in every row."""
+    # A clock or zone may be off. More than a day ahead, or before 2000, the unit was wrong.
     latest = datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)
     return [
         gxe.ExpectColumnValuesToNotBeNull(column=column, severity=severity),

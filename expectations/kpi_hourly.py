@@ -1,4 +1,4 @@
-"""The hourly figures: as the daily ones."""
+"""Hourly KPIs, checked like the daily ones."""
 
 from great_expectations import ExpectationSuite
 
@@ -6,4 +6,5 @@ from expectations import kpi_daily
 
 
 def suite() -> ExpectationSuite:
+    """Build the suite."""
     return kpi_daily.suite("marts.kpi_hourly", "hour")

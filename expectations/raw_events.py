@@ -1,7 +1,7 @@
-"""The raw log: what every later table is built from.
+"""The raw log, from which every later table is built.
 
-One bad row stays in an append-only log for ever, so what is wrong with a row is a warning here: `staging.stg_events`
-leaves the row out, and the same is critical after it.
+A bad row stays in an append-only log, so an expectation about rows is a warning here. `staging.stg_events` excludes
+such rows, and the same expectation is critical for later tables.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -16,9 +16,9 @@ from expectations.no_rows import ExpectNoRows
 
 _LOG_COLUMNS = ("schema_version", "extra", "load_id", "source_file", "source_line")
 
-_SILENCE_OF = 400
-"""Events received in 8 days; a shop with fewer may have a day without."""
-# Clocks of shoppers' devices are off by minutes: an hour is a wrong zone.
+_MIN_RECEIVED = 400
+"""Events received in 8 days. A shop with fewer may have a day without events."""
+# Clocks of devices are off by minutes; an hour is a wrong time zone.
 _STAMPED_LATER = """
 select shop, count(*) as events from {batch}
 where received_at is not null
@@ -28,6 +28,7 @@ having count(case when event_time > received_at + interval '1 hour' then 1 end) 
 
 
 def suite(shop: str = "shop") -> ExpectationSuite:
+    """Build the suite."""
     return ExpectationSuite(
         "raw.events",
         expectations=[
@@ -51,7 +52,7 @@ def suite(shop: str = "shop") -> ExpectationSuite:
                 column="client_id", row_condition=Column("session_id").is_null(), severity="warning"
             ),
             ExpectNoRows(
-                description="Hardly any event is stamped later than it was received: 1 of 100 in each shop at most",
+                description="At most 1 % of the events of each shop have a time after their receipt",
                 unexpected_rows_query=_STAMPED_LATER,
                 severity="warning",
             ),
@@ -67,12 +68,12 @@ def suite(shop: str = "shop") -> ExpectationSuite:
 
 
 def _silent_since(now: datetime, shop: str) -> str:
-    """Return the query for a shop that went silent. Files of the past, which nobody received, are left alone."""
+    """Return the query for a shop that went silent. Events of files have no receipt and are ignored."""
     today = datetime(now.year, now.month, now.day)
     return f"""
 select shop, max(received_at) as newest_event from {{batch}}
 where received_at is not null and shop = {columns.sql_text(shop)}
 group by shop
 having max(received_at) < timestamp '{today - timedelta(days=1)}'
-    and count(case when received_at >= timestamp '{today - timedelta(days=8)}' then 1 end) >= {_SILENCE_OF}
+    and count(case when received_at >= timestamp '{today - timedelta(days=8)}' then 1 end) >= {_MIN_RECEIVED}
 """

@@ -1,21 +1,22 @@
-"""The ledger of loaded files: nothing a file held is lost without a trace."""
+"""The ledger of loaded files: every row of a file is accounted for."""
 
 from great_expectations import ExpectationSuite
 from great_expectations import expectations as gxe
 
-FAILED_SHARE, FAILED_LEAST = 0.05, 20
-"""Where pages and robots send events a few always fail. Below so many rows a share tells nothing."""
+MAX_FAILED_SHARE, MIN_FAILED = 0.05, 20
+"""Pages and robots always send a few bad events. With fewer failed rows, the share is not meaningful."""
 
 _TOO_MANY_FAILED = f"""
 select * from (
     select sum(failed) as failed, sum(received) as received from {{batch}}
     where loaded_at > (select max(loaded_at) from {{batch}}) - interval '1 day'
 ) as newest_day
-where failed >= {FAILED_LEAST} and failed > {FAILED_SHARE} * received
+where failed >= {MIN_FAILED} and failed > {MAX_FAILED_SHARE} * received
 """
 
 
 def suite() -> ExpectationSuite:
+    """Build the suite."""
     return ExpectationSuite(
         "raw.loads",
         expectations=[
@@ -26,7 +27,7 @@ def suite() -> ExpectationSuite:
             ),
             gxe.ExpectColumnValuesToBeUnique(column="digest", severity="warning"),
             gxe.UnexpectedRowsExpectation(
-                description=f"At most {FAILED_SHARE:.0%} of the rows of the newest day's loads failed",
+                description=f"At most {MAX_FAILED_SHARE:.0%} of the rows of the newest day of loads failed",
                 unexpected_rows_query=_TOO_MANY_FAILED,
                 severity="warning",
             ),

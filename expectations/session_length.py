@@ -1,4 +1,4 @@
-"""A custom expectation: how long sessions are."""
+"""A custom expectation of the length of sessions."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from great_expectations.compatibility import pydantic
 
 
 class ExpectMeanSessionLengthToBeBetween(gxe.UnexpectedRowsExpectation):
-    """Sessions hold, in the mean of each shop, so many events: outside of it they are cut or glued wrongly.
+    """Expect a mean number of events per session in each shop. Outside the range, sessions are split or joined wrongly.
 
     Args:
-        min_events: Least mean.
-        max_events: Greatest mean.
+        min_events: Smallest mean, in events.
+        max_events: Largest mean, in events.
     """
 
     min_events: float
@@ -19,9 +19,9 @@ class ExpectMeanSessionLengthToBeBetween(gxe.UnexpectedRowsExpectation):
 
     @pydantic.root_validator(pre=True)
     def _write_query(cls, values: dict[str, Any]) -> dict[str, Any]:
-        least, most = float(values["min_events"]), float(values["max_events"])
+        low, high = float(values["min_events"]), float(values["max_events"])
         query = (
             "select shop, avg(event_count) as mean_events from {batch} group by shop "
-            f"having avg(event_count) not between {least} and {most}"
+            f"having avg(event_count) not between {low} and {high}"
         )
         return values | {"unexpected_rows_query": query}

@@ -1,5 +1,5 @@
-{#- All amounts of a shop, without their signs: what the rounding errors of its sums are measured by. Large purchases and
-    returns can leave a small sum. -#}
+{#- Sum of the absolute amounts of each shop. Rounding errors of its sums are compared with it, because large purchases
+    and returns can leave a small sum. -#}
 {% macro amounts_by_shop() -%}
     select shop, sum(amount) as amount
     from (

@@ -1,8 +1,9 @@
-{#- What a build touches. A load is pending until every table after it holds its events (`int_loads_built`). The pending
-    events reopen the sessions they belong to, and those of their client within the session gap; whole sessions are made
-    again, under whatever key they then have, and nothing else is read or written. -#}
+{#- The incremental build; docs/incremental.md explains it. A load is pending until every table contains its events
+    (`int_loads_built`). Pending events reopen their sessions, and the sessions of their client within the session gap.
+    Whole sessions are rebuilt, possibly under a new key. Nothing else is read or written. -#}
 
-{#- A table of an earlier build, by name: a `ref` would close a circle. None where there is none, or all is built anew. -#}
+{#- Return a table of an earlier build by its name, because a `ref` would be circular. Return none if it does not exist,
+    or if everything is built. -#}
 {% macro of_earlier_builds(schema, name) -%}
     {% if execute and not flags.FULL_REFRESH %}
         {% set found = adapter.get_relation(target.database, schema, name) %}
@@ -11,7 +12,7 @@
     {{ return(none) }}
 {%- endmacro %}
 
-{#- Stop where an earlier version made the tables: they lack columns that the rules read now. -#}
+{#- Stop if an earlier version of Boat built the tables: they lack columns that the rules read now. -#}
 {% macro require_current_columns() -%}
     {% set known = of_earlier_builds('marts', 'fct_session_events') %}
     {% if known -%}
@@ -25,13 +26,13 @@
     {%- endif %}
 {%- endmacro %}
 
-{#- Keys of the sessions that events of pending loads belong to, or come close enough to join. -#}
+{#- Keys of the sessions that events of pending loads belong to, or may join. -#}
 {% macro sessions_reopened(events, known) -%}
     select distinct {{ given_session_key() }} as session_key
     from {{ events }}
     where session_id is not null
     union
-    -- With all that its session id has been split into: one more client can split it, or join it where there was none.
+    -- All sessions of the session id: one more client can split it, or join events that had no client.
     select distinct session_key
     from {{ known }}
     where (shop, session_id) in (select shop, session_id from {{ events }} where session_id is not null)
@@ -42,7 +43,7 @@
         select
             shop,
             client_id,
-            {{ dbt.dateadd('minute', -var('session_gap_minutes'), 'min(event_time)') }} as reaches_from,
+            {{ dbt.dateadd('minute', '-' ~ var('session_gap_minutes'), 'min(event_time)') }} as reaches_from,
             {{ dbt.dateadd('minute', var('session_gap_minutes'), 'max(event_time)') }} as reaches_to
         from {{ events }}
         where session_id is null
@@ -54,8 +55,8 @@
     where known.session_id is null
 {%- endmacro %}
 
-{#- The pending events and all others of the sessions they reopen, each once. `in_span` says when those were, so that the
-    wide columns of other days are not read. -#}
+{#- The pending events and all other events of the sessions that they reopen, each once. `in_span` limits the time, so
+    that wide columns of other days are not read. -#}
 {% macro events_reopened(events, known, reopened, in_span='true') -%}
     select {{ event_columns() }}
     from {{ events }}
@@ -66,7 +67,7 @@
         and {{ in_span }}
 {%- endmacro %}
 
-{#- SQL that holds of the events between the first and the last day of the reopened sessions. -#}
+{#- SQL condition: the event is between the first and the last day of the reopened sessions. -#}
 {% macro in_span_of(known, reopened) -%}
     {% set days %}
         select cast(min(event_time) as date), cast(max(event_time) as date)
@@ -75,12 +76,13 @@
     {% endset %}
     {% set first, last = run_query(days).rows[0].values() %}
     {% if not first -%}{{ return('false') }}{%- endif %}
-    {{ return("event_time >= '" ~ first ~ "' and event_time < " ~ dbt.dateadd('day', 1, "cast('" ~ last ~ "' as timestamp)")) }}
+    {% set end = dbt.dateadd('day', 1, "cast('" ~ last ~ "' as timestamp)") %}
+    {{ return("event_time >= '" ~ first ~ "' and event_time < " ~ end) }}
 {%- endmacro %}
 
-{#- Where a table takes its rows from: all events when it is built anew, else those of the sessions made again. dbt notes
-    what a model depends on while nothing is executed. -#}
-{% macro session_events(all) -%}
+{#- The relation that a table of sessions or events reads: in an incremental build the events of changed sessions
+    (`int_session_events_changed`), otherwise all events (`all`). dbt records dependencies before it executes. -#}
+{% macro changed_or_all_events(all) -%}
     {% if not execute or is_incremental() %}
         {% set reopened = ref('int_sessions_reopened') %}
         {{ return(ref('int_session_events_changed')) }}
@@ -88,8 +90,8 @@
     {{ return(all) }}
 {%- endmacro %}
 
-{#- The incremental strategy `by_session`: delete and insert, where what is deleted goes by the sessions that changed and
-    not by the new rows: a session can merge into another, or have no row left. -#}
+{#- The incremental strategy `by_session`: delete the rows of changed sessions, then insert the new rows. Deleting by
+    the new rows would not be enough: a session can merge into another one, or have no row left. -#}
 {% macro get_incremental_by_session_sql(arg_dict) -%}
     {% set columns = get_quoted_csv(arg_dict['dest_columns'] | map(attribute='name')) %}
     {% set dml %}
@@ -105,7 +107,7 @@
     {{ return(in_one_transaction(dml)) }}
 {%- endmacro %}
 
-{#- The incremental strategy `by_day`: the days whose figures may have changed are counted again. -#}
+{#- The incremental strategy `by_day`: delete and insert the days whose figures may have changed. -#}
 {% macro get_incremental_by_day_sql(arg_dict) -%}
     {% set columns = get_quoted_csv(arg_dict['dest_columns'] | map(attribute='name')) %}
     {% set dml %}
@@ -117,7 +119,7 @@
     {{ return(in_one_transaction(dml)) }}
 {%- endmacro %}
 
-{#- Whether the KPIs of an earlier build stay, but for some days. -#}
+{#- Whether only some days of the KPIs are counted, and the others stay as an earlier build counted them. -#}
 {% macro counts_some_days() -%}
     {% if not execute %}{{ return(false) }}{% endif %}
     {% set daily = of_earlier_builds('marts', 'kpi_daily') %}
@@ -125,7 +127,8 @@
     {{ return(daily and hourly and not is_first_build(of_earlier_builds('intermediate', 'int_loads_pending'))) }}
 {%- endmacro %}
 
-{#- Where all is built anew, no load is built. Dropped by dbt and not by a statement: it remembers which tables there are. -#}
+{#- Before a full build, drop the record of built loads. dbt drops it, and not a statement, because dbt caches which
+    tables exist. -#}
 {% macro forget_earlier_builds() -%}
     {% if execute and flags.FULL_REFRESH %}
         {% set built = adapter.get_relation(this.database, this.schema, 'int_loads_built') %}

@@ -1,8 +1,9 @@
-{#- What a data test looks at. A night changes few sessions: tests that sort or join the tables that grow by session look at
-    those, and such tests of the raw log at the loads that are not built yet; the rest is as it was when it was tested.
-    All is tested when all was built, or on demand: `dbt test --vars 'check: all'`. -#}
+{#- The rows that a data test reads. Tests that sort or join tables which grow by session read the changed sessions, and
+    such tests of the raw log read the pending loads: other rows are as they were when they were tested. Everything is
+    tested after a full build, or on demand: `dbt test --vars 'check: all'`. -#}
 {% macro get_where_subquery(relation) -%}
-    {% set grouping = model.test_metadata.name in ['unique', 'unique_together', 'contiguous_from_one', 'relationships'] %}
+    {% set grouping_tests = ['unique', 'unique_together', 'contiguous_from_one', 'relationships'] %}
+    {% set grouping = model.test_metadata.name in grouping_tests %}
     {% set changed = changed_condition(relation.identifier) if grouping else none %}
     {% set conditions = [config.get('where'), changed] | select | list %}
     {% if conditions -%}
@@ -11,7 +12,7 @@
     {{ return(relation) }}
 {%- endmacro %}
 
-{#- SQL that holds of the rows of a model that the last build made or is about to make; none where all are to be looked at. -#}
+{#- SQL condition: the row was made by the last build, or will be by this one. Return none if every row is tested. -#}
 {% macro changed_condition(name) -%}
     {% if not execute or var('check') == 'all' or flags.FULL_REFRESH %}{{ return(none) }}{% endif %}
     {% set built = of_earlier_builds('intermediate', 'int_loads_built') %}
@@ -33,10 +34,12 @@
     {{ return(names) }}
 {%- endmacro %}
 
-{#- Whether the last build took all loads there are. -#}
+{#- Whether every load was pending in the last build. -#}
 {% macro is_first_build(pending) -%}
     {% set earlier %}
-        select count(*) from {{ of_earlier_builds('raw', 'loads') }} where load_id not in (select load_id from {{ pending }})
+        select count(*)
+        from {{ of_earlier_builds('raw', 'loads') }}
+        where load_id not in (select load_id from {{ pending }})
     {% endset %}
     {{ return(run_query(earlier).columns[0].values()[0] == 0) }}
 {%- endmacro %}

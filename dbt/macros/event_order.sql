@@ -1,5 +1,5 @@
-{#- The one order of events in a session: time, then the shopper's way to the purchase, then the place in the files, then
-    `event_id` as a last resort. A list for `order by`. -#}
+{#- Order of events in a session, as a list for `order by`: time, event type on the way to the purchase, file and line,
+    then `event_id`. -#}
 {% macro event_order() -%}
     event_time,
     case event_type

@@ -1,4 +1,4 @@
-{#- What the raw log must hold to count. The loaders and the collector refuse the same; an earlier version of them did not. -#}
+{#- Rules for events that count. Loaders and collector refuse other events; earlier versions of them did not. -#}
 
 {% macro event_types() -%}
     {{ return(['pageview', 'search', 'click', 'detail', 'add', 'remove', 'purchase']) }}
@@ -8,23 +8,22 @@
     ('{{ names | join("', '") }}')
 {%- endmacro %}
 
-{#- A number within ± `largest`, else null. NaN is greater than every number in both warehouses. -#}
+{#- A number within ± `largest`, otherwise null. NaN is greater than every number in both warehouses. -#}
 {% macro in_range(value, largest) -%}
     case when {{ value }} between -{{ largest }} and {{ largest }} then {{ value }} end
 {%- endmacro %}
 
-{#- The time of an event. A device whose clock is far from the time of the receipt is not believed; only collected events
-    have one. -#}
+{#- Time of an event. The receipt counts if the device's clock is far from it; only collected events have a receipt. -#}
 {% macro believed_time() -%}
     case
         when event_time > {{ dbt.dateadd('minute', var('clock_ahead_minutes'), 'received_at') }}
-            or event_time < {{ dbt.dateadd('day', -var('clock_late_days'), 'received_at') }}
+            or event_time < {{ dbt.dateadd('day', '-' ~ var('clock_late_days'), 'received_at') }}
             then received_at
         else event_time
     end
 {%- endmacro %}
 
-{#- The collector marks crawlers in `extra`. Almost no event has the word in it: only those are parsed. -#}
+{#- The collector flags crawlers in `extra`. Only texts that contain the word are parsed. -#}
 {% macro is_bot() -%}
     case
         when contains(extra, '"is_bot"') then coalesce({{ json_text('extra', 'is_bot') }} = 'true', false)
@@ -32,12 +31,35 @@
     end
 {%- endmacro %}
 
-{#- Why an event of the raw log does not count: SQL conditions by reason, for events at their believed time. -#}
+{#- Events of the raw log, each at its believed time, with numbers out of range as null. -#}
+{% macro logged_events() -%}
+    select
+        event_id,
+        shop,
+        session_id,
+        client_id,
+        {{ believed_time() }} as event_time,
+        received_at,
+        event_type,
+        product_id,
+        url,
+        query,
+        {{ in_range('price', var('largest_amount')) }} as price,
+        {{ in_range('quantity', var('largest_quantity')) }} as quantity,
+        extra,
+        load_id,
+        source_file,
+        source_line
+    from {{ source('raw', 'events') }}
+{%- endmacro %}
+
+{#- SQL conditions of events that do not count, by reason. They read `event_time` as `believed_time` returns it. -#}
 {% macro exclusions() -%}
+    {% set implausible = 'event_time < ' ~ earliest_time() ~ ' or event_time > ' ~ latest_time() %}
     {{ return({
         'no event_id': 'event_id is null',
         'no shop': 'shop is null',
-        'implausible event_time': 'event_time is null or event_time < ' ~ earliest_time() ~ ' or event_time > ' ~ latest_time(),
+        'implausible event_time': 'event_time is null or ' ~ implausible,
         'unknown event_type': 'event_type is null or event_type not in ' ~ sql_list(event_types()),
         'no product_id': "product_id is null and event_type not in ('pageview', 'search')",
         'no session_id and no client_id': 'session_id is null and client_id is null',
@@ -53,7 +75,7 @@
     {{ dbt.dateadd('day', 1, utc_now()) }}
 {%- endmacro %}
 
-{#- SQL that holds of the events that count. -#}
+{#- SQL condition: the event counts. -#}
 {% macro counts() -%}
     not (
         {% for condition in exclusions().values() -%}
@@ -62,12 +84,12 @@
     )
 {%- endmacro %}
 
-{#- A purchase of at least one piece. With fewer it is a return, which lowers revenue and is nothing that a shopper chose. -#}
+{#- SQL condition: a purchase of one piece or more. With fewer pieces it is a return, which lowers revenue. -#}
 {% macro is_buy() -%}
     (event_type = 'purchase' and coalesce(quantity, 1) > 0)
 {%- endmacro %}
 
-{#- Whether an order number is a word for none, or zeros only. -#}
+{#- SQL condition: the order number is a word for a missing value, or zeros only. -#}
 {% macro is_placeholder(text) -%}
     (
         lower({{ text }}) in ('', '-', 'undefined', 'null', 'none', 'nil', 'nan', 'n/a', '(not set)', '(none)')

@@ -1,4 +1,4 @@
-{#- What is counted of the sessions of a shop and an hour or day: the select list after the grouping columns. -#}
+{#- KPIs of the sessions of a shop and an hour or day: the select list after the grouping columns. -#}
 {% macro kpi_measures() -%}
     count(*) as sessions,
     count(distinct client_id) as active_clients,

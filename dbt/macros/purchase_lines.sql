@@ -1,5 +1,5 @@
-{#- Lines of orders, each once: a query over purchase events of `fct_session_events` and what `stg_purchases` says of them. An
-    order is known by its number; without one, its lines are those of one session and stamp. -#}
+{#- Lines of orders, each once, from purchase events of `fct_session_events` and their rows in `stg_purchases`. An order
+    is identified by its number; without one, the lines of one session and time are an order. -#}
 {% macro purchase_lines(events, purchases) -%}
     {% set line = 'shop, transaction_id, product_id, price, quantity' %}
     {% set in_file_order = 'source_file, source_line, event_id' %}
@@ -21,7 +21,7 @@
             purchases.shipping,
             case when purchases.transaction_id is null then events.session_key end as unnumbered_session,
             case when purchases.transaction_id is null then events.event_time end as unnumbered_time,
-            -- Equal lines that were sent together are pieces of their own.
+            -- Equal lines that were sent together are separate pieces.
             row_number() over (
                 partition by
                     events.shop, purchases.transaction_id, events.product_id, events.price, events.quantity,
@@ -33,7 +33,7 @@
             on events.shop = purchases.shop
             and events.event_id = purchases.event_id
     ) as lines
-    -- A shopper who opens the confirmation page again sends a numbered order again.
+    -- A shopper who opens the confirmation page again sends an order with a number again.
     qualify
         transaction_id is null
         or row_number() over (partition by {{ line }}, piece order by event_time, {{ in_file_order }}) = 1

@@ -1,17 +1,17 @@
-{#- The rules that make sessions of events, each a query over a relation that holds whole sessions. The whole history and
-    a night's changes go through the same ones. -#}
+{#- Rules that build sessions from events. Each is a query over a relation with whole sessions. A full build and an
+    incremental build use the same rules. -#}
 
 {% macro event_columns(prefix='') -%}
     {% for column in [
-        'event_id', 'shop', 'session_id', 'client_id', 'event_time', 'event_type', 'product_id', 'url', 'query', 'price',
-        'quantity', 'source_file', 'source_line',
+        'event_id', 'shop', 'session_id', 'client_id', 'event_time', 'event_type', 'product_id', 'url', 'query',
+        'price', 'quantity', 'source_file', 'source_line',
     ] -%}
     {{ prefix }}{{ column }}{{ ', ' if not loop.last }}
     {%- endfor %}
 {%- endmacro %}
 
-{#- What a page fired twice under two ids stays once, under the first. Purchases, adds and removes stay all: the same
-    thing twice is two pieces. -#}
+{#- Events without repeats that a page fired twice under two ids. Equal purchases, adds and removes are separate pieces
+    and are all used. -#}
 {% macro deduplicated(events) -%}
     {{ return(adapter.dispatch('deduplicated')(events)) }}
 {%- endmacro %}
@@ -34,11 +34,11 @@
     qualify {{ may_repeat() }} or {{ first_fired() }} = 1
 {%- endmacro %}
 
-{#- The same in a third of the time and less memory: few events share a hash, and only those are sorted. -#}
+{#- The same in a third of the time and with less memory: few events share a hash, and only they are sorted. -#}
 {% macro duckdb__deduplicated(events) -%}
     select {{ event_columns() }}
     from {{ events }}
-    -- As `not exists` it is planned the other way round, with all events in the hash table.
+    -- With `not exists`, the plan has all events in the hash table.
     where (shop, event_id) not in (
         select (shop, event_id)
         from {{ events }}
@@ -54,7 +54,7 @@
     )
 {%- endmacro %}
 
-{#- Session ids that name several clients. Where no event has a client, this reads one column. -#}
+{#- Session ids with several clients. If no event has a client, one column is read. -#}
 {% macro shared_session_ids(events) -%}
     select shop, session_id
     from {{ events }}
@@ -63,7 +63,7 @@
     having min(client_id) != max(client_id)
 {%- endmacro %}
 
-{#- An id as a part of a session key, without the sign that separates parts: two sessions never share a key. -#}
+{#- An id as a part of a session key. The separator is escaped, so that two sessions never have the same key. -#}
 {% macro key_part(id) -%}
     case
         when contains({{ id }}, ':') or contains({{ id }}, '%')
@@ -76,8 +76,9 @@
     {{ key_part('shop') }} || ':' || {{ key_part('session_id') }}
 {%- endmacro %}
 
-{#- A given session id is one session, unless its events name several clients (`shared`): then each client has one, and the
-    events without a client have one. A client's events without a session id are cut where the silence is too long. -#}
+{#- Events with their session keys. A session id is one session, unless its events name several clients (`shared`): then
+    each client has a session, and so have the events without a client. Events without a session id start a new session
+    after too long a silence of their client. -#}
 {% macro sessionized(events, shared) -%}
     {% set in_client_order = 'over (partition by shop, client_id order by ' ~ event_order() %}
     {% set previous_time = 'lag(event_time) ' ~ in_client_order ~ ')' %}
@@ -100,11 +101,12 @@
         {{ key_part('shop') }} || ':' || {{ key_part('client_id') }}
         || ':' || cast({{ epoch_seconds(session_opened_at) }} as varchar) as session_key
     from (
-        -- An event that comes after too long a silence, or is the client's first, opens a session.
+        -- An event after too long a silence, or the first event of a client, starts a session.
         select
             *,
             case
-                when {{ seconds_between(previous_time, 'event_time') }} <= {{ var('session_gap_minutes') }} * 60 then null
+                when {{ seconds_between(previous_time, 'event_time') }} <= {{ var('session_gap_minutes') }} * 60
+                    then null
                 else event_time
             end as opened_at
         from {{ events }}
@@ -112,7 +114,7 @@
     ) as openings
 {%- endmacro %}
 
-{#- Events at their place in the session. -#}
+{#- Events with their position in the session. -#}
 {% macro positioned(events) -%}
     {% set in_session_order = 'over (partition by session_key order by ' ~ event_order() ~ ')' %}
     select

@@ -1,4 +1,4 @@
--- What adds up does; a client can be active in many hours of a day, or new in one alone.
+-- Figures that add up over hours equal the day. Clients do not add up: one can be active in many hours of a day.
 {% set counts = [
     'sessions', 'new_clients', 'events', 'pageviews', 'details', 'adds', 'removes', 'transactions',
     'sessions_with_detail', 'sessions_with_add', 'buying_sessions',
@@ -39,6 +39,6 @@ where hours.shop is null
     or hours.{{ column }} != days.{{ column }}
     {% endfor -%}
     {% for column in amounts -%}
-    -- Sums of doubles depend on their order, by a share of all that was added or taken off.
+    -- Sums of doubles depend on their order, by a small share of the absolute amounts.
     or abs(hours.{{ column }} - days.{{ column }}) > 0.000001 * greatest(1, coalesce(amounts.amount, 0))
     {% endfor %}

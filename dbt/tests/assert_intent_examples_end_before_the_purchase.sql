@@ -1,4 +1,4 @@
--- A label leaks when an example holds a purchase, or anything at or after the session's first one.
+-- A label leaks if an example contains a purchase, or an event at or after the first purchase of the session.
 {% set changed = changed_condition('intent_examples') %}
 
 with examples as (

@@ -1,4 +1,4 @@
--- Every session, event and order is counted on exactly one day.
+-- Every session, event and order counts on exactly one day.
 with kpis as (
     select
         shop,
@@ -42,5 +42,5 @@ where kpis.shop is null
     or kpis.sessions != sessions.sessions
     or kpis.events != sessions.events
     or kpis.transactions != coalesce(orders.transactions, 0)
-    -- Sums of doubles depend on their order, by a share of all that was added or taken off.
+    -- Sums of doubles depend on their order, by a small share of the absolute amounts.
     or abs(kpis.revenue - coalesce(orders.revenue, 0)) > 0.000001 * greatest(1, coalesce(amounts.amount, 0))

@@ -1,4 +1,4 @@
--- Sessions sum their events: all of them, each once.
+-- Every event is in exactly one session.
 with events as (
     select count(*) as row_count from {{ ref('fct_session_events') }}
 ),

@@ -1,7 +1,7 @@
-"""Great Expectations pushed down to the warehouse: what holds, what does not, and what could not be checked.
+"""Checks the warehouse with Great Expectations, pushed down as SQL.
 
 A suite is a `great_expectations.ExpectationSuite` named after its table (`marts.fct_sessions`); each of its
-expectations has a severity.
+expectations has a severity. A check passes, fails, or could not run.
 """
 
 import json
@@ -22,35 +22,35 @@ from boat.errors import CheckError, QualityError
 from boat.warehouse import Warehouse
 
 if TYPE_CHECKING:
-    # Its import takes seconds: only a task that checks pays for it.
+    # The import takes seconds; only a task that checks needs it.
     from great_expectations import ExpectationSuite, ValidationDefinition
     from great_expectations.core import ExpectationValidationResult
     from great_expectations.data_context.data_context.abstract_data_context import AbstractDataContext
     from great_expectations.datasource.fluent.sql_datasource import SQLDatasource
 
-KEPT_RUNS = 30
-"""Validations of a table that stay in the Data Docs."""
+MAX_RUNS = 30
+"""Validations of each table in the Data Docs; older ones are deleted."""
 
 _RESULTS = Path("gx") / "validations"
 _PAGES = Path("data_docs")
 _HISTORY = "quality.ndjson"
-_SHOWN = 400  # characters of what was observed: a database's error can hold the whole query
+_MAX_TEXT = 400  # characters of an observation: an error of a database can contain the whole query
 
 Status = Literal["passed", "failed", "could not check"]
 
 
 @dataclass(frozen=True)
 class Check:
-    """What came of one expectation.
+    """The result of one expectation.
 
     Attributes:
         table: Schema and table.
-        expectation: As Great Expectations calls it, `expect_column_values_to_not_be_null`, or its own description.
-        column: Its column or columns; None for one on the whole table.
+        expectation: Type of the expectation, such as `expect_column_values_to_not_be_null`, or its description.
+        column: Column or columns; `None` if the whole table is checked.
         severity: `critical`, `warning` or `info`.
-        status: `could not check` tells nothing about the data.
-        observed: What was seen, or why it could not be looked at.
-        failing_rows: Number of rows that break it, where rows can.
+        status: `passed`, `failed`, or `could not check`, which says nothing about the data.
+        observed: The observed value, or the reason why the check could not run.
+        failing_rows: Number of rows that break the expectation; `None` if it is not about rows.
     """
 
     table: str
@@ -68,31 +68,31 @@ class QualityReport:
 
     Attributes:
         checks: In the order of the suites.
-        pages: The Data Docs page of this very validation, by table; a table that could not be opened has none.
+        pages: Data Docs page of this validation, by table. A table that could not be opened has no page.
     """
 
     checks: tuple[Check, ...]
     pages: Mapping[str, Path]
 
     def count(self) -> Mapping[Status, int]:
-        """Number of checks by status."""
+        """Return the number of checks by status."""
         return Counter(check.status for check in self.checks)
 
     def where(self, status: Status, severity: str = "critical") -> tuple[Check, ...]:
-        """The checks of one status and severity."""
+        """Return the checks with a status and a severity."""
         return tuple(check for check in self.checks if (check.status, check.severity) == (status, severity))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a past run came to, in numbers of checks.
+    """Number of checks of a past run by result.
 
     Attributes:
-        checked_at: When it ended, UTC.
-        passed: Checks that hold.
-        critical: Critical ones that do not.
-        warning: Others that do not.
-        unknown: What could not be checked.
+        checked_at: End of the run, UTC.
+        passed: Checks that passed.
+        critical: Critical checks that failed.
+        warning: Other checks that failed.
+        unknown: Checks that could not run.
     """
 
     checked_at: datetime
@@ -106,9 +106,9 @@ def check(warehouse: Warehouse, suites: Iterable["ExpectationSuite"], reports_fo
     """Run suites inside the warehouse and write their Data Docs.
 
     Args:
-        warehouse: Kept exclusive meanwhile, and free again at the end.
-        suites: One a table, named `schema.table`.
-        reports_folder: Gets `data_docs/` (open `index.html`), `gx/`, the results behind it, and a line in
+        warehouse: Locked during the checks.
+        suites: One per table, named `schema.table`.
+        reports_folder: Folder for `data_docs/` (open `index.html`), the results in `gx/`, and a line in
             `quality.ndjson`, which `history` reads.
 
     Raises:
@@ -126,7 +126,7 @@ def check(warehouse: Warehouse, suites: Iterable["ExpectationSuite"], reports_fo
 
 
 def history(reports_folder: Path, runs: int = 60) -> list[Outcome]:
-    """What the last runs came to, oldest first."""
+    """Read the outcomes of the last runs, oldest first."""
     path = reports_folder / _HISTORY
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     outcomes = [outcome for line in lines[-runs:] if (outcome := _outcome(line))]
@@ -134,23 +134,23 @@ def history(reports_folder: Path, runs: int = 60) -> list[Outcome]:
 
 
 def raise_for(report: QualityReport) -> None:
-    """Stop where something critical is wrong; warnings pass.
+    """Raise an error if a critical expectation failed or could not be checked; ignore warnings.
 
     Raises:
-        QualityError: A critical expectation does not hold.
-        CheckError: None is known not to hold, but one could not be checked.
+        QualityError: A critical expectation failed.
+        CheckError: No critical expectation failed, but one could not be checked.
     """
     failed, unknown = report.where("failed"), report.where("could not check")
     if failed:
-        summary = f"Critical expectations that do not hold: {len(failed)} of {len(report.checks)} checks."
+        summary = f"Critical expectations failed: {len(failed)} of {len(report.checks)} checks."
         raise QualityError(_listed(summary, failed, report), "Correct the data or the expectation, then run again.")
     if unknown:
-        summary = f"Critical expectations that could not be checked: {len(unknown)}. The data may be good."
-        raise CheckError(_listed(summary, unknown, report), "See whether the table was built, then run again.")
+        summary = f"Critical expectations could not be checked: {len(unknown)}. The data may be good."
+        raise CheckError(_listed(summary, unknown, report), "Check that the table was built, then run again.")
 
 
 def rows_table(report: QualityReport) -> list[dict[str, str | int]]:
-    """One row a check for a table in the UI, what went wrong first."""
+    """Return one row per check for a table in the UI, failed checks first."""
     order = {"failed": 0, "could not check": 1, "passed": 2}
     return [
         {
@@ -185,19 +185,19 @@ def _outcome(line: str) -> Outcome | None:
     try:
         content: dict[str, Any] = json.loads(line)
         return Outcome(**{**content, "checked_at": datetime.fromisoformat(content["checked_at"])})
-    except (ValueError, KeyError, TypeError):  # torn: its writer was killed
+    except (ValueError, KeyError, TypeError):  # incomplete: its writer was killed
         return None
 
 
 def _context(folder: Path) -> "AbstractDataContext":
-    """A context in memory, so that no connection string comes to lie on disk; results and pages are kept in files."""
+    """Build a context in memory, so that no connection string is written to disk. Results and pages are files."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
 
     def files(base: Path) -> dict[str, str]:
         return {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(base)}
 
-    # It says of each check of a column's type that it knows no DuckDB, and then compares as it should.
+    # For every check of a column type it logs that DuckDB is unknown, and then compares correctly.
     logging.getLogger("great_expectations.expectations.type_comparison").setLevel(logging.ERROR)
     defaults = InMemoryStoreBackendDefaults()
     defaults.stores[defaults.validation_results_store_name]["store_backend"] = files(folder / _RESULTS)
@@ -222,9 +222,9 @@ def _source(context: "AbstractDataContext", warehouse: Warehouse) -> Iterator["S
 
     try:
         with warnings.catch_warnings():
-            # It recommends a data source of its own for Snowflake, whose tables are all of one schema.
+            # It recommends its Snowflake data source, which is limited to one schema.
             warnings.simplefilter("ignore", GxDatasourceWarning)
-            source = context.data_sources.add_sql(  # type: ignore[call-arg]  # its stub forgets `kwargs`
+            source = context.data_sources.add_sql(  # type: ignore[call-arg]  # `kwargs` is missing in its stub
                 "warehouse",
                 connection_string=warehouse.sqlalchemy_url(),
                 kwargs={"connect_args": dict(warehouse.connect_arguments())},
@@ -234,7 +234,7 @@ def _source(context: "AbstractDataContext", warehouse: Warehouse) -> Iterator["S
     try:
         yield source
     finally:
-        # Each has a pool of its own, and a pooled connection would keep DuckDB's lock.
+        # Both have a connection pool, and a pooled connection would hold DuckDB's lock.
         source.get_engine().dispose()
         source.get_execution_engine().close()
 
@@ -242,7 +242,7 @@ def _source(context: "AbstractDataContext", warehouse: Warehouse) -> Iterator["S
 def _define(
     context: "AbstractDataContext", source: "SQLDatasource", suites: Iterable["ExpectationSuite"]
 ) -> tuple[list["ValidationDefinition"], list[Check]]:
-    """What to validate, and the checks whose table cannot be opened."""
+    """Define the validations. Return them with the checks whose table cannot be opened."""
     import great_expectations as gx
     from great_expectations.datasource.fluent.interfaces import TestConnectionError
 
@@ -251,7 +251,7 @@ def _define(
     for suite in suites:
         schema, table = suite.name.split(".")
         try:
-            # `schema_name` is deprecated, yet the only way to reach two schemas from one source.
+            # `schema_name` is deprecated, but no other way reaches two schemas from one source.
             asset = source.add_table_asset(suite.name, table_name=table, schema_name=schema)
         except TestConnectionError as error:
             unopened.extend(_unopened(suite, error))
@@ -272,10 +272,11 @@ def _run(
         return [], {}
     checkpoint = gx.Checkpoint(name="boat", validation_definitions=definitions, actions=[])
     results = context.checkpoints.add(checkpoint).run().run_results
-    # Once, at the end: as an action of the checkpoint it makes the index anew after every table.
-    made: list[Any] = [*results, *(ExpectationSuiteIdentifier(name=each.suite.name) for each in definitions)]
-    context.build_data_docs(resource_identifiers=made)
-    checks = [_check(result.suite_name, each) for result in results.values() for each in result.results]
+    # At the end, because an action of the checkpoint would rebuild the index after every table.
+    suites = (ExpectationSuiteIdentifier(name=definition.suite.name) for definition in definitions)
+    resources: list[Any] = [*results, *suites]
+    context.build_data_docs(resource_identifiers=resources)
+    checks = [_check(result.suite_name, check) for result in results.values() for check in result.results]
     pages = {}
     for key, result in results.items():
         (site,) = context.get_docs_sites_urls(resource_identifier=key)
@@ -284,9 +285,9 @@ def _run(
 
 
 def _check(table: str, result: "ExpectationValidationResult") -> Check:
-    configuration, found = result.expectation_config, result.result
+    configuration, details = result.expectation_config, result.result
     if configuration is None:
-        raise CheckError(f"Great Expectations answered for {table} without saying which expectation it means.")
+        raise CheckError(f"Great Expectations returned a result for {table} without its expectation.")
     error = _error(result.exception_info or {})
     counted = "observed_value" if "unexpected_rows_query" in configuration.kwargs else "unexpected_count"
     return Check(
@@ -295,16 +296,16 @@ def _check(table: str, result: "ExpectationValidationResult") -> Check:
         column=_column(configuration.kwargs),
         severity=configuration.severity.value,
         status="could not check" if error else "passed" if result.success else "failed",
-        observed=error or _observed(found),
-        failing_rows=None if error else found.get(counted),
+        observed=error or _observed(details),
+        failing_rows=None if error else details.get(counted),
     )
 
 
 def _error(exception_info: Mapping[str, Any]) -> str:
-    """What was raised while the check ran; empty where nothing was."""
-    # A flat record where nothing was raised, one record a metric where something was.
+    """Return the error that a check raised, or an empty text."""
+    # One flat record if nothing was raised, otherwise one record per metric.
     records = [exception_info] if "raised_exception" in exception_info else exception_info.values()
-    return next((_shortened(each["exception_message"]) for each in records if each["raised_exception"]), "")
+    return next((_shortened(record["exception_message"]) for record in records if record["raised_exception"]), "")
 
 
 def _unopened(suite: "ExpectationSuite", error: Exception) -> Iterator[Check]:
@@ -326,35 +327,35 @@ def _column(arguments: Mapping[str, Any]) -> str | None:
     return str(column) if column else ", ".join(arguments.get("column_list", [])) or None
 
 
-def _observed(found: Mapping[str, Any]) -> str:
-    if "element_count" not in found:
-        count = str(found.get("observed_value"))
-        rows = (found.get("details") or {}).get("unexpected_rows", [])
-        shown = "; ".join(", ".join(f"{name} {value}" for name, value in row.items()) for row in rows)
-        return _shortened(f"{count}, such as {shown}" if shown else count)
-    seen = f"{found['unexpected_count'] or 0:,} of {found['element_count']:,} rows"  # None in an empty table
-    values = (value for value in found.get("partial_unexpected_list", []) if value is not None)
+def _observed(details: Mapping[str, Any]) -> str:
+    if "element_count" not in details:
+        count = str(details.get("observed_value"))
+        rows = (details.get("details") or {}).get("unexpected_rows", [])
+        sample = "; ".join(", ".join(f"{name} {value}" for name, value in row.items()) for row in rows)
+        return _shortened(f"{count}, such as {sample}" if sample else count)
+    failing = f"{details['unexpected_count'] or 0:,} of {details['element_count']:,} rows"  # None in an empty table
+    values = (value for value in details.get("partial_unexpected_list", []) if value is not None)
     examples = list(dict.fromkeys(map(repr, values)))[:3]
-    return _shortened(f"{seen}, such as {', '.join(examples)}" if examples else seen)
+    return _shortened(f"{failing}, such as {', '.join(examples)}" if examples else failing)
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
 
 
 def _listed(summary: str, checks: Sequence[Check], report: QualityReport) -> str:
     lines = []
-    for each in checks:
-        place = f"{each.table}.{each.column}" if each.column else each.table
-        page = f" ({report.pages[each.table]})" if each.table in report.pages else ""
-        lines.append(f"- {place}: {each.expectation}: {each.observed}{page}.")
+    for check in checks:
+        name = f"{check.table}.{check.column}" if check.column else check.table
+        page = f" ({report.pages[check.table]})" if check.table in report.pages else ""
+        lines.append(f"- {name}: {check.expectation}: {check.observed}{page}.")
     return "\n".join([summary, *lines])
 
 
 def _prune(folder: Path) -> None:
-    """Make room for one more run of each table, in the pages and the results that their index is made from."""
+    """Delete the oldest results and pages of each table, so that one more run keeps within `MAX_RUNS`."""
     for kind in (_RESULTS, _PAGES / "validations"):
-        for table in (folder / kind).glob("*/*/*"):  # schema, table and the name of the run, which is always the same
+        for table in (folder / kind).glob("*/*/*"):  # schema, table and the constant name of the run
             runs = sorted(run for run in table.iterdir() if run.is_dir())  # named by their time
-            for run in runs[: 1 - KEPT_RUNS]:
+            for run in runs[: 1 - MAX_RUNS]:
                 rmtree(run)

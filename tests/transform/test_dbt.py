@@ -222,7 +222,7 @@ def test_a_broken_rule_fails_its_unit_test_in_plain_text(tmp_path: Path) -> None
     project = tmp_path / "dbt"
     shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
     rules = project / "macros/session_rules.sql"
-    rules.write_text(rules.read_text().replace("* 60 then null", "* 59 then null"))
+    rules.write_text(rules.read_text().replace("session_gap_minutes') }} * 60", "session_gap_minutes') }} * 59"))
     failed = build(connect(tmp_path, shop_events()), tmp_path, "--select", "+int_events_sessionized", project=project)
     message = str(dbt.failure(dbt.read_results(failed.target)))
     assert "unit test int_events_sessionized.a_silence_of_exactly_the_gap_does_not_cut" in message

@@ -179,7 +179,7 @@ def test_the_warehouse_is_free_again_afterwards(loaded: Warehouse, tmp_path: Pat
 
 
 def test_old_pages_make_room_for_new_ones(loaded: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quality, "KEPT_RUNS", 2)
+    monkeypatch.setattr(quality, "MAX_RUNS", 2)
     ledger = suites_of("raw.loads")
     pages = [quality.check(loaded, ledger, tmp_path / "reports").pages["raw.loads"] for _ in range(4)]
     assert [page.exists() for page in pages] == [False, False, True, True]

@@ -1,4 +1,4 @@
-{#- Values of a group as an array, in the order given. None may be null: Snowflake leaves those out. -#}
+{#- Values of a group as an array, in an order. Null values are not allowed: Snowflake omits them. -#}
 {% macro array_in_order(value, order) -%}
     {{ return(adapter.dispatch('array_in_order')(value, order)) }}
 {%- endmacro %}

@@ -1,4 +1,4 @@
-{#- Statements that take effect together; DuckDB's models each have a transaction of their own already. -#}
+{#- Statements in one transaction. On DuckDB each model already has its own transaction. -#}
 {% macro in_one_transaction(dml) -%}
     {{ return(adapter.dispatch('in_one_transaction')(dml)) }}
 {%- endmacro %}

@@ -1,4 +1,4 @@
-{#- Number of entries of a JSON list that is kept as text; null where it is no list. -#}
+{#- Number of entries of a JSON list that is stored as text; null if it is not a list. -#}
 {% macro json_length(text) -%}
     {{ return(adapter.dispatch('json_length')(text)) }}
 {%- endmacro %}
@@ -8,5 +8,8 @@
 {%- endmacro %}
 
 {% macro duckdb__json_length(text) -%}
-    cast(case when json_valid({{ text }}) and json_type({{ text }}) = 'ARRAY' then json_array_length({{ text }}) end as bigint)
+    cast(
+        case when json_valid({{ text }}) and json_type({{ text }}) = 'ARRAY' then json_array_length({{ text }}) end
+        as bigint
+    )
 {%- endmacro %}

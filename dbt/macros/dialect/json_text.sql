@@ -1,4 +1,4 @@
-{#- A field of a JSON object that is kept as text, as text; null where there is none. -#}
+{#- Field of a JSON object that is stored as text, as text; null if it is missing. -#}
 {% macro json_text(column, field) -%}
     {{ return(adapter.dispatch('json_text')(column, field)) }}
 {%- endmacro %}

@@ -1,4 +1,4 @@
-{#- The newest value before a row that is not null; `over` is a window in brackets. -#}
+{#- Newest value before a row that is not null; `over` is a window in brackets. -#}
 {% macro lag_of_known(value, over) -%}
     {{ return(adapter.dispatch('lag_of_known')(value, over)) }}
 {%- endmacro %}

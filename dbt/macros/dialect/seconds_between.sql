@@ -1,4 +1,4 @@
-{#- Seconds from one timestamp to a later one, with fraction, as double. -#}
+{#- Seconds from one timestamp to a later one, with fractions, as double. -#}
 {% macro seconds_between(earlier, later) -%}
     {{ return(adapter.dispatch('seconds_between')(earlier, later)) }}
 {%- endmacro %}

@@ -2,7 +2,9 @@
 {% set types = ['pageview', 'detail', 'add', 'remove', 'purchase', 'click', 'search'] %}
 {% set trailing = 'over (partition by shop order by day rows between 28 preceding and 1 preceding)' %}
 {#- A shop may be closed every Sunday: that is no outage. -#}
-{% set same_weekday = 'over (partition by shop, dayofweek(day) order by day rows between 4 preceding and 1 preceding)' %}
+{% set same_weekday = (
+    'over (partition by shop, dayofweek(day) order by day rows between 4 preceding and 1 preceding)'
+) %}
 
 with events as (
     select

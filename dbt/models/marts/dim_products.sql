@@ -55,7 +55,9 @@ newest_price as (
         price
     from events
     where price is not null
-    qualify row_number() over (partition by shop, product_id order by event_time desc, source_file desc, source_line desc, event_id desc) = 1
+    qualify row_number() over (
+        partition by shop, product_id order by event_time desc, source_file desc, source_line desc, event_id desc
+    ) = 1
 ),
 
 products as (

@@ -1,6 +1,6 @@
 {{ config(materialized='incremental', incremental_strategy='by_session') }}
 {% set all = ref('int_events_sessionized') %}
-{% set changed = session_events(none) %}
+{% set changed = changed_or_all_events(none) %}
 
 {% if changed -%}
 select * from {{ changed }}

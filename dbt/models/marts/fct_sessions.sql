@@ -1,7 +1,7 @@
 {{ config(materialized='incremental', incremental_strategy='by_session') }}
 
 with events as (
-    select * from {{ session_events(ref('fct_session_events')) }}
+    select * from {{ changed_or_all_events(ref('fct_session_events')) }}
 ),
 
 sessions as (

@@ -17,7 +17,9 @@ sent_first as (
 numbered as (
     select
         *,
-        row_number() over (partition by {{ order_key }} order by event_time, source_file, source_line, event_id) as line_number
+        row_number() over (
+            partition by {{ order_key }} order by event_time, source_file, source_line, event_id
+        ) as line_number
     from sent_first
 ),
 

@@ -2,7 +2,7 @@
 
 with events as (
     select *, {{ page_or_search() }} as page
-    from {{ session_events(ref('fct_session_events')) }}
+    from {{ changed_or_all_events(ref('fct_session_events')) }}
 ),
 
 sessions as (

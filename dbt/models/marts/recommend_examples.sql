@@ -18,7 +18,7 @@ with events as (
                 then event_type || ':' || product_id
             else {{ page_or_search() }}
         end as place
-    from {{ session_events(ref('fct_session_events')) }}
+    from {{ changed_or_all_events(ref('fct_session_events')) }}
     where event_type != 'purchase' or {{ is_buy() }}
 ),
 

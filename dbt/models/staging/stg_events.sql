@@ -7,24 +7,7 @@
 }) }}
 
 with logged as (
-    select
-        event_id,
-        shop,
-        session_id,
-        client_id,
-        {{ believed_time() }} as event_time,
-        received_at,
-        event_type,
-        product_id,
-        url,
-        query,
-        {{ in_range('price', var('largest_amount')) }} as price,
-        {{ in_range('quantity', var('largest_quantity')) }} as quantity,
-        extra,
-        load_id,
-        source_file,
-        source_line
-    from {{ source('raw', 'events') }}
+    {{ logged_events() }}
 )
 
 select * from logged

@@ -1,15 +1,5 @@
 with logged as (
-    select
-        event_id,
-        shop,
-        session_id,
-        client_id,
-        {{ believed_time() }} as event_time,
-        event_type,
-        product_id,
-        extra,
-        load_id
-    from {{ source('raw', 'events') }}
+    {{ logged_events() }}
 ),
 
 loads as (
@@ -30,12 +20,16 @@ excluded as (
         end as reason
     from logged
     where not {{ counts() }}
+),
+
+counted as (
+    select
+        excluded.reason,
+        count(*) as events,
+        max(loads.loaded_at) as newest_load_at
+    from excluded
+    left join loads on excluded.load_id = loads.load_id
+    group by excluded.reason
 )
 
-select
-    excluded.reason,
-    count(*) as events,
-    max(loads.loaded_at) as newest_load_at
-from excluded
-left join loads on excluded.load_id = loads.load_id
-group by excluded.reason
+select * from counted

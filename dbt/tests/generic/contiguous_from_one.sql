@@ -1,4 +1,4 @@
-{#- The column counts 1, 2, 3, … without a hole or a repeat within each group. -#}
+{#- The column is 1, 2, 3, … without gaps or repeats within each group. -#}
 {% test contiguous_from_one(model, column_name, group_by) %}
 select {{ group_by }}
 from {{ model }}

@@ -1,4 +1,4 @@
-{#- Rows are unique in these columns taken together. -#}
+{#- The combination of these columns is unique. -#}
 {% test unique_together(model, columns) %}
 select {{ columns | join(', ') }}, count(*) as row_count
 from {{ model }}

@@ -296,7 +296,7 @@ def _quality(loads: Sequence[Row], failed: Sequence[Row], outcomes: Sequence[Out
             f"<p>At {newest.checked_at:%Y-%m-%d %H:%M} UTC {newest.passed:,} checks held. Did not hold: "
             f"{newest.critical:,} critical, {newest.warning:,} warning. Could not be checked: {newest.unknown:,}.</p>"
         )
-        parts.append(_picture("Checks that do not hold, by run", lines_svg(times, series, colours=_SEVERITIES)))
+        parts.append(_picture("Failed checks by run", lines_svg(times, series, colours=_SEVERITIES)))
     rows = [
         [f"{row['day']:%Y-%m-%d}", *(_figure(row[name]) for name in ("received", "accepted", "duplicate", "failed"))]
         for row in loads[:-15:-1]

@@ -1,6 +1,6 @@
-"""What a dbt run did, read from the files it leaves: `target/run_results.json` and `target/manifest.json`.
+"""Reads the results of a dbt run from `target/run_results.json` and `target/manifest.json`.
 
-The same without Boat: `dbt build --project-dir dbt --profiles-dir dbt`, then look into `dbt/target`.
+Without Boat: `dbt build --project-dir dbt --profiles-dir dbt`, then open `dbt/target`.
 """
 
 import hashlib
@@ -14,26 +14,26 @@ from typing import Any
 from boat.errors import TransformError
 
 FAILURES = ("error", "fail", "runtime error", "partial success")
-"""Statuses that stop a flow; `warn` and `skipped` do not: what is skipped has a failed node before it."""
+"""Statuses that stop a flow. `warn` and `skipped` do not: a skipped node has a failed node before it."""
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
 class NodeResult:
-    """What became of one node of the graph.
+    """The result of one node of the graph.
 
     Attributes:
-        unique_id: As dbt calls it, `model.boat.fct_sessions`.
-        name: Its own name; a unit test's with the model before it.
+        unique_id: Id of the node in dbt, such as `model.boat.fct_sessions`.
+        name: Name of the node; a unit test has the name of its model before it.
         resource_type: `model`, `test`, `unit_test`, `exposure`, …
         status: `success`, `pass`, `warn`, `fail`, `error`, `skipped` or `no-op`.
-        message: What dbt said, without colours; may be empty.
-        seconds: Time it took.
-        failures: Rows that a test found, where it ran.
-        path: The file it is written in, from the dbt project's folder.
-        compiled_sql: The SQL sent to the warehouse; None where it did not come so far.
-        compiled_path: Where that SQL lies, if dbt wrote it down.
+        message: Message of dbt, without colours; may be empty.
+        seconds: Duration.
+        failures: Number of rows that a test returned; `None` if it did not run.
+        path: File of the node, relative to the dbt project.
+        compiled_sql: SQL that was sent to the warehouse; `None` if the node was not compiled.
+        compiled_path: File of that SQL; `None` if dbt did not write one.
     """
 
     unique_id: str
@@ -49,18 +49,19 @@ class NodeResult:
 
     @property
     def failed(self) -> bool:
+        """Return whether the node stops a flow."""
         return self.status in FAILURES
 
 
 @dataclass(frozen=True)
 class Freshness:
-    """How old the newest row of a source is.
+    """The age of the newest row of a source.
 
     Attributes:
         source: Schema and table.
-        status: `pass`, `warn` or `error`, by the limits that its YAML has.
+        status: `pass`, `warn` or `error`, by the limits in its YAML.
         newest_at: Time of the newest row, ISO 8601.
-        hours: How long ago that was.
+        hours: Age of that row.
     """
 
     source: str
@@ -70,10 +71,10 @@ class Freshness:
 
 
 def read_freshness(target: Path) -> tuple[Freshness, ...]:
-    """What the last `dbt source freshness` found; a source that could not be asked is left out.
+    """Read the results of the last `dbt source freshness`, without sources that could not be queried.
 
     Raises:
-        TransformError: dbt left no results.
+        TransformError: dbt wrote no results.
     """
     return tuple(
         Freshness(
@@ -88,13 +89,12 @@ def read_freshness(target: Path) -> tuple[Freshness, ...]:
 
 
 def read_results(target: Path) -> tuple[NodeResult, ...]:
-    """What each node of the last run did, in the order in which they ended.
+    """Read the result of each node of the last run, in the order of their ends.
 
-    dbt keeps the results of an older run where a new one ends before its first node: remove `run_results.json`
-    before you start it.
+    Remove `run_results.json` before you start dbt: a run that ends before its first node leaves the old file.
 
     Raises:
-        TransformError: dbt left no results.
+        TransformError: dbt wrote no results.
     """
     results = _read(target / "run_results.json")["results"]
     nodes = _nodes(_read(target / "manifest.json"))
@@ -102,21 +102,21 @@ def read_results(target: Path) -> tuple[NodeResult, ...]:
 
 
 def failure(results: Sequence[NodeResult]) -> TransformError | None:
-    """The error that names each failing node, what it said and where its SQL is; None where nothing failed."""
+    """Return an error that names each failed node, its message and its SQL file; `None` if no node failed."""
     failed = [result for result in results if result.failed]
     if not failed:
         return None
     names = ", ".join(result.name for result in failed)
     skipped = sum(result.status == "skipped" for result in results)
     summary = f"dbt failed at {names}: {len(failed)} of {len(results)} nodes, and {skipped} after them were skipped."
-    # The last line break keeps the hint off what dbt said, which can be a table.
+    # The last line break separates the hint from dbt's message, which can be a table.
     message = "\n".join([summary, *map(_describe, failed), ""])
     return TransformError(message, "Correct the data or the model and build again.")
 
 
 def rows_table(results: Sequence[NodeResult]) -> list[dict[str, str | int | float]]:
-    """One row a node for a table in the UI, failing ones first with their SQL; exposures run nothing and go."""
-    shown = [result for result in results if result.resource_type != "exposure"]
+    """Return one row per node for a table in the UI, failed nodes first with their SQL, without exposures."""
+    nodes = [result for result in results if result.resource_type != "exposure"]
     return [
         {
             "node": result.name,
@@ -128,17 +128,17 @@ def rows_table(results: Sequence[NodeResult]) -> list[dict[str, str | int | floa
             "file": result.path,
             "sql": (result.compiled_sql or "").strip() if result.failed else "",
         }
-        for result in sorted(shown, key=lambda result: (not result.failed, result.status != "warn"))
+        for result in sorted(nodes, key=lambda result: (not result.failed, result.status != "warn"))
     ]
 
 
 def manifest_digest(target: Path) -> str:
-    """SHA-256 of the rules that make the tables: models, macros and variables; the same for any database and time.
+    """Return the SHA-256 of models, macros and variables, which does not depend on the database or the time.
 
-    The text as written: what it is compiled to also depends on what was built before.
+    The source text is used, because compiled SQL also depends on earlier builds.
 
     Raises:
-        TransformError: dbt left no manifest.
+        TransformError: dbt wrote no manifest.
     """
     manifest = _read(target / "manifest.json")
     models = [
@@ -161,7 +161,7 @@ def _read(path: Path) -> Any:
     except FileNotFoundError as error:
         raise TransformError(
             f"dbt ended before it wrote {path}.",
-            "Its output or logs/dbt.log says why; `dbt parse` finds mistakes in the project itself.",
+            "Read its output or logs/dbt.log; `dbt parse` reports mistakes in the project.",
         ) from error
 
 
@@ -189,7 +189,7 @@ def _node_result(result: Mapping[str, Any], node: Mapping[str, Any]) -> NodeResu
 
 
 def _describe(result: NodeResult) -> str:
-    found = f", {result.failures} failing rows" if result.failures else ""
+    rows = f", {result.failures} failing rows" if result.failures else ""
     sql = f", SQL in {result.compiled_path}" if result.compiled_path else ""
     kind = result.resource_type.replace("_", " ")
-    return f"- {kind} {result.name} ({result.path}{found}{sql}): {result.message}"
+    return f"- {kind} {result.name} ({result.path}{rows}{sql}): {result.message}"

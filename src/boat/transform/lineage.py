@@ -1,4 +1,4 @@
-"""What came from what: the tables behind a model, as dbt's manifest has them, and the steps of a run."""
+"""Lineage: the tables behind a model, from dbt's manifest, and the steps of a run."""
 
 import json
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ _KINDS = ("source", "model", "exposure")
 
 @dataclass(frozen=True)
 class Node:
-    """A table, a step, or what is made of them.
+    """A table, a step or an exposure.
 
     Attributes:
-        label: What people call it.
-        kind: Such as `source`, `staging`, `marts`, `exposure` or `step`; nodes of a kind look alike.
-        parents: Names of the nodes it is made from.
-        owner: Who answers for it; empty where nobody is named.
+        label: Name for people.
+        kind: Such as `source`, `staging`, `marts`, `exposure` or `step`; nodes of a kind are drawn alike.
+        parents: Names of the nodes that it is built from.
+        owner: Owner; empty if there is none.
     """
 
     label: str
@@ -30,7 +30,7 @@ Graph = Mapping[str, Node]
 
 
 def of_dbt(target: Path) -> Graph:
-    """Sources, models and exposures of the project whose manifest lies in dbt's target folder."""
+    """Read sources, models and exposures from the manifest in dbt's target folder."""
     manifest = json.loads((target / "manifest.json").read_text(encoding="utf-8"))
     entries = {**manifest["sources"], **manifest["nodes"], **manifest["exposures"]}
     return {
@@ -46,28 +46,28 @@ def of_dbt(target: Path) -> Graph:
 
 
 def before(graph: Graph, name: str) -> Graph:
-    """A node and all that it is made from; empty where there is no such node."""
-    found: dict[str, Node] = {}
-    waiting = [name]
-    while waiting:
-        each = waiting.pop()
-        if each in graph and each not in found:
-            found[each] = graph[each]
-            waiting += graph[each].parents
-    return found
+    """Return a node and all its ancestors; empty if the node does not exist."""
+    ancestors: dict[str, Node] = {}
+    queue = [name]
+    while queue:
+        current = queue.pop()
+        if current in graph and current not in ancestors:
+            ancestors[current] = graph[current]
+            queue += graph[current].parents
+    return ancestors
 
 
 def exposure(graph: Graph, endpoint: str) -> str:
-    """Name of the exposure that is an endpoint; empty where dbt knows none."""
-    wanted = (name for name, node in graph.items() if node.kind == "exposure" and node.label == endpoint)
-    return next(wanted, "")
+    """Return the name of the exposure of an endpoint; empty if dbt has none."""
+    exposures = (name for name, node in graph.items() if node.kind == "exposure" and node.label == endpoint)
+    return next(exposures, "")
 
 
 def to_json(graph: Graph) -> str:
-    """A graph as text, for the artifact store."""
+    """Return a graph as JSON text, for the artifact store."""
     return json.dumps({name: vars(node) for name, node in graph.items()}, indent=1) + "\n"
 
 
 def from_json(text: str) -> Graph:
-    """A graph from the text that `to_json` made."""
+    """Read a graph from the text of `to_json`."""
     return {name: Node(**{**node, "parents": tuple(node["parents"])}) for name, node in json.loads(text).items()}
