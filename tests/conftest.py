@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from tests.cloud.sagemaker.running_emulator import Emulators
     from tests.installation import Installation
 
-ON_THE_INSTALLATION = ("tests/e2e/", "tests/flows/", "tests/collect/test_service.py", "tests/faults/test_killed_run.py")
+ON_THE_INSTALLATION = (
+    "tests/e2e/",
+    "tests/flows/",
+    "tests/collect/test_service.py",
+    "tests/faults/test_killed_run.py",
+    "tests/cloud/test_mixed.py",
+)
 """Where tests ask for the fixture `installation`."""
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"

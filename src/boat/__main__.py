@@ -125,7 +125,7 @@ def _collect_command(commands: "_Commands") -> None:
         landing = options.landing or found.landing or str(config.shop("demo") / "landing")
         if "://" in landing:
             raise SettingError(f"{landing} is no folder.", "Name one with --landing; s3:// is for the Lambda function.")
-        place = server.Place(
+        place = server.ServerOptions(
             Path(landing),
             options.host,
             config.collect_port if options.port is None else settings.port(options.port, "--port"),

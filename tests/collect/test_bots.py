@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from boat.collect import Collector, Policy, Request
+from boat.collect import Collector, CollectRequest, Policy
 from boat.collect.access import signature
 from tests.collect.events import GOOD, NOW
 from tests.collect.running_collector import SECRET
@@ -63,7 +63,7 @@ SHOPPERS = [
 
 def flag(body: bytes = BODY, **headers: str) -> Any:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    request = Request("POST", "", names, "203.0.113.77", body)
+    request = CollectRequest("POST", "", names, "203.0.113.77", body)
     outcome = Collector(Policy(secrets={"shop-server": SECRET}), lambda: NOW).take(request)
     return json.loads(outcome.accepted)["extra"].get("is_bot")
 

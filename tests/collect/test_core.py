@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from boat import raw_log
-from boat.collect import Collector, Outcome, Policy, Request
+from boat.collect import Collector, CollectRequest, CollectResult, Policy
 from boat.collect.access import signature
 from boat.collect.body import MAX_BODY_BYTES, MAX_EVENTS
-from boat.collect.validation import Reason
+from boat.collect.validation import CollectReason
 from boat.events import COLUMNS, EVENT_TYPES
 from boat.warehouse import connect
 from tests.collect.events import GOOD, MALFORMED, NOW, PURCHASE, nested
@@ -43,22 +43,22 @@ def collector(clock: Clock) -> Collector:
     return Collector(Policy(frozenset({SHOP}), {"shop-server": SECRET}), clock)
 
 
-def post(collector: Collector, body: Any, address: str = "203.0.113.77", **headers: str) -> Outcome:
+def post(collector: Collector, body: Any, address: str = "203.0.113.77", **headers: str) -> CollectResult:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    request = Request("POST", "", names, address, content)
+    request = CollectRequest("POST", "", names, address, content)
     return collector.early(request) or collector.take(request)
 
 
-def rows(outcome: Outcome) -> list[dict[str, Any]]:
+def rows(outcome: CollectResult) -> list[dict[str, Any]]:
     return [json.loads(line) for line in outcome.accepted.splitlines()]
 
 
-def letters(outcome: Outcome) -> list[dict[str, Any]]:
+def letters(outcome: CollectResult) -> list[dict[str, Any]]:
     return [json.loads(line) for line in outcome.failed.splitlines()]
 
 
-def answer(outcome: Outcome) -> dict[str, Any]:
+def answer(outcome: CollectResult) -> dict[str, Any]:
     parsed: dict[str, Any] = json.loads(outcome.content)
     return parsed
 
@@ -242,7 +242,7 @@ def test_a_malformed_event_fails_alone_with_its_reason(collector: Collector, kin
 
 def test_there_are_fifty_kinds_and_each_reason_has_one() -> None:
     assert len(MALFORMED) >= 50
-    assert {reason for _, reason, _ in MALFORMED.values()} | {"not_json", "unknown_shop"} == set(Reason)
+    assert {reason for _, reason, _ in MALFORMED.values()} | {"not_json", "unknown_shop"} == set(CollectReason)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_a_body_beyond_the_limits_is_refused_whole(
 
 def test_what_a_head_tells_is_answered_before_the_body_is_read(collector: Collector) -> None:
     def head(method: str = "POST", **headers: str) -> int | None:
-        request = Request(method, "", {name.replace("_", "-"): value for name, value in headers.items()}, "::1")
+        request = CollectRequest(method, "", {name.replace("_", "-"): value for name, value in headers.items()}, "::1")
         outcome = collector.early(request)
         return outcome and outcome.status
 
@@ -333,7 +333,7 @@ def test_pages_of_allowed_origins_may_send_and_others_may_not(collector: Collect
 
 
 def test_a_preflight_is_answered_for_allowed_origins(collector: Collector) -> None:
-    outcome = collector.early(Request("OPTIONS", "", {"origin": SHOP}, "::1"))
+    outcome = collector.early(CollectRequest("OPTIONS", "", {"origin": SHOP}, "::1"))
     assert outcome is not None
     assert outcome.status == 204
     assert "x-boat-signature" in outcome.headers["access-control-allow-headers"]
@@ -563,7 +563,7 @@ def test_what_the_collector_takes_the_loader_takes(tmp_path_factory: pytest.Temp
     assert load(tmp_path_factory.mktemp("loaded"), outcome).received == counts["accepted"]
 
 
-def load(folder: Path, outcome: Outcome) -> raw_log.LoadReport:
+def load(folder: Path, outcome: CollectResult) -> raw_log.LoadReport:
     (folder / "landing").mkdir()
     (folder / "landing" / "events.ndjson").write_bytes(outcome.accepted)
     return raw_log.load(connect(f"duckdb:///{folder}/warehouse.duckdb"), folder / "landing")

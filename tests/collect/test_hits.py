@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from boat.collect import Collector, Outcome, Policy, Request
+from boat.collect import Collector, CollectRequest, CollectResult, Policy
 from boat.collect.access import signature
 from boat.collect.body import MAX_EVENTS
 from boat.collect.pixel import GIF
@@ -25,28 +25,28 @@ def collector() -> Collector:
     return Collector(Policy(secrets={"shop-server": SECRET}), lambda: NOW)
 
 
-def get(collector: Collector, parameters: dict[str, Any]) -> Outcome:
-    return ask(collector, Request("GET", urlencode(parameters), {}, "203.0.113.77"))
+def get(collector: Collector, parameters: dict[str, Any]) -> CollectResult:
+    return ask(collector, CollectRequest("GET", urlencode(parameters), {}, "203.0.113.77"))
 
 
-def post(collector: Collector, query: str, body: str, content_type: str = "text/plain;charset=UTF-8") -> Outcome:
+def post(collector: Collector, query: str, body: str, content_type: str = "text/plain;charset=UTF-8") -> CollectResult:
     headers = {"content-type": content_type} if content_type else {}
-    return ask(collector, Request("POST", query, headers, "203.0.113.77", body.encode()))
+    return ask(collector, CollectRequest("POST", query, headers, "203.0.113.77", body.encode()))
 
 
-def ask(collector: Collector, request: Request) -> Outcome:
+def ask(collector: Collector, request: CollectRequest) -> CollectResult:
     return collector.early(request) or collector.take(request)
 
 
-def rows(outcome: Outcome) -> list[dict[str, Any]]:
+def rows(outcome: CollectResult) -> list[dict[str, Any]]:
     return [json.loads(line) for line in outcome.accepted.splitlines()]
 
 
-def letters(outcome: Outcome) -> list[dict[str, Any]]:
+def letters(outcome: CollectResult) -> list[dict[str, Any]]:
     return [json.loads(line) for line in outcome.failed.splitlines()]
 
 
-def answer(outcome: Outcome) -> dict[str, Any]:
+def answer(outcome: CollectResult) -> dict[str, Any]:
     parsed: dict[str, Any] = json.loads(outcome.content)
     return parsed
 
@@ -304,7 +304,7 @@ def test_too_many_hits_are_refused_whole(collector: Collector) -> None:
 def test_a_signed_post_takes_nothing_from_its_query(collector: Collector) -> None:
     body = "v=2&cid=1.2&en=page_view"
     headers = {"x-boat-key": "shop-server", "x-boat-signature": signature(SECRET, int(NOW), body.encode())}
-    (row,) = rows(ask(collector, Request("POST", "tid=evil&dl=/evil", headers, "203.0.113.77", body.encode())))
+    (row,) = rows(ask(collector, CollectRequest("POST", "tid=evil&dl=/evil", headers, "203.0.113.77", body.encode())))
     assert (row["shop"], row.get("url")) == ("shop", None)
 
 

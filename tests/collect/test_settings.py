@@ -6,7 +6,7 @@ import pytest
 
 from boat import settings
 from boat.__main__ import main
-from boat.collect.server import Place
+from boat.collect.server import ServerOptions
 from boat.errors import SettingError
 from tests.collect.events import GOOD
 from tests.collect.running_collector import running_collector
@@ -202,4 +202,4 @@ def test_a_page_of_an_origin_that_was_written_otherwise_may_send(
 
 
 def test_the_pages_of_a_collector_on_port_80_are_its_own() -> None:
-    assert Place(Path("landing"), port=80).own_origins == {"http://127.0.0.1", "http://localhost"}
+    assert ServerOptions(Path("landing"), port=80).own_origins == {"http://127.0.0.1", "http://localhost"}

@@ -14,8 +14,8 @@ a whole (too large, too fast, unsigned …) has status 4xx or 503, counts nothin
 An answer that never came says nothing: send the events again with the same `event_id`, the loader counts them once.
 """
 
-from boat.collect.core import Collector, Outcome, Policy, Refusal, Request
+from boat.collect.core import Collector, CollectRequest, CollectResult, Policy, Refusal
 from boat.collect.journal import Journal
-from boat.collect.validation import Reason
+from boat.collect.validation import CollectReason
 
-__all__ = ["Collector", "Journal", "Outcome", "Policy", "Reason", "Refusal", "Request"]
+__all__ = ["CollectReason", "CollectRequest", "CollectResult", "Collector", "Journal", "Policy", "Refusal"]

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from boat.collect.validation import MAX_DEPTH, BadEvent, Reason
+from boat.collect.validation import MAX_DEPTH, BadEvent, CollectReason
 
 MAX_BODY_BYTES = 500_000
 MAX_EVENT_BYTES = 32_000
 MAX_EVENTS = 1000
 """More in one body would make its answer larger than itself."""
 
-_TOO_DEEP = BadEvent(Reason.TOO_DEEP, "", f"The event is nested deeper than {MAX_DEPTH} levels.")
+_TOO_DEEP = BadEvent(CollectReason.TOO_DEEP, "", f"The event is nested deeper than {MAX_DEPTH} levels.")
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -32,7 +32,7 @@ class RefusedBody(Exception):
 
 
 @dataclass(frozen=True)
-class Given:
+class IncomingEvent:
     """One event as it came.
 
     Attributes:
@@ -72,7 +72,7 @@ def _gunzipped(body: bytes) -> bytes:
     return content
 
 
-def events(content: bytes) -> list[Given]:
+def events(content: bytes) -> list[IncomingEvent]:
     """The events of an uncompressed body. One that is no JSON is one bad event.
 
     Raises:
@@ -83,13 +83,13 @@ def events(content: bytes) -> list[Given]:
     except RecursionError:
         flaw = _TOO_DEEP
     except ValueError:
-        flaw = BadEvent(Reason.NOT_JSON, "", "The body is not JSON in UTF-8.")
+        flaw = BadEvent(CollectReason.NOT_JSON, "", "The body is not JSON in UTF-8.")
     else:
         return list(_each(parsed, len(content)))
-    return [Given(content.decode("utf-8", "replace"), flaw)]
+    return [IncomingEvent(content.decode("utf-8", "replace"), flaw)]
 
 
-def _each(parsed: Any, size: int) -> Iterator[Given]:
+def _each(parsed: Any, size: int) -> Iterator[IncomingEvent]:
     if isinstance(parsed, dict) and isinstance(parsed.get("events"), list):
         parsed = parsed["events"]
     if not isinstance(parsed, list):
@@ -99,7 +99,7 @@ def _each(parsed: Any, size: int) -> Iterator[Given]:
     if len(parsed) > MAX_EVENTS:
         raise RefusedBody(413, "too_many_events", f"A batch has at most {MAX_EVENTS} events.")
     for event in parsed:
-        yield Given(event, _too_large(event) if size > MAX_EVENT_BYTES else None)
+        yield IncomingEvent(event, _too_large(event) if size > MAX_EVENT_BYTES else None)
 
 
 def _too_large(event: Any) -> BadEvent | None:
@@ -109,7 +109,7 @@ def _too_large(event: Any) -> BadEvent | None:
         return _TOO_DEEP
     if len(text.encode("utf-8", "surrogatepass")) <= MAX_EVENT_BYTES:
         return None
-    return BadEvent(Reason.TOO_LARGE, "", f"The event has more than {MAX_EVENT_BYTES} bytes.")
+    return BadEvent(CollectReason.TOO_LARGE, "", f"The event has more than {MAX_EVENT_BYTES} bytes.")
 
 
 def _no_json(constant: str) -> NoReturn:

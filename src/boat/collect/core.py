@@ -13,7 +13,7 @@ from typing import Any
 
 from boat.collect import body, pixel, privacy, validation
 from boat.collect.access import RateLimit, Signatures
-from boat.collect.body import MAX_BODY_BYTES, MAX_EVENT_BYTES, Given, RefusedBody
+from boat.collect.body import MAX_BODY_BYTES, MAX_EVENT_BYTES, IncomingEvent, RefusedBody
 from boat.collect.validation import BadEvent, Receipt
 from boat.events import IS_BOT
 
@@ -47,7 +47,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Request:
+class CollectRequest:
     """A request as hosts know it.
 
     Attributes:
@@ -66,7 +66,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CollectResult:
     """What to keep, and what to answer once it is kept.
 
     Attributes:
@@ -106,34 +106,34 @@ class Collector:
         self._signatures = Signatures(policy.secrets)
         self._addresses = privacy.Addresses()
 
-    def early(self, request: Request) -> Outcome | None:
+    def early(self, request: CollectRequest) -> CollectResult | None:
         """The answer that needs no body: to a preflight, and to what is refused for its head alone."""
         try:
             return self._judge_head(request)
         except Refusal as refusal:
             return self.refused(request, refusal)
 
-    def take(self, request: Request) -> Outcome:
+    def take(self, request: CollectRequest) -> CollectResult:
         """What becomes of a whole request that `early` gave no answer to."""
         try:
             return self._take(request)
         except Refusal as refusal:
             return self.refused(request, refusal)
 
-    def refused(self, request: Request, refusal: Refusal) -> Outcome:
+    def refused(self, request: CollectRequest, refusal: Refusal) -> CollectResult:
         """The answer to a request that is refused as a whole."""
         content = json.dumps({"error": refusal.reason, "message": refusal.message}).encode()
         headers = {"content-type": "application/json", **refusal.headers, **self._cors(request)}
-        return Outcome(refusal.status, headers, content)
+        return CollectResult(refusal.status, headers, content)
 
-    def _judge_head(self, request: Request) -> Outcome | None:
+    def _judge_head(self, request: CollectRequest) -> CollectResult | None:
         headers = request.headers
         origin = headers.get("origin")
         if origin is not None and origin not in self._policy.origins:
             raise Refusal(403, "origin_not_allowed", "Pages of this origin may not send events here.")
         if request.method == "OPTIONS":
             allowed = {"access-control-allow-methods": "GET, POST", "access-control-allow-headers": _HEADERS}
-            return Outcome(204, {**self._cors(request), **allowed, "access-control-max-age": "86400"})
+            return CollectResult(204, {**self._cors(request), **allowed, "access-control-max-age": "86400"})
         if request.method not in {"GET", "POST"}:
             raise Refusal(405, "method_not_allowed", "Send events by POST or GET.", {"allow": "GET, POST, OPTIONS"})
         length = headers.get("content-length", "0")
@@ -145,7 +145,7 @@ class Collector:
             raise Refusal(401, "signature_missing", "This collector takes signed requests alone.")
         return None
 
-    def _take(self, request: Request) -> Outcome:
+    def _take(self, request: CollectRequest) -> CollectResult:
         now = self._clock()
         sender = self._authenticated(request, now)
         is_signed = sender.startswith("key ")
@@ -157,7 +157,7 @@ class Collector:
         receipt = Receipt(received_at, self._sender(request, is_signed, received_at), self._policy.shops)
         return self._kept(request, given, received_at, receipt)
 
-    def _authenticated(self, request: Request, now: float) -> str:
+    def _authenticated(self, request: CollectRequest, now: float) -> str:
         """Whose rate counts: a signing key that proved itself, else the address."""
         given = request.headers.get("x-boat-signature")
         if given is None:
@@ -168,7 +168,7 @@ class Collector:
             raise Refusal(401, flaw, "The signature does not count. Sign each try anew.")
         return f"key {key}"
 
-    def _given(self, request: Request, is_signed: bool, received_at: datetime) -> list[Given]:
+    def _given(self, request: CollectRequest, is_signed: bool, received_at: datetime) -> list[IncomingEvent]:
         try:
             if request.method == "GET":
                 return pixel.hits(request.query, b"", received_at, self._policy.shops)
@@ -182,7 +182,9 @@ class Collector:
         except RefusedBody as refused:
             raise Refusal(refused.status, refused.reason, refused.message) from refused
 
-    def _kept(self, request: Request, given: Sequence[Given], received_at: datetime, receipt: Receipt) -> Outcome:
+    def _kept(
+        self, request: CollectRequest, given: Sequence[IncomingEvent], received_at: datetime, receipt: Receipt
+    ) -> CollectResult:
         accepted: list[dict[str, Any]] = []
         letters: list[bytes] = []
         errors: list[dict[str, Any]] = []
@@ -206,9 +208,9 @@ class Collector:
         else:
             headers, content = _JSON_HEADERS, _answer(len(given), len(accepted), unused, errors)
         lines = b"".join(map(_line, accepted))
-        return Outcome(status, {**headers, **self._cors(request)}, content, lines, b"".join(letters))
+        return CollectResult(status, {**headers, **self._cors(request)}, content, lines, b"".join(letters))
 
-    def _sender(self, request: Request, is_signed: bool, received_at: datetime) -> dict[str, Any]:
+    def _sender(self, request: CollectRequest, is_signed: bool, received_at: datetime) -> dict[str, Any]:
         user_agent = request.headers.get("user-agent")
         known = privacy.reduced(user_agent) if user_agent else {}
         if is_signed and IS_BOT in known:  # it is a shop's server that sends the events of its shoppers
@@ -216,7 +218,7 @@ class Collector:
         hashed = self._addresses.hashed(request.address, received_at.date())
         return {**known, "ip_hash": hashed} if hashed else known
 
-    def _cors(self, request: Request) -> dict[str, str]:
+    def _cors(self, request: CollectRequest) -> dict[str, str]:
         origin = request.headers.get("origin")
         if origin is None or origin not in self._policy.origins:
             return {"vary": "origin"}
@@ -233,7 +235,7 @@ def _line(fields: Mapping[str, Any]) -> bytes:
     return _encode(fields).encode() + b"\n"
 
 
-def _content_type(request: Request) -> str:
+def _content_type(request: CollectRequest) -> str:
     text = request.headers.get("content-type", "")
     return text if text in _TYPES else text.split(";")[0].strip().lower()
 

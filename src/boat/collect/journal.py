@@ -32,7 +32,7 @@ def file_name(kind: str) -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}{kind}.ndjson"
 
 
-def place_of(name: str) -> str:
+def relative_path(name: str) -> str:
     """Where a complete file of this name lies below the root."""
     day = f"{name[:4]}-{name[4:6]}-{name[6:8]}/{name}"
     return f"{_DEAD_LETTER}/{day}" if name.endswith(f"{LETTERS}.ndjson") else day
@@ -127,7 +127,7 @@ class Journal:
         if path.stat().st_size == 0:
             path.unlink()
             return path
-        target = self._root / place_of(path.name)
+        target = self._root / relative_path(path.name)
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
         for changed in (target.parent, target.parent.parent, self._root, path.parent):

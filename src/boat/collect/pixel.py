@@ -34,8 +34,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from boat import events
-from boat.collect.body import MAX_EVENT_BYTES, MAX_EVENTS, Given, RefusedBody
-from boat.collect.validation import BadEvent, Reason
+from boat.collect.body import MAX_EVENT_BYTES, MAX_EVENTS, IncomingEvent, RefusedBody
+from boat.collect.validation import BadEvent, CollectReason
 
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 MAX_PRODUCTS = 200
@@ -104,7 +104,7 @@ def is_json(content: bytes) -> bool:
     return content[:1] in _JSON_STARTS or content.lstrip()[:1] in _JSON_STARTS
 
 
-def hits(query: str, content: bytes, received_at: datetime, shops: frozenset[str]) -> list[Given]:
+def hits(query: str, content: bytes, received_at: datetime, shops: frozenset[str]) -> list[IncomingEvent]:
     """Return the events of all hits of a request, as if they had come as JSON. A bad hit is one bad event.
 
     Raises:
@@ -115,7 +115,7 @@ def hits(query: str, content: bytes, received_at: datetime, shops: frozenset[str
     lines = [line for line in re.split(r"[\r\n]+", content.decode("utf-8", "replace")) if line.strip()] or [""]
     if len(lines) > 1 and len(query) > MAX_SHARED:
         raise RefusedBody(413, "too_large", f"The query of a batch has more than {MAX_SHARED} bytes.")
-    given: list[Given] = []
+    given: list[IncomingEvent] = []
     for line in lines:
         given += _given(_joined(query, line.strip()), received_at, shops)
         if len(given) > MAX_EVENTS:
@@ -123,7 +123,7 @@ def hits(query: str, content: bytes, received_at: datetime, shops: frozenset[str
     return given
 
 
-def _given(text: str, received_at: datetime, shops: frozenset[str]) -> list[Given]:
+def _given(text: str, received_at: datetime, shops: frozenset[str]) -> list[IncomingEvent]:
     if len(text) > 2 * MAX_EVENT_BYTES:
         return [_too_large(text, f"The hit has more than {MAX_EVENT_BYTES} bytes.")]
     try:
@@ -131,13 +131,13 @@ def _given(text: str, received_at: datetime, shops: frozenset[str]) -> list[Give
     except ValueError:
         return [_too_large(text, f"The hit has more than {_MAX_PARAMETERS} parameters.")]
     try:
-        return [Given(event) for event in _events(parameters, received_at, shops)]
+        return [IncomingEvent(event) for event in _events(parameters, received_at, shops)]
     except BadEvent as flaw:
-        return [Given(parameters, flaw)]
+        return [IncomingEvent(parameters, flaw)]
 
 
-def _too_large(text: str, message: str) -> Given:
-    return Given(f"?{text}", BadEvent(Reason.TOO_LARGE, "", message))
+def _too_large(text: str, message: str) -> IncomingEvent:
+    return IncomingEvent(f"?{text}", BadEvent(CollectReason.TOO_LARGE, "", message))
 
 
 def _joined(query: str, line: str) -> str:
@@ -155,7 +155,9 @@ def _events(parameters: Mapping[str, str], received_at: datetime, shops: frozens
     elif version == "1":
         hit = _universal(parameters, received_at)
     else:
-        raise BadEvent(Reason.UNKNOWN_SCHEMA_VERSION, "v", "v is 1 (Universal Analytics) or 2 (Google Analytics 4).")
+        raise BadEvent(
+            CollectReason.UNKNOWN_SCHEMA_VERSION, "v", "v is 1 (Universal Analytics) or 2 (Google Analytics 4)."
+        )
     if property_id := parameters.get("tid"):
         is_shop = property_id in shops or not _PROPERTY.fullmatch(property_id)
         (hit.fields if is_shop else hit.extra)["shop" if is_shop else "tid"] = property_id
@@ -169,7 +171,7 @@ def _events(parameters: Mapping[str, str], received_at: datetime, shops: frozens
 def _by_product(hit: _Hit) -> Iterator[dict[str, Any]]:
     if len(hit.products) > 1 and sum(len(name) + len(str(value)) for name, value in hit.extra.items()) > MAX_SHARED:
         message = f"The parameters that all products of the hit share have more than {MAX_SHARED} characters."
-        raise BadEvent(Reason.TOO_LARGE, "", message)
+        raise BadEvent(CollectReason.TOO_LARGE, "", message)
     for number, product in sorted(hit.products.items()):
         event_id = {"event_id": f"{hit.fields['event_id']}-{number}"} if _is_numbered(hit) else {}
         yield {**hit.fields, **product, "extra": hit.extra | product["extra"], **event_id}
@@ -183,7 +185,7 @@ def _universal(parameters: Mapping[str, str], received_at: datetime) -> _Hit:
     action, hit_type = parameters.get("pa"), parameters.get("t")
     name = _ACTIONS.get(action, action) if action else _HIT_TYPES.get(hit_type, hit_type) if hit_type else None
     if name is None:
-        raise BadEvent(Reason.MISSING, "event_type", "The hit has neither a type (t) nor a product action (pa).")
+        raise BadEvent(CollectReason.MISSING, "event_type", "The hit has neither a type (t) nor a product action (pa).")
     hit = _Hit({"event_type": name})
     if "qt" in parameters:
         hit.fields["event_time"] = (received_at - _queued(parameters["qt"])).isoformat()
@@ -234,13 +236,13 @@ def _name_products(hit: _Hit) -> None:
 
 def _queued(text: str) -> timedelta:
     if not text.isascii() or not text.isdigit() or int(text[:12]) > MAX_QUEUE / timedelta(milliseconds=1):
-        raise BadEvent(Reason.NOT_A_TIME, "event_time", "qt is not a number of milliseconds up to four hours.")
+        raise BadEvent(CollectReason.NOT_A_TIME, "event_time", "qt is not a number of milliseconds up to four hours.")
     return timedelta(milliseconds=int(text))
 
 
 def _ga4(parameters: Mapping[str, str]) -> _Hit:
     if "en" not in parameters:
-        raise BadEvent(Reason.MISSING, "event_type", "The hit has no event name (en).")
+        raise BadEvent(CollectReason.MISSING, "event_type", "The hit has no event name (en).")
     hit = _Hit({"event_type": parameters["en"]})
     for parameter, value in parameters.items():
         kind, _, name = parameter.partition(".")

@@ -23,7 +23,7 @@ from boat import settings
 from boat.collect import privacy
 from boat.collect.body import MAX_BODY_BYTES
 from boat.collect.commit import GroupCommit
-from boat.collect.core import Collector, Outcome, Policy, Refusal, Request
+from boat.collect.core import Collector, CollectRequest, CollectResult, Policy, Refusal
 from boat.collect.journal import Journal
 from boat.errors import SettingError
 
@@ -44,7 +44,7 @@ _STATIC = Path(__file__).with_name("static")
 
 
 @dataclass(frozen=True)
-class Place:
+class ServerOptions:
     """Where a collector listens and what it writes.
 
     Attributes:
@@ -67,7 +67,7 @@ class Place:
         return settings.origins((f"http://{name}:{self.port}" for name in ("127.0.0.1", "localhost")), "--port")
 
 
-class Endpoint:
+class CollectEndpoint:
     """`/collect` as an ASGI application."""
 
     def __init__(self, collector: Collector, commits: GroupCommit) -> None:
@@ -86,11 +86,11 @@ class Endpoint:
             await _send(send, outcome, {"connection": "close"})
             return
         if outcome is None:
-            request = Request(head.method, head.query, head.headers, head.address, body)
+            request = CollectRequest(head.method, head.query, head.headers, head.address, body)
             outcome = await self._kept(request, self._collector.take(request))
         await _send(send, outcome, {})
 
-    async def _kept(self, request: Request, outcome: Outcome) -> Outcome:
+    async def _kept(self, request: CollectRequest, outcome: CollectResult) -> CollectResult:
         """The outcome, once what it tells is on the disk."""
         if outcome.accepted or outcome.failed:
             try:
@@ -104,7 +104,7 @@ class Endpoint:
 def application(collector: Collector, journal: Journal) -> ASGIApp:
     """The ASGI application over a journal, which it closes in the end."""
     commits = GroupCommit(journal)
-    endpoint = Endpoint(collector, commits)
+    endpoint = CollectEndpoint(collector, commits)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -134,7 +134,7 @@ def application(collector: Collector, journal: Journal) -> ASGIApp:
     return answer
 
 
-class Protocol(HttpToolsProtocol):
+class LimitedProtocol(HttpToolsProtocol):
     """uvicorn's, which waits for ever for the head of a request, with a limit to its time and size."""
 
     _head_timer: asyncio.TimerHandle | None = None
@@ -185,7 +185,7 @@ class Protocol(HttpToolsProtocol):
         self.transport.abort()
 
 
-def run(place: Place, policy: Policy) -> None:
+def run(place: ServerOptions, policy: Policy) -> None:
     """Serve until told to end.
 
     Raises:
@@ -209,7 +209,7 @@ def run(place: Place, policy: Policy) -> None:
         application(Collector(policy), journal),
         host=place.host,
         port=place.port,
-        http=Protocol,
+        http=LimitedProtocol,
         ws="none",
         log_level="error",
         access_log=False,
@@ -222,10 +222,12 @@ def run(place: Place, policy: Policy) -> None:
     )
 
 
-def _head(scope: Mapping[str, Any]) -> Request:
+def _head(scope: Mapping[str, Any]) -> CollectRequest:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     client = scope.get("client")
-    return Request(scope["method"], scope["query_string"].decode("latin-1"), headers, client[0] if client else "")
+    return CollectRequest(
+        scope["method"], scope["query_string"].decode("latin-1"), headers, client[0] if client else ""
+    )
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:
@@ -259,7 +261,7 @@ async def _read(receive: Receive) -> bytes:
     return bytes(content)
 
 
-async def _send(send: Send, outcome: Outcome, more: Mapping[str, str]) -> None:
+async def _send(send: Send, outcome: CollectResult, more: Mapping[str, str]) -> None:
     headers = {**outcome.headers, **more}
     if outcome.status != 204:
         headers["content-length"] = str(len(outcome.content))

@@ -47,7 +47,7 @@ _ORDER = events.ORDER_NUMBER.name
 _CACHED_NAMES = 64
 
 
-class Reason(StrEnum):
+class CollectReason(StrEnum):
     """Why an event failed. The values are a contract: dead letters are grouped by them."""
 
     NOT_JSON = "not_json"
@@ -76,7 +76,7 @@ class BadEvent(Exception):
         message: Explanation for the sender. It quotes no value, because values may be personal.
     """
 
-    def __init__(self, reason: Reason, field: str, message: str) -> None:
+    def __init__(self, reason: CollectReason, field: str, message: str) -> None:
         super().__init__(message)
         self.reason, self.field, self.message = reason, field, message
 
@@ -139,7 +139,7 @@ def row(event: Any, receipt: Receipt) -> dict[str, Any] | None:
         BadEvent: The event is refused.
     """
     if not isinstance(event, dict):
-        raise BadEvent(Reason.NOT_AN_OBJECT, "", "An event is a JSON object.")
+        raise BadEvent(CollectReason.NOT_AN_OBJECT, "", "An event is a JSON object.")
     keys = tuple(event)
     names = _cached_names(keys) if len(keys) <= _CACHED_NAMES else _Names(keys)
     event_type = _event_type(event, names)
@@ -214,7 +214,7 @@ def _cached_order_names(keys: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _bad_value(column: str, problem: ValueProblem) -> BadEvent:
-    return BadEvent(Reason(problem.reason), column, f"{column} {problem.message}.")
+    return BadEvent(CollectReason(problem.reason), column, f"{column} {problem.message}.")
 
 
 def _event_type(event: Mapping[str, Any], names: _Names) -> str | None:
@@ -224,11 +224,11 @@ def _event_type(event: Mapping[str, Any], names: _Names) -> str | None:
         return events.TYPE_NAMES[exact]
     text = _value(event, names, "event_type", _type_text)
     if text is None:
-        raise BadEvent(Reason.MISSING, "event_type", "Send an event_type.")
+        raise BadEvent(CollectReason.MISSING, "event_type", "Send an event_type.")
     event_type = events.event_type(text)
     if event_type is None and not events.is_unused(text):
         message = f"event_type is not known. The types are {', '.join(events.EVENT_TYPES)}."
-        raise BadEvent(Reason.UNKNOWN_EVENT_TYPE, "event_type", message)
+        raise BadEvent(CollectReason.UNKNOWN_EVENT_TYPE, "event_type", message)
     return event_type
 
 
@@ -259,7 +259,7 @@ def _id(value: Any, column: str) -> str | None:
     except ValueProblem as problem:
         raise _bad_value(column, problem) from problem
     if text is not None and privacy.has_email(_checked(text, column)):
-        raise BadEvent(Reason.PERSONAL_DATA, column, f"{column} holds an e-mail address. Send a pseudonym.")
+        raise BadEvent(CollectReason.PERSONAL_DATA, column, f"{column} holds an e-mail address. Send a pseudonym.")
     return text
 
 
@@ -283,20 +283,22 @@ def _text(value: Any) -> str | None:
 def _checked(text: str, name: str) -> str:
     limit = MAX_TEXT[name]
     if len(text) > limit:
-        raise BadEvent(Reason.TOO_LONG, name, f"{name} has {len(text)} characters, at most {limit} are taken.")
+        raise BadEvent(CollectReason.TOO_LONG, name, f"{name} has {len(text)} characters, at most {limit} are taken.")
     if not text.isprintable() and (_CONTROL.search(text) or not _is_unicode(text)):
-        raise BadEvent(Reason.BAD_CHARACTER, name, f"{name} holds a control character or half a surrogate pair.")
+        raise BadEvent(CollectReason.BAD_CHARACTER, name, f"{name} holds a control character or half a surrogate pair.")
     return text
 
 
 def _check_needed(columns: Mapping[str, Any], shops: frozenset[str]) -> None:
     if "session_id" not in columns and "client_id" not in columns:
-        raise BadEvent(Reason.MISSING, "session_id", "Send a session_id or a client_id.")
+        raise BadEvent(CollectReason.MISSING, "session_id", "Send a session_id or a client_id.")
     event_type = columns["event_type"]
     if "product_id" not in columns and event_type in events.PRODUCT_EVENT_TYPES:
-        raise BadEvent(Reason.MISSING, "product_id", f"An event of type {event_type} needs a product_id.")
+        raise BadEvent(CollectReason.MISSING, "product_id", f"An event of type {event_type} needs a product_id.")
     if shops and columns["shop"] not in shops:
-        raise BadEvent(Reason.UNKNOWN_SHOP, "shop", "This collector takes no events of this shop. Check its name.")
+        raise BadEvent(
+            CollectReason.UNKNOWN_SHOP, "shop", "This collector takes no events of this shop. Check its name."
+        )
 
 
 def _times(event: Mapping[str, Any], names: _Names, receipt: Receipt) -> tuple[str, str | None]:
@@ -329,7 +331,7 @@ def _schema_version(event: Mapping[str, Any], names: _Names) -> int:
             continue
         if isinstance(version, bool) or version not in (events.SCHEMA_VERSION, str(events.SCHEMA_VERSION)):
             message = f"schema_version is {events.SCHEMA_VERSION}."
-            raise BadEvent(Reason.UNKNOWN_SCHEMA_VERSION, "schema_version", message)
+            raise BadEvent(CollectReason.UNKNOWN_SCHEMA_VERSION, "schema_version", message)
     return events.SCHEMA_VERSION
 
 
@@ -338,7 +340,7 @@ def _extra(event: Mapping[str, Any], names: _Names, event_type: str) -> dict[str
     if nested is None or nested == "":
         nested = {}
     elif not isinstance(nested, dict):
-        raise BadEvent(Reason.WRONG_TYPE, "extra", "extra is not a JSON object.")
+        raise BadEvent(CollectReason.WRONG_TYPE, "extra", "extra is not a JSON object.")
     if not nested and not names.has_others:
         return {}
     others = names.others(event)
@@ -386,14 +388,14 @@ def _walk(value: Any, levels: int) -> None:
     """Refuse a value that some JSON parser cannot read."""
     if isinstance(value, str):
         if "\0" in value or not _is_unicode(value):
-            raise BadEvent(Reason.BAD_CHARACTER, "extra", "extra holds a NUL or half a surrogate pair.")
+            raise BadEvent(CollectReason.BAD_CHARACTER, "extra", "extra holds a NUL or half a surrogate pair.")
     elif isinstance(value, (dict, list)):
         if levels == 0:
-            raise BadEvent(Reason.TOO_DEEP, "", f"The event is nested deeper than {MAX_DEPTH} levels.")
+            raise BadEvent(CollectReason.TOO_DEEP, "", f"The event is nested deeper than {MAX_DEPTH} levels.")
         for part in (*value, *value.values()) if isinstance(value, dict) else value:
             _walk(part, levels - 1)
     elif isinstance(value, (int, float)) and not abs(value) < 2**63:
-        raise BadEvent(Reason.NOT_A_NUMBER, "extra", "extra holds a number beyond 64 bits.")
+        raise BadEvent(CollectReason.NOT_A_NUMBER, "extra", "extra holds a number beyond 64 bits.")
 
 
 def _is_unicode(text: str) -> bool:

@@ -114,11 +114,11 @@ def connect(url: str) -> Compute:
     """The place behind a URL.
 
     `local:` is a subprocess on this machine (`local:?max_parallel=2` runs two at a time), `batch://QUEUE/DEFINITION` is
-    AWS Batch, `ecs://CLUSTER/TASK_DEFINITION` is a task on ECS. `boat.compute.batch.Settings` and
-    `boat.compute.ecs.Settings` list their options.
+    AWS Batch, `ecs://CLUSTER/TASK_DEFINITION` is a task on ECS. `boat.compute.batch.BatchOptions` and
+    `boat.compute.ecs.EcsOptions` list their options.
 
     Raises:
         SettingError: Unknown protocol or setting, or its package is not installed.
     """
-    compute: Compute = construct("compute", url, _BACKENDS)
+    compute: Compute = construct("compute", "boat.compute", url, _BACKENDS)
     return compute

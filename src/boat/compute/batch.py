@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from boat.compute.remote import Phase, RemoteCompute, RemoteSettings, Request, State, client, parse
+from boat.compute.remote import JobRequest, JobState, Phase, RemoteCompute, RemoteOptions, client, parse
 
 KEY_TAG = "boat:key"
 
@@ -16,7 +16,7 @@ _PHASES: Mapping[str, Phase] = {"RUNNING": "running", "SUCCEEDED": "succeeded", 
 
 
 @dataclass(frozen=True)
-class Settings(RemoteSettings):
+class BatchOptions(RemoteOptions):
     """What `batch://QUEUE/DEFINITION?region=eu-west-1&gpus=1&price=0.526` can say.
 
     Whether hosts are spot instances is the queue's to say: it has compute environments of either kind.
@@ -29,16 +29,16 @@ def connect(url: str) -> RemoteCompute:
     Raises:
         SettingError: A setting is missing, unknown or no number.
     """
-    queue, definition, settings = parse(url, Settings, "batch://QUEUE/DEFINITION?region=eu-west-1&gpus=1")
-    return RemoteCompute(_Batch(queue, definition, settings), settings)
+    queue, definition, options = parse(url, BatchOptions, "batch://QUEUE/DEFINITION?region=eu-west-1&gpus=1")
+    return RemoteCompute(_Batch(queue, definition, options), options)
 
 
 class _Batch:
-    def __init__(self, queue: str, definition: str, settings: Settings) -> None:
-        self._queue, self._definition, self._settings = queue, definition, settings
-        self._client = client("batch", settings)
+    def __init__(self, queue: str, definition: str, options: BatchOptions) -> None:
+        self._queue, self._definition, self._options = queue, definition, options
+        self._client = client("batch", options)
         # SubmitJob has no token by which Batch would know a second try.
-        self._once = client("batch", settings, retried=False)
+        self._once = client("batch", options, retried=False)
 
     def find(self, name: str) -> list[str]:
         pages = self._client.get_paginator("list_jobs").paginate(
@@ -48,8 +48,8 @@ class _Batch:
         wanted = [job for job in jobs if job["status"] in _ACTIVE or job["status"] == "SUCCEEDED"]
         return [job["jobId"] for job in sorted(wanted, key=lambda job: -job["createdAt"])]
 
-    def submit(self, request: Request) -> str:
-        given = self._settings
+    def submit(self, request: JobRequest) -> str:
+        given = self._options
         needs = {"GPU": given.gpus, "VCPU": given.vcpus, "MEMORY": given.memory}
         answer = self._once.submit_job(
             jobName=request.name,
@@ -76,7 +76,7 @@ class _Batch:
         job: str = answer["jobId"]
         return job
 
-    def describe(self, job: str) -> State:
+    def describe(self, job: str) -> JobState:
         (found,) = self._client.describe_jobs(jobs=[job])["jobs"]
         reason = found.get("statusReason", "")
         phase = _PHASES.get(found["status"], "waiting")
@@ -85,7 +85,7 @@ class _Batch:
         group = container.get("logConfiguration", {}).get("options", {}).get("awslogs-group", _GROUP)
         names = [attempt.get("container", {}).get("logStreamName") for attempt in over]
         names.append(container.get("logStreamName"))
-        return State(
+        return JobState(
             phase="lost" if phase == "failed" and reason.startswith(_LOST) else phase,
             reason=reason,
             exit_code=container.get("exitCode"),

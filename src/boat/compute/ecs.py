@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from boat.compute.remote import NoHostError, Phase, RemoteCompute, RemoteSettings, Request, State, client, parse
+from boat.compute.remote import JobRequest, JobState, NoHostError, Phase, RemoteCompute, RemoteOptions, client, parse
 from boat.errors import SettingError
 
 _LOST_CODES = {"SpotInterruption", "TerminationNotice"}
@@ -16,7 +16,7 @@ _RUNNING = {"RUNNING", "DEACTIVATING", "STOPPING", "DEPROVISIONING"}
 
 
 @dataclass(frozen=True)
-class Settings(RemoteSettings):
+class EcsOptions(RemoteOptions):
     """What `ecs://CLUSTER/TASK_DEFINITION?region=eu-west-1&subnets=subnet-1,subnet-2&spot=1` can say.
 
     Attributes:
@@ -41,14 +41,14 @@ def connect(url: str) -> RemoteCompute:
         SettingError: A setting is missing, unknown or no number.
     """
     example = "ecs://CLUSTER/TASK_DEFINITION?region=eu-west-1&subnets=subnet-1"
-    cluster, definition, settings = parse(url, Settings, example)
-    return RemoteCompute(_Ecs(cluster, definition, settings), settings)
+    cluster, definition, options = parse(url, EcsOptions, example)
+    return RemoteCompute(_Ecs(cluster, definition, options), options)
 
 
 class _Ecs:
-    def __init__(self, cluster: str, definition: str, settings: Settings) -> None:
-        self._cluster, self._definition, self._settings = cluster, definition, settings
-        self._client = client("ecs", settings)
+    def __init__(self, cluster: str, definition: str, options: EcsOptions) -> None:
+        self._cluster, self._definition, self._options = cluster, definition, options
+        self._client = client("ecs", options)
 
     def find(self, name: str) -> list[str]:
         arns: list[str] = []
@@ -63,7 +63,7 @@ class _Ecs:
         wanted = [task for task in tasks if self._phase(task) not in ("failed", "lost")]
         return [task["taskArn"] for task in sorted(wanted, key=lambda task: task["createdAt"], reverse=True)]
 
-    def submit(self, request: Request) -> str:
+    def submit(self, request: JobRequest) -> str:
         answer = self._client.run_task(
             cluster=self._cluster,
             taskDefinition=self._definition,
@@ -81,21 +81,21 @@ class _Ecs:
             raise NoHostError(reason)
         raise SettingError(f"ECS does not run {self._definition} on {self._cluster} ({reason}).", "Correct either.")
 
-    def describe(self, job: str) -> State:
+    def describe(self, job: str) -> JobState:
         found = self._client.describe_tasks(cluster=self._cluster, tasks=[job])["tasks"]
         if not found:
-            return State("lost", "ECS no longer knows it")
+            return JobState("lost", "ECS no longer knows it")
         (task,) = found
         phase, container = self._phase(task), self._container(task)
         started, stopped = task.get("startedAt"), task.get("stoppedAt")
         group, prefix = self._log
-        return State(
+        return JobState(
             phase=phase,
             reason=task.get("stoppedReason", "") or container.get("reason", ""),
             exit_code=container.get("exitCode"),
             started=started.timestamp() if started and phase == "running" else None,
             seconds=(stopped - started).total_seconds() if started and stopped else 0.0,
-            streams=((group, f"{prefix}/{self._settings.container}/{job.rsplit('/', 1)[1]}"),) if started else (),
+            streams=((group, f"{prefix}/{self._options.container}/{job.rsplit('/', 1)[1]}"),) if started else (),
         )
 
     def stop(self, job: str, reason: str) -> None:
@@ -110,7 +110,7 @@ class _Ecs:
         return "succeeded" if self._container(task).get("exitCode") == 0 else "failed"
 
     def _container(self, task: Mapping[str, Any]) -> Mapping[str, Any]:
-        mine = [entry for entry in task.get("containers", []) if entry.get("name") == self._settings.container]
+        mine = [entry for entry in task.get("containers", []) if entry.get("name") == self._options.container]
         return mine[0] if mine else {}
 
     @cached_property
@@ -119,16 +119,16 @@ class _Ecs:
         definition = self._client.describe_task_definition(taskDefinition=self._definition)["taskDefinition"]
         for container in definition["containerDefinitions"]:
             options = container.get("logConfiguration", {}).get("options", {})
-            if container["name"] == self._settings.container and {_GROUP, _PREFIX} <= options.keys():
+            if container["name"] == self._options.container and {_GROUP, _PREFIX} <= options.keys():
                 return options[_GROUP], options[_PREFIX]
         raise SettingError(
-            f"The task definition {self._definition} has no container {self._settings.container!r} with {_GROUP} and"
+            f"The task definition {self._definition} has no container {self._options.container!r} with {_GROUP} and"
             f" {_PREFIX}.",
             "Name the container with container=, and give it the log driver awslogs.",
         )
 
-    def _overrides(self, request: Request) -> dict[str, Any]:
-        given = self._settings
+    def _overrides(self, request: JobRequest) -> dict[str, Any]:
+        given = self._options
         container: dict[str, Any] = {
             "name": given.container,
             "command": list(request.command),
@@ -140,7 +140,7 @@ class _Ecs:
         return {"containerOverrides": [container], **{name: str(size) for name, size in sizes.items() if size}}
 
     def _where(self) -> dict[str, Any]:
-        given, where = self._settings, dict[str, Any]()
+        given, where = self._options, dict[str, Any]()
         if given.subnets:
             network: dict[str, Any] = {
                 "subnets": given.subnets.split(","),

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from boat.compute.base import JobSpec
-from boat.compute.staging import fetch_inputs, kept_checkpoint, publish_outputs
+from boat.compute.staging import fetch_inputs, publish_outputs, synced_checkpoint
 from boat.errors import BoatError
 
 END = "boat-job ended"
@@ -31,7 +31,7 @@ def main(fields: Mapping[str, Any], folder: str) -> int:
     spec = JobSpec(**fields)
     try:
         local = fetch_inputs(spec, Path(folder) / "work")
-        with kept_checkpoint(spec.checkpoint, Path(local.checkpoint)):
+        with synced_checkpoint(spec.checkpoint, Path(local.checkpoint)):
             code = _run(local)
         if code == 0:
             publish_outputs(spec, local)

@@ -16,7 +16,7 @@ _MOMENT = (1980, 1, 1, 0, 0, 0)  # the earliest that a ZIP file can tell: the sa
 _NEEDED = ("boto3", "cloudpathlib", "numpy", "pandas", "pyarrow", "scikit-learn")
 
 
-class Package(NamedTuple):
+class CodePackage(NamedTuple):
     """Code, and its SHA-256 in hex."""
 
     content: bytes
@@ -24,7 +24,7 @@ class Package(NamedTuple):
 
 
 @cache
-def code() -> Package:
+def code() -> CodePackage:
     """The package `boat` as it is here."""
     root = Path(boat.__file__).parent
     buffer = io.BytesIO()
@@ -33,7 +33,7 @@ def code() -> Package:
             entry = zipfile.ZipInfo(f"boat/{path.relative_to(root).as_posix()}", _MOMENT)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o100644 << 16
             archive.writestr(entry, path.read_bytes())
-    return Package(buffer.getvalue(), hashlib.sha256(buffer.getvalue()).hexdigest())
+    return CodePackage(buffer.getvalue(), hashlib.sha256(buffer.getvalue()).hexdigest())
 
 
 @cache

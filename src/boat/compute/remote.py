@@ -43,7 +43,7 @@ class NoHostError(Exception):
     """The service has no room for a job now and did not take it."""
 
 
-class Request(NamedTuple):
+class JobRequest(NamedTuple):
     """A job as it is submitted.
 
     Attributes:
@@ -64,7 +64,7 @@ class Request(NamedTuple):
 
 
 @dataclass(frozen=True)
-class State:
+class JobState:
     """How a job is doing.
 
     Attributes:
@@ -92,14 +92,14 @@ class Service(Protocol):
     def find(self, name: str) -> list[str]:
         """Jobs of that name that wait, run or have succeeded, newest first."""
 
-    def submit(self, request: Request) -> str:
+    def submit(self, request: JobRequest) -> str:
         """Submit; never twice, whatever becomes of the answer.
 
         Raises:
             NoHostError: There is no room at the moment, and the service keeps no queue.
         """
 
-    def describe(self, job: str) -> State:
+    def describe(self, job: str) -> JobState:
         """How it is doing."""
 
     def stop(self, job: str, reason: str) -> None:
@@ -107,7 +107,7 @@ class Service(Protocol):
 
 
 @dataclass(frozen=True)
-class RemoteSettings:
+class RemoteOptions:
     """What a compute URL can say after `?`. Holds no secret: credentials come from boto3's standard chain.
 
     Attributes:
@@ -135,11 +135,11 @@ class RemoteSettings:
     endpoint_url: str = ""
 
 
-Settings = TypeVar("Settings", bound=RemoteSettings)
+OptionsT = TypeVar("OptionsT", bound=RemoteOptions)
 
 
-def parse(url: str, kind: type[Settings], example: str) -> tuple[str, str, Settings]:
-    """Read `PROTOCOL://ONE/TWO?name=value&…`; returns ONE, TWO and the settings.
+def parse(url: str, kind: type[OptionsT], example: str) -> tuple[str, str, OptionsT]:
+    """Read `PROTOCOL://ONE/TWO?name=value&…`; returns ONE, TWO and the options.
 
     Raises:
         SettingError: A setting is missing, unknown or no number.
@@ -153,22 +153,22 @@ def parse(url: str, kind: type[Settings], example: str) -> tuple[str, str, Setti
         wrong = f"does not know {', '.join(unknown)}" if unknown else f"misses {', '.join(missing) or 'a name'}"
         raise SettingError(f"The compute URL {url!r} {wrong}.", f"Write it like {example}.")
     try:
-        settings = kind(**{name: known[name].type(text) for name, text in given.items()})
+        options = kind(**{name: known[name].type(text) for name, text in given.items()})
     except ValueError as error:
         raise SettingError(f"A number in the compute URL {url!r} is none ({error}).", "Correct it.") from error
-    if settings.attempts < 1 or settings.poll <= 0 or settings.max_parallel < 1:
+    if options.attempts < 1 or options.poll <= 0 or options.max_parallel < 1:
         raise SettingError(
             f"The compute URL {url!r} has attempts, poll or max_parallel below its minimum.",
             "Set attempts and max_parallel to 1 or more, and poll to more than 0.",
         )
-    return parts.netloc, parts.path.strip("/"), settings
+    return parts.netloc, parts.path.strip("/"), options
 
 
-def client(service: str, settings: RemoteSettings, *, retried: bool = True) -> Any:
+def client(service: str, options: RemoteOptions, *, retried: bool = True) -> Any:
     """A boto3 client; not `retried` for calls that must not happen twice unseen."""
     retries = {"mode": "adaptive", "total_max_attempts": 10} if retried else {"total_max_attempts": 1}
     config = Config(connect_timeout=10, read_timeout=60, retries=retries)
-    return boto3.client(service, region_name=settings.region, endpoint_url=settings.endpoint_url or None, config=config)
+    return boto3.client(service, region_name=options.region, endpoint_url=options.endpoint_url or None, config=config)
 
 
 class RemoteCompute:
@@ -176,13 +176,13 @@ class RemoteCompute:
 
     Args:
         service: Which one.
-        settings: How.
+        options: How.
     """
 
-    def __init__(self, service: Service, settings: RemoteSettings) -> None:
-        self._service, self._settings = service, settings
-        self._logs = client("logs", settings)
-        self.max_parallel = settings.max_parallel
+    def __init__(self, service: Service, options: RemoteOptions) -> None:
+        self._service, self._options = service, options
+        self._logs = client("logs", options)
+        self.max_parallel = options.max_parallel
 
     def run(self, spec: JobSpec, on_line: Callable[[str], None], stop: Event | None = None) -> JobResult:
         """Run a job to its end, or go on with the one that has its key; see `boat.compute.base.Compute.run`."""
@@ -199,7 +199,7 @@ class RemoteCompute:
                 raise spec.failure(f"({result.job}) succeeded but left no {uri}", hint=f"Does it write --{name}?")
         return result
 
-    def _prepared(self, spec: JobSpec, stop: Event | None) -> Request:
+    def _prepared(self, spec: JobSpec, stop: Event | None) -> JobRequest:
         """Publish the code and write the command that fetches it."""
         uris = [spec.store, *spec.inputs.values(), *spec.outputs.values(), *filter(None, [spec.checkpoint])]
         local = [uri for uri in uris if not uri.startswith("s3://")]
@@ -221,10 +221,12 @@ class RemoteCompute:
         command = ["python", "-c", _BOOTSTRAP.read_text(encoding="utf-8"), json.dumps(told)]
         if len(json.dumps(command)) > _LONGEST_COMMAND:
             raise SettingError(f"Job {spec.name!r} has too long arguments to be submitted.", "Write them to a file.")
-        environment = {"AWS_DEFAULT_REGION": self._settings.region, **spec.environment}
-        return Request(spec, _name(spec), command, environment, uuid.uuid4().hex, stop)
+        environment = {"AWS_DEFAULT_REGION": self._options.region, **spec.environment}
+        return JobRequest(spec, _name(spec), command, environment, uuid.uuid4().hex, stop)
 
-    def _followed(self, request: Request, on_line: Callable[[str], None], on_job: Callable[[str], None]) -> JobResult:
+    def _followed(
+        self, request: JobRequest, on_line: Callable[[str], None], on_job: Callable[[str], None]
+    ) -> JobResult:
         """Submit, and start anew what a lost host took away."""
         spec, seconds, attempts = request.spec, 0.0, 0
         while True:
@@ -235,13 +237,13 @@ class RemoteCompute:
             seconds, attempts = seconds + state.seconds, attempts + state.attempts
             if state.phase == "succeeded":
                 hours = seconds / 3600
-                dollars = round(hours * self._settings.price, 4) if self._settings.price else None
+                dollars = round(hours * self._options.price, 4) if self._options.price else None
                 return JobResult(job, round(seconds, 2), attempts, dollars)
-            if state.phase == "failed" or attempts >= self._settings.attempts:
+            if state.phase == "failed" or attempts >= self._options.attempts:
                 raise _failure(spec, state, lines.last)
             request = request._replace(token=uuid.uuid4().hex)
 
-    def _found(self, request: Request) -> str | None:
+    def _found(self, request: JobRequest) -> str | None:
         """A job of that name that another call has submitted, if it still runs or has done its work."""
         for job in self._service.find(request.name):
             phase = self._service.describe(job).phase
@@ -250,7 +252,7 @@ class RemoteCompute:
                 return job
         return None
 
-    def _submit(self, request: Request) -> str:
+    def _submit(self, request: JobRequest) -> str:
         """Submit; where it is not certain whether the service has taken the job, look before trying again."""
         failure: Exception | None = None
         for number in range(_SUBMISSIONS):
@@ -262,14 +264,14 @@ class RemoteCompute:
                 failure = error
             refused = isinstance(failure, ClientError) and _throttled(failure)
             for _ in range(1 if refused else _LOOKS):
-                sleep(min(self._settings.poll * 2**number, 30) * random.uniform(0.5, 1))
+                sleep(min(self._options.poll * 2**number, 30) * random.uniform(0.5, 1))
                 found = self._found(request)
                 if found:
                     return found
         raise ComputeError(f"Job {request.spec.name!r} could not be submitted ({failure}).", "Try again later.")
 
-    def _once_there_is_room(self, request: Request) -> str:
-        deadline = time.monotonic() + self._settings.wait
+    def _once_there_is_room(self, request: JobRequest) -> str:
+        deadline = time.monotonic() + self._options.wait
         while True:
             request.spec.check(request.stop)
             try:
@@ -277,16 +279,16 @@ class RemoteCompute:
             except NoHostError as error:
                 if time.monotonic() > deadline:
                     raise self._no_host(request.spec, str(error)) from error
-                sleep(self._settings.poll)
+                sleep(self._options.poll)
                 request = request._replace(token=uuid.uuid4().hex)
 
     def _no_host(self, spec: JobSpec, reason: str) -> JobError:
         return spec.failure(
-            f"found no host in {self._settings.wait} s and was ended ({reason or 'the service gives no reason'})",
+            f"found no host in {self._options.wait} s and was ended ({reason or 'the service gives no reason'})",
             hint="See what hosts its queue or cluster can have, their quotas and spot capacity; or raise wait=.",
         )
 
-    def _watch(self, job: str, request: Request, lines: "_Lines") -> State:
+    def _watch(self, job: str, request: JobRequest, lines: "_Lines") -> JobState:
         """Hand on lines until the job ends; ends it where it takes too long."""
         spec, waiting_since = request.spec, time.monotonic()
         while True:
@@ -294,18 +296,18 @@ class RemoteCompute:
             state = self._service.describe(job)
             lines.read(state.streams)
             if state.phase not in ("waiting", "running"):
-                lines.read_rest(state.streams, self._settings.poll)
+                lines.read_rest(state.streams, self._options.poll)
                 return state
             if state.phase == "running":
                 waiting_since = time.monotonic()
                 if state.started and time.time() - state.started > spec.timeout_seconds:
                     self._service.stop(job, f"Longer than {spec.timeout_seconds} s")
-                    lines.read_rest(state.streams, self._settings.poll)
+                    lines.read_rest(state.streams, self._options.poll)
                     raise spec.failure(f"ran longer than {spec.timeout_seconds} s and was ended", lines.last)
-            elif time.monotonic() - waiting_since > self._settings.wait:
-                self._service.stop(job, f"No host for {self._settings.wait} s")
+            elif time.monotonic() - waiting_since > self._options.wait:
+                self._service.stop(job, f"No host for {self._options.wait} s")
                 raise self._no_host(spec, state.reason)
-            sleep(self._settings.poll)
+            sleep(self._options.poll)
 
     def _stop_all(self, name: str, submitted: Sequence[str]) -> None:
         """Leave nothing behind that costs money: also what was taken by a submission that had no answer."""
@@ -371,7 +373,7 @@ def _name(spec: JobSpec) -> str:
     return f"boat-{sha256(f'{spec.name} {key}'.encode()).hexdigest()[:24]}"
 
 
-def _failure(spec: JobSpec, state: State, last: deque[str]) -> JobError:
+def _failure(spec: JobSpec, state: JobState, last: deque[str]) -> JobError:
     if state.phase == "lost":
         return spec.failure(f"lost its host {state.attempts} times ({state.reason})", last, "Raise attempts=.")
     code = f"ended with exit code {state.exit_code}" if state.exit_code is not None else "did not run"

@@ -42,7 +42,7 @@ def publish_outputs(spec: JobSpec, local: JobSpec) -> None:
 
 
 @contextmanager
-def kept_checkpoint(uri: str, path: Path) -> Iterator[None]:
+def synced_checkpoint(uri: str, path: Path) -> Iterator[None]:
     """Fetch the checkpoint an earlier attempt left, and publish each new one while the job runs.
 
     Args:

@@ -58,7 +58,7 @@ def connect(url: str) -> Serving:
     Raises:
         SettingError: Unknown protocol, or its package is not installed.
     """
-    serving: Serving = construct("serving", url, _BACKENDS)
+    serving: Serving = construct("serving", "boat.serving", url, _BACKENDS)
     return serving
 
 

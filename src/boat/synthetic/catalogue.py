@@ -35,7 +35,7 @@ _COLOURS = ("blue", "red", "green", "black", "white", "grey", "yellow", "rose", 
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class ShopCatalogue:
     """Products 0 … P-1, those of a style side by side.
 
     Attributes:
@@ -84,7 +84,7 @@ class Catalogue:
         return np.asarray(np.clip(drawn, start, end - 1))
 
 
-def make(rng: np.random.Generator, seed: int, products: int, weeks: int, generations: int = 1) -> Catalogue:
+def make(rng: np.random.Generator, seed: int, products: int, weeks: int, generations: int = 1) -> ShopCatalogue:
     """Make up a catalogue. The more products, the more the few favourites stand out, as in shops of those sizes."""
     styles = max(1, round(products / STYLE_SIZE))
     style = np.sort(rng.integers(0, styles, products))
@@ -102,7 +102,7 @@ def make(rng: np.random.Generator, seed: int, products: int, weeks: int, generat
     later = np.minimum(rng.integers(0, weeks + 1, products), weeks - 1)  # twice as many in the last week
     launch_week = np.where(rng.random(products) < 0.55, 0, later)
     launch_week[bounds[:-1][bounds[:-1] < products]] = 0  # each style sells something from the start
-    draft = Catalogue(
+    draft = ShopCatalogue(
         skus=np.array([_hash(f"{seed} product {index}") for index in range(generations * products)]).reshape(
             -1, products
         ),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from boat.synthetic.catalogue import Catalogue, Floats, Integers
+from boat.synthetic.catalogue import Floats, Integers, ShopCatalogue
 
 PAGEVIEW, DETAIL, ADD, REMOVE, PURCHASE = range(5)
 
@@ -58,7 +58,7 @@ class Events:
     time: Integers
 
 
-def simulate(rng: np.random.Generator, shop: Catalogue, day: Integers, first_day_ms: int) -> tuple[Events, Views]:
+def simulate(rng: np.random.Generator, shop: ShopCatalogue, day: Integers, first_day_ms: int) -> tuple[Events, Views]:
     """Play sessions that begin on the given days (0 is the first day). `day` has the shape [sessions]."""
     sessions = len(day)
     length = np.rint(np.exp(np.interp(rng.random(sessions), _LENGTH_AT, np.log(_LENGTHS)))).astype(np.int64)
@@ -102,7 +102,7 @@ def _positions(counts: Integers) -> Integers:
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-def _walk(rng: np.random.Generator, shop: Catalogue, viewed: Integers, week: Integers) -> Integers:
+def _walk(rng: np.random.Generator, shop: ShopCatalogue, viewed: Integers, week: Integers) -> Integers:
     """The products of each session, one session after the other. Shape [sum of viewed]."""
     start = np.cumsum(viewed) - viewed
     walk = np.zeros(int(viewed.sum()), np.int64)
@@ -117,7 +117,7 @@ def _walk(rng: np.random.Generator, shop: Catalogue, viewed: Integers, week: Int
     return walk
 
 
-def _next(rng: np.random.Generator, shop: Catalogue, here: Integers, week: Integers) -> Integers:
+def _next(rng: np.random.Generator, shop: ShopCatalogue, here: Integers, week: Integers) -> Integers:
     die = rng.random(len(here))
     link = np.searchsorted(shop.link_cdf, rng.random(len(here)) * shop.link_cdf[-1], side="right")
     linked = shop.links[here, np.minimum(link, shop.links.shape[1] - 1)]
@@ -131,7 +131,7 @@ def _next(rng: np.random.Generator, shop: Catalogue, here: Integers, week: Integ
 
 def _other_pages(
     rng: np.random.Generator,
-    shop: Catalogue,
+    shop: ShopCatalogue,
     is_view: npt.NDArray[np.bool_],
     viewed: Integers,
     owner: Integers,

@@ -15,7 +15,7 @@ import pyarrow.csv as pacsv
 
 from boat.errors import SettingError
 from boat.synthetic import catalogue
-from boat.synthetic.catalogue import VECTOR, Catalogue, Floats, Integers
+from boat.synthetic.catalogue import VECTOR, Floats, Integers, ShopCatalogue
 from boat.synthetic.sessions import PAGEVIEW, Events, Views, simulate
 
 Drift = Literal["collapse", "lost-pageviews", "new-product-ids"]
@@ -148,7 +148,12 @@ def _without_pageviews(events: Events, sessions: npt.NDArray[np.bool_]) -> Event
 
 
 def _write_browsing(
-    rng: np.random.Generator, shop: Catalogue, events: Events, ids: pa.Array, generation: Integers, stream: IO[bytes]
+    rng: np.random.Generator,
+    shop: ShopCatalogue,
+    events: Events,
+    ids: pa.Array,
+    generation: Integers,
+    stream: IO[bytes],
 ) -> int:
     rows = len(events.session)
     # By session, but neither session nor file in order of time.
@@ -174,7 +179,7 @@ def _write_browsing(
 
 
 def _write_searches(
-    rng: np.random.Generator, shop: Catalogue, views: Views, ids: pa.Array, generation: Integers, stream: IO[bytes]
+    rng: np.random.Generator, shop: ShopCatalogue, views: Views, ids: pa.Array, generation: Integers, stream: IO[bytes]
 ) -> int:
     """Searches just before a product view: what was looked for is like that product, and often it is clicked."""
     searches = rng.random(len(ids)) < 0.11 / 0.66  # of the sessions with a product view
@@ -191,7 +196,7 @@ def _write_searches(
     return len(lines)
 
 
-def _results(rng: np.random.Generator, shop: Catalogue, product: int, generation: int) -> tuple[str, str]:
+def _results(rng: np.random.Generator, shop: ShopCatalogue, product: int, generation: int) -> tuple[str, str]:
     """Cells of the products found and of those clicked: nothing found for a quarter, a click on a third of the rest."""
     if rng.random() > 0.735:
         return "", ""
@@ -206,7 +211,7 @@ def _results(rng: np.random.Generator, shop: Catalogue, product: int, generation
     return f'"[{cell}]"', clicked
 
 
-def _write_catalogue(rng: np.random.Generator, shop: Catalogue, content: IO[bytes], names: IO[bytes]) -> None:
+def _write_catalogue(rng: np.random.Generator, shop: ShopCatalogue, content: IO[bytes], names: IO[bytes]) -> None:
     """Half the products have a description, fewer a picture, as in the real shop; all have a name."""
     known = rng.random(len(shop)) < 0.48
     pictured = known & (rng.random(len(shop)) < 0.9)

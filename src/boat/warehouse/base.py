@@ -78,5 +78,5 @@ def connect(url: str) -> Warehouse:
     Raises:
         SettingError: Unknown protocol, or its package is not installed.
     """
-    warehouse: Warehouse = construct("warehouse", url, _BACKENDS)
+    warehouse: Warehouse = construct("warehouse", "boat.warehouses", url, _BACKENDS)
     return warehouse

@@ -314,7 +314,7 @@ def from_url(url: str) -> SnowflakeWarehouse:
             key,
             **{part: known[part] for part in ("account", "user", "database")},
             **{part: known[part] for part in ("warehouse", "role") if part in known},
-            **options.place,
+            **options.login,
         )
     except (Error, KeyError, OSError, ValueError) as error:
         raise SettingError(
@@ -325,14 +325,14 @@ def from_url(url: str) -> SnowflakeWarehouse:
 
 
 @dataclass(frozen=True)
-class Options:
+class SnowflakeOptions:
     """What a URL can say beside the connection's name: `?host=…&port=…&protocol=…&unload=false`."""
 
-    place: Mapping[str, Any]
+    login: Mapping[str, Any]
     unload: bool
 
 
-def parse(url: str) -> tuple[str, Options]:
+def parse(url: str) -> tuple[str, SnowflakeOptions]:
     """The connection's or block's name, and the options.
 
     Raises:
@@ -351,7 +351,7 @@ def parse(url: str) -> tuple[str, Options]:
     if not given.get("port", "0").isdigit():
         raise SettingError(f"snowflake://{parts.netloc} has the port {given['port']!r}.", "Write a number.")
     place = {name: int(value) if name == "port" else value for name, value in given.items()}
-    return parts.netloc, Options(place, unload)
+    return parts.netloc, SnowflakeOptions(place, unload)
 
 
 def _read_key(path: Path, passphrase: str | None) -> bytes:
