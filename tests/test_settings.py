@@ -67,12 +67,12 @@ def test_a_home_that_a_service_cannot_take_is_refused(name: str, tmp_path: Path)
 def test_a_home_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for home in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(SettingError, match="cannot be written to"):
+        with pytest.raises(SettingError, match="not writable"):
             settings.prepare_home(home)
 
 
 def test_a_home_that_cannot_be_written_to_is_refused() -> None:
-    with pytest.raises(SettingError, match="BOAT_HOME is '/proc/boat', and cannot be written to"):
+    with pytest.raises(SettingError, match="BOAT_HOME is '/proc/boat', but that folder is not writable"):
         settings.prepare_home(Path("/proc/boat"))
 
 

@@ -27,7 +27,7 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
         _keep(outcome)
     except _storage_errors() as error:
         print(json.dumps({"error": str(error)}))  # Lambda keeps what is printed
-        refusal = Refusal(503, "storage_unavailable", "The events could not be kept.", {"retry-after": "5"})
+        refusal = Refusal(503, "storage_unavailable", "The events could not be stored.", {"retry-after": "5"})
         outcome = collector.refused(request, refusal)
     return {
         "statusCode": outcome.status,

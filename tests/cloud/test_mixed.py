@@ -12,7 +12,9 @@ from flows.promote import promote
 from flows.retrain import retrain
 from tests.cloud.batch.running import Cloud
 from tests.cloud.sagemaker.running_emulator import Emulators
-from tests.shops import BRIEF, Shop
+from tests.shops import BRIEF, Shop, client, shop, shop_files
+
+__all__ = ["client", "shop", "shop_files"]  # fixtures
 
 pytestmark = [pytest.mark.cloud, pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -226,9 +226,9 @@ def test_three_times_the_same_from_eight_clients_is_counted_once(number: int, tm
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--signed-only"], "There is no key to sign with. Set BOAT_COLLECT_KEYS"),
+        (["--signed-only"], "--signed-only needs a signing key, but BOAT_COLLECT_KEYS is empty."),
         (["--burst", "0"], "--burst is 0"),
-        (["--landing", "/proc/nowhere"], "Cannot write to /proc/nowhere"),
+        (["--landing", "/proc/nowhere"], "Cannot write to the landing folder /proc/nowhere"),
     ],
 )
 def test_a_setting_that_cannot_work_is_named(

@@ -96,11 +96,11 @@ def test_an_origin_is_kept_as_a_browser_sends_it(text: str, as_a_browser_sends_i
         ("https://", "no host"),
         ("https:///", "no host"),
         ("https://:443", "no host"),
-        ("https://shop.example:0", "no port"),
-        ("https://shop.example:65536", "no port"),
-        ("https://shop.example:https", "no port"),
-        ("https://shop.example:-1", "no port"),
-        ("https://a.example:443:444", "no port"),
+        ("https://shop.example:0", "not a port"),
+        ("https://shop.example:65536", "not a port"),
+        ("https://shop.example:https", "not a port"),
+        ("https://shop.example:-1", "not a port"),
+        ("https://a.example:443:444", "not a port"),
         ("https://shop..example", "part of a host"),
         ("https://shop.example.", "part of a host"),
         ("https://shop example", "part of a host"),
@@ -113,10 +113,10 @@ def test_an_origin_is_kept_as_a_browser_sends_it(text: str, as_a_browser_sends_i
         ("https://1.2.3", "octets"),
         ("https://0x7f.1", "octets"),
         ("https://1.2.3.456", "456"),
-        ("https://[::1", "no port"),
+        ("https://[::1", "not a port"),
         ("https://[fe80::1%25eth0]", "percent"),
         ("https://[shop]", "shop"),
-        ("https://[::1]x", "no port"),
+        ("https://[::1]x", "not a port"),
     ],
 )
 def test_what_no_page_can_send_as_its_origin_is_refused_by_name(text: str, why: str) -> None:
@@ -145,7 +145,7 @@ def test_a_proxy_that_is_no_address_is_named(text: str) -> None:
 
 
 def test_a_key_has_one_secret() -> None:
-    with pytest.raises(SettingError, match="BOAT_COLLECT_KEYS names the key 'a' 2 times") as raised:
+    with pytest.raises(SettingError, match="BOAT_COLLECT_KEYS has the key 'a' 2 times") as raised:
         settings.load_collector({"BOAT_COLLECT_KEYS": "a:sixteen-characters,b:sixteen-characters,a:sixteen-other-ones"})
     assert "sixteen-" not in str(raised.value)
 
@@ -165,8 +165,8 @@ def test_a_shop_without_a_usable_name_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--port", "abc"], "--port is 'abc', which is no port"),
-        (["--port", "0"], "--port is '0', which is no port"),
+        (["--port", "abc"], "--port is 'abc', which is not a port"),
+        (["--port", "0"], "--port is '0', which is not a port"),
         (["--port", "70000"], "1 to 65535"),
         (["--origin", "shop.example"], "--origin has 'shop.example'"),
         (["--proxy", "*"], "--proxy has '*'"),
@@ -177,7 +177,7 @@ def test_a_shop_without_a_usable_name_is_refused(text: str) -> None:
         (["--burst", "0"], "--burst is 0"),
         (["--rotate-seconds", "0"], "--rotate-seconds is 0"),
         (["--rotate-seconds", "nan"], "--rotate-seconds is nan"),
-        (["--landing", "s3://bucket/shop"], "s3://bucket/shop is no folder"),
+        (["--landing", "s3://bucket/shop"], "s3://bucket/shop is not a local folder"),
     ],
 )
 def test_an_option_that_cannot_work_is_named_in_one_line(

@@ -192,7 +192,7 @@ def test_a_model_that_answers_not_a_number_is_not_taken(client: httpx.Client, mo
     fields = {"uri": model.uri, "digest": model.digest, "version": "9"}
     response = client.put(f"/endpoints/{INTENT}", json=fields)
     assert response.status_code == 422
-    assert "no sound answer" in response.json()["message"]
+    assert "gives wrong answers" in response.json()["message"]
     assert client.get(f"/endpoints/{INTENT}").json()["version"] == "1"
 
 
@@ -273,7 +273,7 @@ def test_after_a_kill_the_champion_answers_again_and_the_previous_files_are_kept
         assert client.get("/ping").json() == {"failed": [INTENT]}
         assert client.get(f"/endpoints/{INTENT}").json()["status"] == "Failed"
         assert serving.describe(INTENT) is None
-        assert "did not load" in ask(client, {"instances": []}, INTENT).json()["message"]
+        assert "could not be loaded" in ask(client, {"instances": []}, INTENT).json()["message"]
         serving.update(INTENT, models["intent"])
         assert client.get("/ping").status_code == 200
         assert serving.describe(RECOMMEND) == models["3"]

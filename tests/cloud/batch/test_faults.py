@@ -285,9 +285,9 @@ def test_a_folder_of_this_machine_cannot_be_reached_from_there(cloud: Cloud, wor
 @pytest.mark.parametrize(
     ("url", "named"),
     [
-        ("batch://queue/definition", "misses region"),
-        ("batch://queue?region=eu-west-1", "misses a name"),
-        ("batch://queue/definition?region=eu-west-1&gpu=1", "does not know gpu"),
+        ("batch://queue/definition", "lacks region"),
+        ("batch://queue?region=eu-west-1", "lacks a name"),
+        ("batch://queue/definition?region=eu-west-1&gpu=1", "unknown option gpu"),
         ("ecs://cluster/task?region=eu-west-1&vcpus=many", "many"),
         ("ecs://cluster/task?region=eu-west-1&attempts=0", "attempt"),
     ],

@@ -20,7 +20,7 @@ LOGIN = {"CertificateArn": "arn:aws:acm:eu-west-1:1:certificate/1", "DomainName"
 
 def test_the_origin_of_the_shop_is_written_as_browsers_send_it() -> None:
     assert plan.assignments(["ShopOrigin=https://Shop.example:443/"]) == {"ShopOrigin": "https://shop.example"}
-    with pytest.raises(SettingError, match=r"ShopOrigin has .* which is no origin: it has no scheme"):
+    with pytest.raises(SettingError, match=r"ShopOrigin has .* which is not an origin: it has no scheme"):
         plan.assignments(["ShopOrigin=shop.example"])
 
 

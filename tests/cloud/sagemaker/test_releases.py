@@ -264,7 +264,7 @@ def test_what_is_wrong_with_a_model_is_found_before_sagemaker_hears_of_it(
     before = changes(account)
     with pytest.raises(ArtifactError, match=f"^{new.uri}: .*digest"):
         serving.update(RECOMMEND, replace(new, digest="ab" * 32))
-    with pytest.raises(EndpointError, match="no sound answer"):
+    with pytest.raises(EndpointError, match="gives wrong answers"):
         serving.update("boat-intent", unsound)
     with pytest.raises(SettingError, match="from S3, not from /model"):
         serving.update(RECOMMEND, replace(new, uri="/model.tar.gz"))
@@ -323,7 +323,7 @@ def test_without_credentials_the_error_says_so(account: Emulators, monkeypatch: 
     [
         ("sagemaker://eu-west-1", "needs a region and a role"),
         ("sagemaker:?role=r", "needs a region and a role"),
-        ("sagemaker://eu-west-1?role=r&size=2", "does not know size"),
+        ("sagemaker://eu-west-1?role=r&size=2", "unknown option size"),
         ("sagemaker://eu-west-1?role=r&count=two", "A number in the serving URL"),
         ("sagemaker://eu-west-1?role=r&canary=10", "1 instances with a canary of 10 percent"),
         ("sagemaker://eu-west-1?role=r&count=4&canary=60", "at most 50 percent"),
