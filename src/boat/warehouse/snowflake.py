@@ -204,8 +204,8 @@ class SnowflakeTransaction:
         except DatabaseError as error:
             raise BoatError(
                 f"Cannot lock the raw log on Snowflake: {error.msg}",
-                "Retry after the other load has finished. Check that this version's deployments/snowflake/setup.sql was "
-                "run.",
+                "Retry after the other load has finished. Check that this version's deployments/snowflake/setup.sql "
+                "was run.",
             ) from error
 
     def _update_lock(self) -> int:
