@@ -5,9 +5,9 @@ subprocess in a clean environment: the variables of its job, the variables of ev
 role's credentials. It ends with all its processes, as a container does.
 
 `faults` are tuples that are injected once: `("throttle", OPERATION)`, `("drop", OPERATION)` (done, but the connection
-is cut), `("error", OPERATION)` (done, but the answer is a server error), `("hang",)` (there is no host), `("lose",)` (the
-host is lost once the job has written `ready`, or has trained twelve epochs), `("nothing",)` (the container succeeds at
-once), `("full",)` (ECS has no capacity). `jobs` is the ledger of all jobs.
+is cut), `("error", OPERATION)` (done, but the answer is a server error), `("hang",)` (there is no host), `("lose",)`
+(the host is lost once the job has written `ready`, or has trained twelve epochs), `("nothing",)` (the container
+succeeds at once), `("full",)` (ECS has no capacity). `jobs` is the ledger of all jobs.
 """
 
 import json

@@ -19,7 +19,7 @@ from deployments.aws import register, template
 from deployments.aws.deploy import Stack
 from deployments.services import START_SECONDS
 from tests.cloud.infra.moto_gaps import for_moto
-from tests.cloud.infra.test_stack import GIVEN, made_directly
+from tests.cloud.infra.test_stack import GIVEN, create_directly
 from tests.conftest import ROOT
 from tests.serving.running_host import free_port
 
@@ -56,7 +56,7 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def environment(aws: boto3.Session, prefect_api: str, tmp_path: Path) -> dict[str, str]:
     """Environment of the task `boat-register` and the worker, with a created stack and its secrets."""
-    made_directly(Stack(aws), for_moto(template.load()), {**GIVEN, "ImageTag": "current"})
+    create_directly(Stack(aws), for_moto(template.load()), {**GIVEN, "ImageTag": "current"})
     secrets = boto3.client("secretsmanager")
     # moto creates no secrets from a template, so they are created with the names in the outputs.
     outputs = Stack(aws).outputs()

@@ -2,8 +2,8 @@
 
 The control API (JSON 1.1) stores models, configurations and endpoints. It moves each endpoint through the states of the
 real service, and starts "containers" on the endpoint host with the archive from S3. The runtime API forwards
-invocations to the container of the live variant. During a canary, the new container gets its share. A deployment is rolled back by
-an alarm of CloudWatch, or if its container does not start.
+invocations to the container of the live variant. During a canary, the new container gets its share. A
+deployment is rolled back by an alarm of CloudWatch, or if its container does not start.
 
 moto provides S3 and CloudWatch. `POST /_faults {"on": OPERATION | "*" | "deployment", "do": …, "times": 1}` injects a
 fault. `do` is an error code or `drop` (done, but the connection is cut) for an operation, and `no_start`, `slow` or
