@@ -91,9 +91,8 @@ def test_a_full_disk_fails_only_the_lines_that_do_not_fit(tmp_path: Path) -> Non
     journal = Journal(tmp_path / "events")
     journal.append(LINE, b"")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(
-        resource.RLIMIT_FSIZE, (2 * len(LINE) + 10, hard)
-    )  # Python ignores the signal, so the write fails with EFBIG
+    # Python ignores the signal, so the write fails with EFBIG.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * len(LINE) + 10, hard))
     try:
         with pytest.raises(OSError, match="File too large"):
             journal.append(LINE * 3, b"")

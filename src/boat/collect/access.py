@@ -24,7 +24,7 @@ class RateLimit:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, key: str, events: int, now: float) -> float:
-        """Take a token per event. Return 0, or the seconds to wait if there are too few: then no token is taken."""
+        """Take a token per event. Return 0, or the seconds to wait if there are too few: then no token is used."""
         tokens, since = self._buckets.pop(key, (float(self._burst), now))
         tokens = min(self._burst, tokens + max(0.0, now - since) * self._per_second)
         enough = tokens >= min(events, self._burst)

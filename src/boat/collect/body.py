@@ -64,9 +64,8 @@ def decompress(body: bytes, encoding: str) -> bytes:
 def _gunzipped(body: bytes) -> bytes:
     decompressor = zlib.decompressobj(_GZIP)
     try:
-        content = decompressor.decompress(
-            body, MAX_BODY_BYTES + 1
-        )  # a zip bomb needs no more memory than the largest body
+        # A zip bomb needs no more memory than the largest body.
+        content = decompressor.decompress(body, MAX_BODY_BYTES + 1)
     except zlib.error as error:
         raise RefusedBody(400, "bad_gzip", "The body is not gzip.") from error
     if len(content) <= MAX_BODY_BYTES and (not decompressor.eof or decompressor.unused_data):

@@ -150,9 +150,8 @@ def parse(url: str, kind: type[OptionsT], example: str) -> tuple[str, str, Optio
     unknown = sorted(texts.keys() - option_fields.keys())
     missing = [name for name, entry in option_fields.items() if entry.default is MISSING and not texts.get(name)]
     if unknown or missing or not parts.netloc or not parts.path.strip("/"):
-        problem = (
-            f"has the unknown option {', '.join(unknown)}" if unknown else f"lacks {', '.join(missing) or 'a name'}"
-        )
+        lacking = f"lacks {', '.join(missing) or 'a name'}"
+        problem = f"has the unknown option {', '.join(unknown)}" if unknown else lacking
         raise SettingError(f"The compute URL {url!r} {problem}.", f"Write it like {example}.")
     try:
         options = kind(**{name: option_fields[name].type(text) for name, text in texts.items()})

@@ -119,9 +119,8 @@ class Endpoints:
         else:
             since = datetime.now(UTC).isoformat(timespec="seconds")
             endpoint = Endpoint(name, served, since, self._load(name, served))
-        self._save(
-            {**self._endpoints, name: endpoint}
-        )  # saved before the switch: a crash must not bring the old model back
+        # Saved before the switch: a crash must not bring the old model back.
+        self._save({**self._endpoints, name: endpoint})
         self._endpoints[name] = endpoint
         self._prune(name, keep={served.digest, old.served.digest if old else served.digest})
         return endpoint

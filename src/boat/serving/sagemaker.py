@@ -168,9 +168,8 @@ class SageMakerServing:
 
     def __init__(self, url: str) -> None:
         self._hosting = Hosting.parse(url)
-        self._session = (
-            boto3.Session()
-        )  # boto3's default session is shared by all threads and never renews its credentials
+        # boto3's default session is shared by all threads and never renews its credentials.
+        self._session = boto3.Session()
 
     def update(self, endpoint: str, model: ServedModel) -> None:
         """Deploy a model to an endpoint; see `boat.serving.base.Serving.update`.

@@ -450,9 +450,8 @@ def main() -> None:
     parser.add_argument("--second", type=float, default=0.002, help="how long a second of the service takes")
     options = parser.parse_args()
     options.state.mkdir(parents=True, exist_ok=True)
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(0)
-    )  # uvicorn raises the signal again at its end, so the host must stop first
+    # uvicorn raises the signal again at its end, so the host must stop first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     port = free_port()
     with running_host(options.state / "host", port):
         service = SageMaker(options.region, options.aws, f"http://127.0.0.1:{port}", options.state, options.second)
