@@ -174,7 +174,7 @@ def serve_peer(size: int, port: int) -> None:
     """Answer every request as if its events had been kept."""
     import uvicorn
 
-    from boat.collect.server import Protocol
+    from boat.collect.server import LimitedProtocol
 
     content = json.dumps({"received": size, "accepted": size, "failed": 0, "errors": []}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
@@ -185,7 +185,7 @@ def serve_peer(size: int, port: int) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
-    uvicorn.run(answer, port=port, http=Protocol, ws="none", lifespan="off", log_level="error", access_log=False)
+    uvicorn.run(answer, port=port, http=LimitedProtocol, ws="none", lifespan="off", log_level="error", access_log=False)
 
 
 def disk() -> Path:

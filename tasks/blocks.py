@@ -146,7 +146,7 @@ def _snowflake(url: str) -> warehouse.Warehouse:
         role=credentials.role or "",
         database=block.database,
         warehouse=block.warehouse,
-        **options.place,
+        **options.login,
     )
     return SnowflakeWarehouse(login, tag=f"boat {flow_run.id or 'without a flow run'}", unload=options.unload)
 

@@ -1,4 +1,4 @@
-"""Fixtures that every test shares: a clean environment and a home of its own."""
+"""Shared fixtures and hooks: a clean environment, an empty home, running services and emulators."""
 
 import os
 import signal
@@ -19,19 +19,24 @@ if TYPE_CHECKING:
     from tests.cloud.sagemaker.running_emulator import Emulators
     from tests.installation import Installation
 
-ON_THE_INSTALLATION = ("tests/e2e/", "tests/flows/", "tests/collect/test_service.py", "tests/faults/test_killed_run.py")
-"""Where tests ask for the fixture `installation`."""
+ON_THE_INSTALLATION = (
+    "tests/e2e/",
+    "tests/flows/",
+    "tests/collect/test_service.py",
+    "tests/faults/test_killed_run.py",
+    "tests/cloud/test_mixed.py",
+)
+"""Files with tests that use the fixture `installation`."""
 ROOT = Path(__file__).parent.parent
 TEST_DATA = Path(os.environ.get("BOAT_TEST_DATA") or ROOT.parent / "shared" / "data")
 """Folder of public data sets, one folder each; they are not part of the repository."""
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what it puts in the background
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests interrupt processes that inherit it
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as for a shell's background processes
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests send SIGINT to child processes
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Bytes are not spelled out in a test's name: a gzip stream holds the second it was made in, and the processes
-    that share out the tests must find the same names."""
+    """Return a fixed id for bytes: a gzip stream contains the current time, but all test processes need equal names."""
     return argname if isinstance(val, bytes) else None
 
 
@@ -40,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Full sizes and second looks run where they are asked for; a smaller or first one always does."""
+    """Deselect tests marked `soak` without `--soak`. A smaller variant of each always runs."""
     if not config.getoption("--soak"):
         soaking = [item for item in items if item.get_closest_marker("soak")]
         config.hook.pytest_deselected(items=soaking)
@@ -49,8 +54,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "LoadFileScheduling":
-    """Processes share out whole files, but one of them takes all that need the running installation: each would start
-    its own, which takes half a minute and goes on running to the end."""
+    """Distribute whole files to processes. One process gets all files that need the running installation.
+
+    Otherwise each process would start an installation, which takes half a minute.
+    """
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
@@ -62,7 +69,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Load
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the machine reaches a test."""
+    """Remove the machine's settings from the environment."""
     for name in list(os.environ):
         if name.startswith(("BOAT_", "PREFECT_", "MLFLOW_", "AWS_", "SNOWFLAKE_", "DBT_")):
             monkeypatch.delenv(name)
@@ -70,7 +77,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def every_fault(request: pytest.FixtureRequest) -> bool:
-    """Whether faults strike as often as they are promised to do no harm; else a few times do."""
+    """Whether to inject each fault as often as promised, instead of a few times."""
     return bool(request.config.getoption("--soak"))
 
 
@@ -123,7 +130,7 @@ def emulated_jobs() -> "Iterator[tuple[str, Emulator]]":
 
 @pytest.fixture
 def cloud(emulated_jobs: "tuple[str, Emulator]", monkeypatch: pytest.MonkeyPatch) -> "Iterator[Cloud]":
-    """A machine in an account with Batch, ECS and a store; after it no container runs."""
+    """The environment of a machine in an account with Batch, ECS and a store. Its containers are killed at the end."""
     from cloudpathlib import S3Client
 
     from tests.cloud.batch.running import Cloud
@@ -132,6 +139,6 @@ def cloud(emulated_jobs: "tuple[str, Emulator]", monkeypatch: pytest.MonkeyPatch
     running = Cloud(aws, emulator)
     for name, value in running.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(S3Client, "_default_client", None)  # it keeps the first credentials it saw
+    monkeypatch.setattr(S3Client, "_default_client", None)  # the default client caches its first credentials
     yield running
     emulator.reset()

@@ -1,4 +1,4 @@
-"""A whole installation for tests: services under supervisord on ports of its own, in a home of its own."""
+"""A complete installation for tests: services under supervisord on free ports, in a temporary home."""
 
 import json
 import os
@@ -22,13 +22,13 @@ from tests.conftest import ROOT
 
 @dataclass(frozen=True)
 class Installation:
-    """Running services and how to talk to them."""
+    """Running services, with methods to call them."""
 
     settings: Settings
     environment: Mapping[str, str]
 
     def command(self, *words: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-        """Run a program of the virtual environment as a user of this installation would."""
+        """Run a program of the virtual environment in the environment of this installation."""
         program = Path(sys.executable).with_name(words[0])
         return subprocess.run(
             [str(program), *words[1:]],
@@ -41,24 +41,24 @@ class Installation:
         )
 
     def api(self, method: str, path: str, **options: Any) -> Any:
-        """Ask the Prefect API."""
+        """Call the Prefect API."""
         answer = httpx.request(method, f"{self.settings.prefect_api_url}{path}", timeout=30, **options)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
     def alerts(self) -> list[dict[str, Any]]:
-        """What has arrived in the alert inbox, oldest first."""
+        """Return the alerts in the inbox, oldest first."""
         inbox = self.settings.reports / "alerts.ndjson"
         return [json.loads(line) for line in inbox.read_text().splitlines()] if inbox.exists() else []
 
     def platform(self, shop: str) -> Platform:
-        """A platform with an empty shop of its own on the same services, saved as the block of that name."""
+        """Save a platform block of this name, for an empty shop on the same services, and return it."""
         platform = Platform.on_laptop(self.settings, shop)
         platform.save(shop, overwrite=True)
-        # dbt's documentation is the same for each, and takes seconds to make.
-        for made in self.settings.reports.glob("*/dbt.*"):
+        # dbt's documentation is the same for all shops, and takes seconds to build.
+        for page in self.settings.reports.glob("*/dbt.*"):
             Path(platform.reports).mkdir(parents=True, exist_ok=True)
-            shutil.copy(made, platform.reports)
+            shutil.copy(page, platform.reports)
         return platform
 
     @contextmanager
@@ -75,7 +75,7 @@ class Installation:
 
 
 def free_ports(count: int) -> Sequence[int]:
-    """Ports that nobody listens on."""
+    """Return free ports."""
     probes = [socket.socket() for _ in range(count)]
     for probe in probes:
         probe.bind(("127.0.0.1", 0))
@@ -87,7 +87,7 @@ def free_ports(count: int) -> Sequence[int]:
 
 @contextmanager
 def running_installation(folder: Path, extra: Mapping[str, str] | None = None) -> Iterator[Installation]:
-    """Start all services below `folder`, with `extra` in their environment; stop them at the end."""
+    """Start all services in `folder`, with `extra` in their environment. Stop them at the end."""
     prefect, endpoint, reports, collect = free_ports(4)
     settings = Settings(
         folder / "boat", prefect_port=prefect, endpoint_port=endpoint, reports_port=reports, collect_port=collect

@@ -18,29 +18,29 @@ BRIEF: dict[Kind, dict[str, Any]] = {
     "recommend": {"epochs": 2, "refit_epochs": 1},
     "intent": {"members": 4, "rounds": 40, "epochs": 3},
 }
-"""What a training is told where the models need not be the best."""
+"""Parameters for quick trainings, if the quality of the models does not matter."""
 
 
 @dataclass(frozen=True)
 class Shop:
-    """A shop without data yet, with a platform block of its own."""
+    """A shop without data, and its platform block."""
 
     name: str
     platform: Platform
     installation: Installation
 
     def count(self, table: str) -> int:
-        """Rows of a table."""
+        """Count the rows of a table."""
         with self.platform.warehouse.transaction() as transaction:
             return int(transaction.query(f"select count(*) as rows from {table}")["rows"][0].as_py())
 
     def plant(self, sql: str) -> None:
-        """Change data behind the flows' back."""
+        """Change data without a flow."""
         with self.platform.warehouse.transaction() as transaction:
             transaction.execute(sql)
 
     def newest_alert(self) -> str:
-        """Title and text of what came last into the alert inbox."""
+        """Return title and text of the newest alert."""
         alert = self.installation.alerts()[-1]
         return f"{alert['title']} {alert['message']}"
 
@@ -55,7 +55,7 @@ def shop_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def client(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
-    """An installation that flows called in the test itself report to."""
+    """An installation that receives the runs of flows called in the test."""
     for name, value in installation.environment.items():
         monkeypatch.setenv(name, value)
     with installation.as_client():

@@ -1,4 +1,4 @@
-"""Settings that cannot work are named before anything starts."""
+"""Invalid settings are named before anything starts."""
 
 import os
 import threading
@@ -18,7 +18,7 @@ from boat.serving.local import LocalServing
 NOTHING_LISTENS = "http://127.0.0.1:9"
 
 
-def test_ports_come_from_variables_and_are_known_to_be_chosen() -> None:
+def test_ports_come_from_variables_and_are_marked_as_chosen() -> None:
     config = settings.load({"BOAT_PREFECT_PORT": " 5000 ", "BOAT_REPORTS_PORT": "", "BOAT_COLLECT_PORT": "65535"})
     assert (config.prefect_port, config.endpoint_port, config.collect_port) == (5000, 8080, 65535)
     assert config.chosen_ports == {"prefect_port", "collect_port"}
@@ -26,7 +26,7 @@ def test_ports_come_from_variables_and_are_known_to_be_chosen() -> None:
 
 @pytest.mark.parametrize("text", ["abc", "0", "-1", "65536", "4200.0", "4_200", "+4200", "\uff11\uff12", "9" * 5000])
 @pytest.mark.parametrize("variable", settings.PORT_VARIABLES.values())
-def test_a_port_that_is_none_is_named_with_its_value_and_the_range(variable: str, text: str) -> None:
+def test_an_invalid_port_is_named_with_its_value_and_the_range(variable: str, text: str) -> None:
     with pytest.raises(SettingError) as raised:
         settings.load({variable: text})
     assert variable in str(raised.value)
@@ -34,19 +34,19 @@ def test_a_port_that_is_none_is_named_with_its_value_and_the_range(variable: str
     assert "1 to 65535" in str(raised.value)
 
 
-def test_two_services_cannot_have_one_port() -> None:
+def test_two_services_cannot_share_a_port() -> None:
     with pytest.raises(SettingError, match="BOAT_PREFECT_PORT and BOAT_COLLECT_PORT are both 5000"):
         settings.load({"BOAT_PREFECT_PORT": "5000", "BOAT_COLLECT_PORT": "5000"})
 
 
 @pytest.mark.parametrize("address", ["hooks.slack.com/services/T/B/secret", "ftp://secret", "https://", "https://[se"])
-def test_a_webhook_that_is_no_address_is_refused_and_not_shown(address: str) -> None:
+def test_an_invalid_webhook_is_refused_and_not_printed(address: str) -> None:
     with pytest.raises(SettingError, match="BOAT_SLACK_WEBHOOK_URL") as raised:
         settings.load({"BOAT_SLACK_WEBHOOK_URL": address})
     assert "secret" not in str(raised.value)
 
 
-def test_a_webhook_is_not_shown() -> None:
+def test_a_webhook_is_not_printed() -> None:
     assert "secret" not in repr(settings.load({"BOAT_SLACK_WEBHOOK_URL": "https://hooks.slack.com/secret"}))
 
 
@@ -58,7 +58,7 @@ def test_the_home_of_a_user_who_does_not_exist_is_refused() -> None:
 @pytest.mark.parametrize(
     "name", ["a?b", "a\\b", "a ;b", "a#b", "a$b", "a%20b", "a*b", "a[b]", "a\nb", "a\tb", "a\x7fb", "a\udcffb"]
 )
-def test_a_home_that_a_service_cannot_take_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_home_that_a_service_cannot_handle_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="BOAT_HOME is"):
         settings.prepare_home(tmp_path / name)
     assert not list(tmp_path.iterdir())
@@ -67,16 +67,16 @@ def test_a_home_that_a_service_cannot_take_is_refused(name: str, tmp_path: Path)
 def test_a_home_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for home in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(SettingError, match="cannot be written to"):
+        with pytest.raises(SettingError, match="not writable"):
             settings.prepare_home(home)
 
 
-def test_a_home_that_cannot_be_written_to_is_refused() -> None:
-    with pytest.raises(SettingError, match="BOAT_HOME is '/proc/boat', and cannot be written to"):
+def test_a_home_that_is_not_writable_is_refused() -> None:
+    with pytest.raises(SettingError, match="BOAT_HOME is '/proc/boat', but that folder is not writable"):
         settings.prepare_home(Path("/proc/boat"))
 
 
-def test_a_home_is_made_and_stays_empty(tmp_path: Path) -> None:
+def test_a_home_is_created_and_stays_empty(tmp_path: Path) -> None:
     home = tmp_path / "new" / "50% (off); 'q' \"d\" ü"
     settings.prepare_home(home)
     assert list(home.iterdir()) == []
@@ -99,7 +99,7 @@ def test_a_home_is_made_and_stays_empty(tmp_path: Path) -> None:
         ({"HTTPS_PROXY": "p", "no_proxy": "*"}, {"no_proxy": "*"}),
     ],
 )
-def test_no_proxy_is_extended_and_keeps_what_is_there(before: dict[str, str], after: dict[str, str]) -> None:
+def test_no_proxy_is_extended(before: dict[str, str], after: dict[str, str]) -> None:
     environment = dict(before)
     settings.reach_loopback(environment)
     proxies = {name: value for name, value in before.items() if name.lower() != "no_proxy"}
@@ -108,7 +108,7 @@ def test_no_proxy_is_extended_and_keeps_what_is_there(before: dict[str, str], af
 
 @pytest.fixture
 def answering() -> Iterator[str]:
-    """Address of a server that answers 404 to everything."""
+    """Address of a server that answers 404 to every request."""
 
     class Nothing(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -126,7 +126,7 @@ def answering() -> Iterator[str]:
 
 @pytest.fixture
 def proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Proxies where nothing listens, and no exception for this machine."""
+    """Environment with proxies that do not listen, and without an exception for this machine."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         for spelled in (name, name.upper()):
             monkeypatch.setenv(spelled, NOTHING_LISTENS)
@@ -136,7 +136,7 @@ def proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("proxies")
-def test_a_proxy_does_not_stand_before_this_machine(answering: str) -> None:
+def test_calls_to_this_machine_use_no_proxy(answering: str) -> None:
     settings.reach_loopback(os.environ)
     for address in (answering, answering.replace("127.0.0.1", "localhost")):
         assert httpx.get(address, timeout=10).status_code == 404
@@ -145,6 +145,6 @@ def test_a_proxy_does_not_stand_before_this_machine(answering: str) -> None:
 
 
 @pytest.mark.usefixtures("proxies")
-def test_the_endpoint_host_is_asked_directly(answering: str) -> None:
+def test_the_endpoint_host_is_called_without_a_proxy(answering: str) -> None:
     with pytest.raises(botocore.exceptions.ClientError, match="404"):
         LocalServing(f"local:{answering}").runtime().invoke_endpoint(EndpointName="any", Body=b"")

@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from boat import settings
-from boat.collect import Collector, Outcome, Policy, Refusal, Request
-from boat.collect.journal import EVENTS, LETTERS, file_name, place_of
+from boat.collect import Collector, CollectRequest, CollectResult, Policy, Refusal
+from boat.collect.journal import EVENTS, LETTERS, file_name, relative_path
 from boat.errors import SettingError
 
 
@@ -27,7 +27,7 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
         _keep(outcome)
     except _storage_errors() as error:
         print(json.dumps({"error": str(error)}))  # Lambda keeps what is printed
-        refusal = Refusal(503, "storage_unavailable", "The events could not be kept.", {"retry-after": "5"})
+        refusal = Refusal(503, "storage_unavailable", "The events could not be stored.", {"retry-after": "5"})
         outcome = collector.refused(request, refusal)
     return {
         "statusCode": outcome.status,
@@ -61,18 +61,18 @@ def _storage_errors() -> tuple[type[Exception], ...]:
     return Boto3Error, BotoCoreError, ClientError
 
 
-def _request(event: Mapping[str, Any]) -> Request:
+def _request(event: Mapping[str, Any]) -> CollectRequest:
     http = event["requestContext"]["http"]
     body = event.get("body") or ""
     content = base64.b64decode(body) if event.get("isBase64Encoded") else body.encode()
     headers = {name.lower(): value for name, value in event.get("headers", {}).items()}
-    return Request(http["method"], event.get("rawQueryString", ""), headers, http["sourceIp"], content)
+    return CollectRequest(http["method"], event.get("rawQueryString", ""), headers, http["sourceIp"], content)
 
 
-def _keep(outcome: Outcome) -> None:
+def _keep(outcome: CollectResult) -> None:
     place = urlsplit(settings.load_collector().landing)
     for kind, lines in ((EVENTS, outcome.accepted), (LETTERS, outcome.failed)):
         if lines:
-            key = "/".join(filter(None, (place.path.strip("/"), "events", place_of(file_name(kind)))))
+            key = "/".join(filter(None, (place.path.strip("/"), "events", relative_path(file_name(kind)))))
             # Should two copies of the function ever take one name, the second fails and its sender comes again.
             _s3().put_object(Bucket=place.netloc, Key=key, Body=lines, IfNoneMatch="*")

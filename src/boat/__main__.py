@@ -1,4 +1,4 @@
-"""The `boat` command: one subcommand a capability, each with its own `_…_command` that adds it to the parser."""
+"""The `boat` command. Each `_…_command` adds a subcommand to the parser, and imports its code when it runs."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand; returns the exit status: 0, or 1 with the error on stderr."""
+    """Run a subcommand. Return 0, or 1 after printing the error to stderr."""
     parser = argparse.ArgumentParser(prog="boat", description="From shopper events to live recommendations.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in _COMMANDS:
@@ -29,15 +29,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _synth_command(commands: "_Commands") -> None:
-    parser = commands.add_parser("synth", help="write a synthetic shop's files", description="Write a synthetic shop.")
+    parser = commands.add_parser(
+        "synth", help="generate the files of a synthetic shop", description="Generate the files of a synthetic shop."
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
-    parser.add_argument("--sessions", type=int, default=20_000, metavar="N", help="shopper sessions (%(default)s)")
-    parser.add_argument("--days", type=int, default=28, metavar="D", help="days they spread over (%(default)s)")
-    parser.add_argument("--products", type=int, default=2_000, metavar="N", help="size of the catalogue (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, metavar="S", help="same seed, same bytes (%(default)s)")
+    parser.add_argument(
+        "--sessions", type=int, default=20_000, metavar="N", help="number of shopper sessions (%(default)s)"
+    )
+    parser.add_argument("--days", type=int, default=28, metavar="D", help="number of days (%(default)s)")
+    parser.add_argument("--products", type=int, default=2_000, metavar="N", help="number of products (%(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="S", help="the same seed gives the same bytes (%(default)s)"
+    )
     parser.add_argument("--end", type=date.fromisoformat, metavar="DATE", help="last day (yesterday)")
     kinds = "collapse, lost-pageviews or new-product-ids"
-    parser.add_argument("--drift", metavar="KIND", help=f"what is wrong with the last day: {kinds} (nothing)")
+    parser.add_argument("--drift", metavar="KIND", help=f"fault of the last day: {kinds} (no fault)")
 
     def run(options: argparse.Namespace) -> None:
         from boat import synthetic
@@ -57,17 +63,29 @@ def _share(text: str) -> float:
     return share
 
 
+class _MaxBadShare:
+    """Default of `--max-bad-share`. Its class is imported only to show or use it: the import takes half a second."""
+
+    def __float__(self) -> float:
+        from boat.landing import BadRows
+
+        return BadRows().max_share
+
+    def __str__(self) -> str:
+        return str(float(self))
+
+
 def _load_command(commands: "_Commands") -> None:
-    parser = commands.add_parser("load", help="load landing files", description="Load files into the raw log.")
+    parser = commands.add_parser("load", help="load landing files", description="Load landing files into the raw log.")
     parser.add_argument("source", help="a file, a folder, or s3://BUCKET/PREFIX")
     parser.add_argument("--warehouse", metavar="URL", help="such as duckdb:///relative/path.duckdb")
-    parser.add_argument("--dry-run", action="store_true", help="show how the files are understood, and load nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show how the files are parsed, and load nothing")
     parser.add_argument("--layout", metavar="NAME", help="layout of the event files; docs/exports.md lists the names")
     parser.add_argument("--on-bad-rows", choices=("stop", "quarantine"), default="stop", help="(%(default)s)")
     parser.add_argument(
         "--max-bad-share",
         type=_share,
-        default=0.2,
+        default=_MaxBadShare(),
         metavar="0…1",
         help="a file with a larger share of bad rows is not loaded, even with quarantine (%(default)s)",
     )
@@ -80,12 +98,12 @@ def _load_command(commands: "_Commands") -> None:
             print(landing.preview(options.source, options.layout).to_text())
             return
         if not options.warehouse:
-            raise SettingError("boat load needs a warehouse.", "Give --warehouse URL, or --dry-run to load nothing.")
-        bad_rows = landing.BadRows(options.on_bad_rows, options.max_bad_share)
+            raise SettingError("boat load needs a warehouse.", "Add --warehouse URL, or --dry-run to load nothing.")
+        bad_rows = landing.BadRows(options.on_bad_rows, float(options.max_bad_share))
         report = raw_log.load(connect(options.warehouse), options.source, bad_rows, options.layout)
         for file in report.files:
-            done = "loaded before" if file.already_loaded else f"{file.accepted} new of {file.received}"
-            print(f"{file.source_file} ({file.kind}): {done}")
+            result = "loaded before" if file.already_loaded else f"{file.accepted} new of {file.received}"
+            print(f"{file.source_file} ({file.kind}): {result}")
             for note in file.notes:
                 print(f"  note: {note}")
             for name, rows in file.unused:
@@ -101,60 +119,77 @@ def _load_command(commands: "_Commands") -> None:
 
 
 def _collect_command(commands: "_Commands") -> None:
-    parser = commands.add_parser("collect", help="take events over HTTP", description="Take events over HTTP.")
-    parser.add_argument("--landing", metavar="DIR", help="landing folder (BOAT_COLLECT_LANDING, else the demo's)")
+    parser = commands.add_parser("collect", help="receive events over HTTP", description="Receive events over HTTP.")
+    parser.add_argument("--landing", metavar="DIR", help="landing folder (BOAT_COLLECT_LANDING, or the demo's)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--port", help="(BOAT_COLLECT_PORT, else 8070)")
+    parser.add_argument("--port", help="port to listen on (BOAT_COLLECT_PORT, or 8070)")
     parser.add_argument(
-        "--origin", action="append", default=[], metavar="URL", help="origin of pages that may send; may be repeated"
+        "--origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="origin of pages that may send events; may be repeated",
     )
     parser.add_argument(
-        "--shop", action="append", default=[], metavar="NAME", help="take its events alone; may be repeated (any shop)"
+        "--shop",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="accept only events of this shop; may be repeated (any shop)",
     )
-    parser.add_argument("--signed-only", action="store_true", help="refuse what no key of BOAT_COLLECT_KEYS signed")
-    parser.add_argument("--events-per-second", type=float, default=200, metavar="N", help="of a sender (%(default)s)")
-    parser.add_argument("--burst", type=int, default=2000, metavar="N", help="of a sender at once (%(default)s)")
-    parser.add_argument("--proxy", metavar="IP,NET", help="in front, whose X-Forwarded-For is believed")
-    parser.add_argument("--rotate-seconds", type=float, default=60, metavar="S", help="age of a file (%(default)s)")
+    parser.add_argument("--signed-only", action="store_true", help="refuse requests without a signature")
+    parser.add_argument(
+        "--events-per-second", type=float, default=200, metavar="N", help="rate limit of a sender (%(default)s)"
+    )
+    parser.add_argument("--burst", type=int, default=2000, metavar="N", help="events of a sender at once (%(default)s)")
+    parser.add_argument("--proxy", metavar="IP,NET", help="proxies whose X-Forwarded-For is trusted")
+    parser.add_argument(
+        "--rotate-seconds", type=float, default=60, metavar="S", help="longest age of an open file (%(default)s)"
+    )
 
     def run(options: argparse.Namespace) -> None:
         from boat import settings
         from boat.collect import Policy, server
 
-        found, config = settings.load_collector(), settings.load()
-        landing = options.landing or found.landing or str(config.shop("demo") / "landing")
+        collector, config = settings.load_collector(), settings.load()
+        landing = options.landing or collector.landing or str(config.shop("demo") / "landing")
         if "://" in landing:
-            raise SettingError(f"{landing} is no folder.", "Name one with --landing; s3:// is for the Lambda function.")
-        place = server.Place(
+            raise SettingError(
+                f"{landing} is not a local folder.",
+                "Set --landing; s3:// is for the Lambda function.",
+            )
+        listener = server.ServerOptions(
             Path(landing),
             options.host,
             config.collect_port if options.port is None else settings.port(options.port, "--port"),
-            found.proxies if options.proxy is None else settings.proxies(options.proxy, "--proxy"),
+            collector.proxies if options.proxy is None else settings.proxies(options.proxy, "--proxy"),
             options.rotate_seconds,
         )
         policy = Policy(
-            found.origins | settings.origins(options.origin, "--origin") | place.own_origins,
-            found.secrets,
+            collector.origins | settings.origins(options.origin, "--origin") | listener.own_origins,
+            collector.secrets,
             options.signed_only,
             options.events_per_second,
             options.burst,
-            found.shops | settings.shop_names(options.shop, "--shop"),
+            collector.shops | settings.shop_names(options.shop, "--shop"),
         )
-        server.run(place, policy)
+        server.run(listener, policy)
 
     parser.set_defaults(run=run)
 
 
 def _erase_command(commands: "_Commands") -> None:
-    text = "Erase a client from landing files, raw log, dead letters, tables and snapshots. Prints a proof as JSON."
+    text = "Erase a client from landing files, raw log, dead letters, tables and snapshots. Print a proof as JSON."
     parser = commands.add_parser("erase", help="erase one client everywhere", description=text)
-    parser.add_argument("--client", required=True, metavar="ID", help="the client's id; - reads it from stdin")
-    parser.add_argument("--shop", default="shop", metavar="NAME", help="the shop that knows this id (%(default)s)")
+    parser.add_argument("--client", required=True, metavar="ID", help="id of the client; - reads it from stdin")
+    parser.add_argument("--shop", default="shop", metavar="NAME", help="shop of the client (%(default)s)")
     parser.add_argument("--warehouse", required=True, metavar="URL", help="such as duckdb:///relative/path.duckdb")
     parser.add_argument("--landing", required=True, metavar="DIR", help="landing folder, or s3://BUCKET/PREFIX")
-    parser.add_argument("--snapshots", required=True, metavar="DIR", help="their folder, or s3://BUCKET/PREFIX")
-    parser.add_argument("--delete-snapshots", action="store_true", help="delete snapshots with the client in them")
-    parser.add_argument("--yes", action="store_true", help="really do it; else only count")
+    parser.add_argument(
+        "--snapshots", required=True, metavar="DIR", help="folder of the snapshots, or s3://BUCKET/PREFIX"
+    )
+    parser.add_argument("--delete-snapshots", action="store_true", help="delete snapshots that contain the client")
+    parser.add_argument("--yes", action="store_true", help="erase; without it, only count rows")
 
     def run(options: argparse.Namespace) -> None:
         from boat.raw_log.erase import erase
@@ -171,15 +206,15 @@ def _erase_command(commands: "_Commands") -> None:
         )
         print(proof.to_json(), end="")
         if not proof.found:
-            nothing = f"No row of this client was found in {options.landing}, the tables and the snapshots."
+            message = f"No row of this client was found in {options.landing}, the tables and the snapshots."
             if options.yes:
-                raise BoatError(nothing, "Nothing was erased. Check the id and the shop.")
-            print(f"boat: WARNING: {nothing} Check the id and the shop.", file=sys.stderr)
+                raise BoatError(message, "Nothing was erased. Check the id and the shop.")
+            print(f"boat: WARNING: {message} Check the id and the shop.", file=sys.stderr)
         if options.yes and not proof.is_complete:
             raise BoatError(
-                "Something of the client is left, or was not searched: see `after`, `growing`, `not_erased` and "
-                "`not_searched`.",
-                "Do what they say and erase again.",
+                "Rows of the client are left, or some locations were not searched: see `after`, `growing`, "
+                "`not_erased` and `not_searched` of the proof.",
+                "Remove the causes listed there and erase again.",
             )
 
     parser.set_defaults(run=run)

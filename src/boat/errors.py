@@ -1,12 +1,12 @@
-"""The errors a user of Boat meets. Each names the failing thing and, in `hint`, the next step."""
+"""Errors for users of Boat. The message names the failing thing, and `hint` names the next step."""
 
 
 class BoatError(Exception):
     """Base of all errors raised on purpose.
 
     Args:
-        message: What failed, with the name of the file, table, model or endpoint.
-        hint: What to do next; printed after the message.
+        message: The failure, with the name of the file, table, model or endpoint.
+        hint: The next step. It is printed after the message.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -31,7 +31,7 @@ class QualityError(DataError):
 
 
 class CheckError(BoatError):
-    """A check could not run: nothing is known about the data. May be retried."""
+    """A check could not run, so the data may be good or bad. May be retried."""
 
 
 class TransformError(DataError):
@@ -39,32 +39,32 @@ class TransformError(DataError):
 
 
 class JobError(BoatError):
-    """A job ended badly: bug in it, time-out or lost host."""
+    """A job failed: a bug, a time-out or a lost host."""
 
 
 class JobStoppedError(JobError):
-    """A job was ended because its caller wants it no more."""
+    """A job was cancelled by its caller."""
 
 
 class ComputeError(BoatError):
-    """The place where jobs run does not answer. May be retried: a job that it took is found again."""
+    """The compute service does not answer. May be retried: a job that was submitted is found again by its key."""
 
 
 class EndpointError(BoatError):
-    """An endpoint did not take a model, or answers wrongly."""
+    """An endpoint refused a model, or gives a wrong answer."""
 
 
 class ReleaseError(EndpointError):
-    """A service took a model and went back to the one before. Each further try sends shoppers to it again."""
+    """A service rolled a new model back. Each retry would send shoppers to that model again."""
 
 
 class ArtifactError(DataError):
-    """A model archive or snapshot is damaged, foreign or not what its digest says."""
+    """A model archive or snapshot is damaged, of a foreign format, or does not match its digest."""
 
 
 class RegistryError(BoatError):
-    """A model version or alias that is not there."""
+    """A model version or alias does not exist."""
 
 
 class RegistryUnreachableError(RegistryError):
-    """The registry does not answer. May be retried: nothing trained is lost, it waits in the artifact store."""
+    """The registry does not answer. May be retried: the trained model waits in the artifact store."""

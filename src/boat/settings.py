@@ -1,6 +1,6 @@
-"""Where things lie on this machine. The only place that reads `BOAT_…` environment variables.
+"""Settings of an installation. Only this module reads `BOAT_…` environment variables.
 
-A value that cannot work is refused here, by name, before anything starts.
+An invalid value is refused before anything starts, and the error names the variable.
 """
 
 import ipaddress
@@ -19,9 +19,9 @@ from boat.errors import SettingError
 from boat.events import is_missing
 
 MIN_SECRET = 16
-"""Characters of a signing secret, at least."""
+"""Fewest characters of a signing secret."""
 MAX_SHOP = 64
-"""Characters of a shop's name, at most."""
+"""Most characters of a shop's name."""
 MAX_PORT = 65_535
 PORT_VARIABLES = {
     "prefect_port": "BOAT_PREFECT_PORT",
@@ -29,7 +29,7 @@ PORT_VARIABLES = {
     "reports_port": "BOAT_REPORTS_PORT",
     "collect_port": "BOAT_COLLECT_PORT",
 }
-"""Variable of each port, by its name in `Settings`."""
+"""Environment variable of each port in `Settings`."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LABEL = re.compile(r"[a-z0-9_-]{1,63}")
@@ -45,13 +45,13 @@ _NOT_IN_ORIGINS = {
 _NOT_IN_HOME = {
     r"\?": "URLs of DuckDB, MLflow and Prefect end at a question mark",
     r"#": "dbt reads the path of the warehouse as a URL, which ends at #",
-    r"\\": "DuckDB takes a backslash in patterns of files for an escape",
-    r"[*\[]": "TensorFlow takes * and [ in paths for patterns of files",
-    r"\$": "Great Expectations takes $ in URLs for a variable",
-    r"%[0-9A-Fa-f]{2}": "Great Expectations takes % before two digits for an encoded character",
-    r" ;": "supervisord takes a semicolon after a blank for a comment",
+    r"\\": "DuckDB reads a backslash in file patterns as an escape",
+    r"[*\[]": "TensorFlow reads * and [ in paths as file patterns",
+    r"\$": "Great Expectations reads $ in URLs as a variable",
+    r"%[0-9A-Fa-f]{2}": "Great Expectations reads % before two digits as an encoded character",
+    r" ;": "supervisord reads a semicolon after a space as a comment",
 }
-"""Patterns of what no folder of an installation may hold, each with the reason."""
+"""Patterns that are not allowed in the path of an installation, each with the reason."""
 _LOOPBACK = ("127.0.0.1", "localhost")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
@@ -61,13 +61,13 @@ class Settings:
     """Folders and addresses of one installation.
 
     Attributes:
-        home: Folder that holds all state (`BOAT_HOME`, default `.boat` in the current folder).
+        home: Folder for all state (`BOAT_HOME`, default `.boat` in the current folder).
         prefect_port: Port of the Prefect server (`BOAT_PREFECT_PORT`).
         endpoint_port: Port of the endpoint host (`BOAT_ENDPOINT_PORT`).
         reports_port: Port of the reports and the alert inbox (`BOAT_REPORTS_PORT`).
         collect_port: Port of the collector (`BOAT_COLLECT_PORT`).
-        slack_webhook_url: Where alerts go; empty means the local inbox (`BOAT_SLACK_WEBHOOK_URL`).
-        chosen_ports: Names of the ports that a variable sets. The others are defaults.
+        slack_webhook_url: Receiver of alerts (`BOAT_SLACK_WEBHOOK_URL`). Empty: the local inbox.
+        chosen_ports: Names of the ports that a variable sets.
     """
 
     home: Path
@@ -79,17 +79,17 @@ class Settings:
     chosen_ports: frozenset[str] = frozenset()
 
     def shop(self, name: str) -> Path:
-        """Folder of one shop's data: landing files, warehouse, snapshots, models, registry."""
+        """Return the folder of a shop's data: landing files, warehouse, snapshots, models, registry."""
         return self.home / "shops" / name
 
     @property
     def dbt_target(self) -> Path:
-        """Where dbt leaves its manifest and results."""
+        """Return the folder for dbt's manifest and results."""
         return self.home / "dbt" / "target"
 
     @property
     def cache(self) -> Path:
-        """What has been fetched from an artifact store elsewhere. May be deleted at any time."""
+        """Return the folder for downloads from a remote artifact store. It may be deleted at any time."""
         return self.home / "cache"
 
     @property
@@ -122,17 +122,17 @@ class Settings:
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings from `environment` (default: the process's own). Makes no folder.
+    """Read the settings from `environment` (default: this process's). Create no folder.
 
     Raises:
-        SettingError: A value cannot work; names the variable.
+        SettingError: A value is not valid. The message names the variable.
     """
     env = os.environ if environment is None else environment
     ports = {name: port(env[variable], variable) for name, variable in PORT_VARIABLES.items() if env.get(variable)}
-    for number, times in Counter(ports.values()).items():
-        if times > 1:
+    for number, count in Counter(ports.values()).items():
+        if count > 1:
             variables = " and ".join(PORT_VARIABLES[name] for name in ports if ports[name] == number)
-            raise SettingError(f"{variables} are both {number}.", "Give each service a port of its own.")
+            raise SettingError(f"{variables} are both {number}.", "Use a different port for each service.")
     return Settings(
         home=_home(env.get("BOAT_HOME") or ".boat"),
         slack_webhook_url=_webhook(env.get("BOAT_SLACK_WEBHOOK_URL", ""), "BOAT_SLACK_WEBHOOK_URL"),
@@ -143,17 +143,14 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
 
 @dataclass(frozen=True)
 class CollectorSettings:
-    """What a collector finds in its environment.
+    """Settings of a collector.
 
     Attributes:
         landing: Landing folder, or `s3://bucket/prefix` for the Lambda function (`BOAT_COLLECT_LANDING`).
-        origins: Origins of the pages that may send, as browsers write them (`BOAT_COLLECT_ORIGINS`, with commas
-            between them).
-        secrets: Of each signing key (`BOAT_COLLECT_KEYS`, as `key:secret,key:secret`).
-        proxies: Addresses of the proxies in front of the local server (`BOAT_COLLECT_PROXIES`, with commas between
-            them).
-        shops: Names of the shops whose events are taken; empty means any (`BOAT_COLLECT_SHOPS`, with commas between
-            them).
+        origins: Origins of pages that may send events (`BOAT_COLLECT_ORIGINS`, separated by commas).
+        secrets: Secret of each signing key (`BOAT_COLLECT_KEYS`, as `key:secret,key:secret`).
+        proxies: Addresses of the proxies in front of the server (`BOAT_COLLECT_PROXIES`, separated by commas).
+        shops: Names of the accepted shops (`BOAT_COLLECT_SHOPS`, separated by commas). Empty: any shop.
     """
 
     landing: str = ""
@@ -164,10 +161,10 @@ class CollectorSettings:
 
 
 def load_collector(environment: Mapping[str, str] | None = None) -> CollectorSettings:
-    """Read a collector's settings from `environment` (default: the process's own).
+    """Read a collector's settings from `environment` (default: this process's).
 
     Raises:
-        SettingError: A value cannot work; names the variable.
+        SettingError: A value is not valid. The message names the variable.
     """
     env = os.environ if environment is None else environment
     shops = env.get("BOAT_COLLECT_SHOPS", "")
@@ -181,49 +178,49 @@ def load_collector(environment: Mapping[str, str] | None = None) -> CollectorSet
 
 
 def port(text: str, name: str) -> int:
-    """Read a TCP port.
+    """Parse a TCP port.
 
     Args:
-        text: As it was given.
-        name: The variable or option that holds it, for the error.
+        text: Value of the variable or option.
+        name: Name of the variable or option, for the error.
 
     Raises:
-        SettingError: It is no whole number from 1 to 65535.
+        SettingError: The value is not a whole number from 1 to 65535.
     """
     digits = text.strip()
     number = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= 10 else 0
     if not 1 <= number <= MAX_PORT:
-        raise SettingError(f"{name} is {text!r}, which is no port.", f"Write a whole number from 1 to {MAX_PORT}.")
+        raise SettingError(f"{name} is {text!r}, which is not a port.", f"Write a whole number from 1 to {MAX_PORT}.")
     return number
 
 
 def positive(number: float, name: str) -> None:
-    """Refuse a limit or a duration that is no finite number above 0.
+    """Check that a limit or a duration is a finite number above 0.
 
     Raises:
-        SettingError: Names the option.
+        SettingError: It is not. The message names the option.
     """
     if not (math.isfinite(number) and number > 0):
-        raise SettingError(f"{name} is {number:g}, which is no finite number above 0.", "Write a number above 0.")
+        raise SettingError(f"{name} is {number:g}, which is not a finite number above 0.", "Write a number above 0.")
 
 
 def origins(texts: Iterable[str], name: str) -> frozenset[str]:
-    """Read origins; see `origin`."""
+    """Parse origins; see `origin`."""
     return frozenset(origin(text, name) for text in texts)
 
 
 def origin(text: str, name: str) -> str:
     """Return an origin as a browser sends it in the header `Origin`: `https://shop.example`.
 
-    Scheme and host become lower case, a host in other letters becomes punycode, and the scheme's own port, a slash at
-    the end and blanks around it go.
+    Scheme and host become lower case, and a host with other letters than ASCII becomes punycode. The scheme's default
+    port, a slash at the end and surrounding spaces are removed.
 
     Args:
-        text: As it was given.
-        name: The variable or option that holds it, for the error.
+        text: Value of the variable or option.
+        name: Name of the variable or option, for the error.
 
     Raises:
-        SettingError: It is no origin of a web page; says why.
+        SettingError: The value is not an origin of a web page. The message has the reason.
     """
     scheme, mark, rest = text.strip().partition("://")
     authority = rest.removesuffix("/")
@@ -233,24 +230,24 @@ def origin(text: str, name: str) -> str:
             raise ValueError("it has no scheme")
         if scheme.lower() not in _DEFAULT_PORTS:
             raise ValueError(f"the scheme {scheme!r} is not http or https")
-        for character, what in _NOT_IN_ORIGINS.items():
+        for character, problem in _NOT_IN_ORIGINS.items():
             if character in authority:
-                raise ValueError(what)
+                raise ValueError(problem)
         number = port(port_text, name) if port_text else None
-        shown = "" if number in {None, _DEFAULT_PORTS[scheme.lower()]} else f":{number}"
-        return f"{scheme.lower()}://{_host(host)}{shown}"
+        suffix = "" if number in {None, _DEFAULT_PORTS[scheme.lower()]} else f":{number}"
+        return f"{scheme.lower()}://{_host(host)}{suffix}"
     except ValueError as error:
-        why = str(error)
+        reason = str(error)
     except SettingError:
-        why = f"{port_text!r} is no port from 1 to {MAX_PORT}"
+        reason = f"{port_text!r} is not a port from 1 to {MAX_PORT}"
     raise SettingError(
-        f"{name} has {text!r}, which is no origin: {why}.",
-        "Write the scheme and host of the shop's pages, such as https://shop.example, with commas between several.",
+        f"{name} has {text!r}, which is not an origin: {reason}.",
+        "Write the scheme and host of the shop's pages, such as https://shop.example. Separate origins by commas.",
     )
 
 
 def _split(authority: str) -> tuple[str, str]:
-    """Host and port, each as it was written; the host of an IPv6 address keeps its brackets."""
+    """Return the host and the port as written. An IPv6 address keeps its brackets."""
     if authority.startswith("[") and "]" in authority:
         host, _, tail = authority.partition("]")
         return f"{host}]", tail.removeprefix(":")
@@ -259,10 +256,10 @@ def _split(authority: str) -> tuple[str, str]:
 
 
 def _host(text: str) -> str:
-    """A host as browsers write it.
+    """Return a host as browsers write it.
 
     Raises:
-        ValueError: It is none; says why.
+        ValueError: The text is not a host. The message has the reason.
     """
     if not text:
         raise ValueError("it has no host")
@@ -283,50 +280,50 @@ def _label(text: str) -> str:
 
 
 def proxies(text: str, name: str) -> str:
-    """Read IP addresses and networks with commas between them; return them with commas between them.
+    """Check IP addresses and networks that are separated by commas, and return them without spaces.
 
     Raises:
-        SettingError: One of them is neither; names it.
+        SettingError: A part is not an address or network. The message names it.
     """
     for part in _parts(text):
         try:
             ipaddress.ip_network(part)
         except ValueError as error:
             raise SettingError(
-                f"{name} has {part!r}, which is no IP address or network ({error}).",
+                f"{name} has {part!r}, which is not an IP address or network ({error}).",
                 "Write them like 10.0.0.1,10.1.0.0/16.",
             ) from error
     return ",".join(_parts(text))
 
 
 def shop_names(texts: Iterable[str], name: str) -> frozenset[str]:
-    """Read names of shops.
+    """Parse names of shops.
 
     Raises:
-        SettingError: One of them is empty, a word for a missing value, too long or holds a character that cannot be
-            printed.
+        SettingError: A name is empty, a word for a missing value, too long, or has a character that is not printable.
     """
     names = [text.strip() for text in texts]
     for shop in names:
         if is_missing(shop) or len(shop) > MAX_SHOP or not shop.isprintable():
             raise SettingError(
-                f"{name} has {shop!r}, which is no shop's name.", f"A name has 1 to {MAX_SHOP} printable characters."
+                f"{name} has {shop!r}, which is not a name of a shop.",
+                f"A name has 1 to {MAX_SHOP} printable characters.",
             )
     return frozenset(names)
 
 
 def prepare_home(home: Path) -> None:
-    """Make the home folder for services that write into it.
+    """Create the home folder and check that services can write to it.
 
     Raises:
-        SettingError: Its name holds a character that a service cannot take, it is no folder, or it is not writable.
+        SettingError: The path has a character that a service cannot handle, is not a folder, or is not writable.
     """
     for pattern, reason in _NOT_IN_HOME.items():
         if re.search(pattern, str(home)):
-            raise SettingError(f"BOAT_HOME is {str(home)!r}, and {reason}.", "Set BOAT_HOME to another folder.")
+            raise SettingError(f"BOAT_HOME is {str(home)!r}, but {reason}.", "Set BOAT_HOME to another folder.")
     if not str(home).isprintable():
         raise SettingError(
-            f"BOAT_HOME is {str(home)!r}, and holds a character that cannot be printed.",
+            f"BOAT_HOME is {str(home)!r}, but that has a character that is not printable.",
             "Set BOAT_HOME to another folder.",
         )
     try:
@@ -335,15 +332,15 @@ def prepare_home(home: Path) -> None:
             pass
     except OSError as error:
         raise SettingError(
-            f"BOAT_HOME is {str(home)!r}, and cannot be written to ({error.strerror}).",
+            f"BOAT_HOME is {str(home)!r}, but that folder is not writable ({error.strerror}).",
             "Set BOAT_HOME to a folder that you may write to.",
         ) from error
 
 
 def reach_loopback(environment: MutableMapping[str, str]) -> None:
-    """Keep calls to this machine away from a proxy: extend `NO_PROXY` if an HTTP proxy is set.
+    """Exclude this machine from proxies: extend `NO_PROXY` if an HTTP proxy is set.
 
-    A proxy of another kind (SOCKS) is taken out, as no part of Boat can use one and HTTP clients fail with it.
+    Variables of other proxies (SOCKS) are removed, because Boat's HTTP clients fail with them.
     """
     names = [name for proxy in _PROXIES for name in (proxy, proxy.upper()) if environment.get(name)]
     for name in names:
@@ -360,7 +357,7 @@ def _home(text: str) -> Path:
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
-        raise SettingError(f"BOAT_HOME is {text!r}: {error}", "Write the whole path.") from error
+        raise SettingError(f"BOAT_HOME is {text!r}: {error}", "Write an absolute path.") from error
 
 
 def _webhook(text: str, name: str) -> str:
@@ -369,8 +366,10 @@ def _webhook(text: str, name: str) -> str:
         is_address = address.scheme in {"http", "https"} and bool(address.hostname) and not re.search(r"\s", text)
     except ValueError:
         is_address = False
-    if text and not is_address:  # not shown: who knows the address can send alerts
-        raise SettingError(f"{name} is no address of a webhook.", "Write it like https://hooks.slack.com/services/….")
+    if text and not is_address:  # the address is a secret: it allows to send alerts
+        raise SettingError(
+            f"{name} is not the address of a webhook.", "Write it like https://hooks.slack.com/services/…."
+        )
     return text
 
 
@@ -378,10 +377,12 @@ def _secrets(text: str) -> dict[str, str]:
     name = "BOAT_COLLECT_KEYS"
     pairs = [pair.partition(":") for pair in _parts(text)]
     if any(not re.fullmatch(r"[!-~]+", key) or len(secret) < MIN_SECRET for key, _, secret in pairs):
-        raise SettingError(f"{name} is not key:secret,key:secret.", f"A secret has at least {MIN_SECRET} characters.")
-    for key, times in Counter(key for key, _, _ in pairs).items():
-        if times > 1:
-            raise SettingError(f"{name} names the key {key!r} {times} times.", "Give each secret a key of its own.")
+        raise SettingError(
+            f"{name} is not of the form key:secret,key:secret.", f"A secret has at least {MIN_SECRET} characters."
+        )
+    for key, count in Counter(key for key, _, _ in pairs).items():
+        if count > 1:
+            raise SettingError(f"{name} has the key {key!r} {count} times.", "Use a different key for each secret.")
     return {key: secret for key, _, secret in pairs}
 
 

@@ -1,4 +1,4 @@
-"""A client is erased from landing files and snapshots in a bucket, and from what the bucket keeps of them."""
+"""A client is erased from landing files and snapshots in a bucket, including their old versions."""
 
 import json
 from pathlib import Path
@@ -29,49 +29,52 @@ SHOPPERS = [
 
 
 @pytest.fixture
-def place(cloud: "Cloud") -> str:
-    """A prefix of a bucket that keeps versions, as the one of the CloudFormation template does."""
+def prefix(cloud: "Cloud") -> str:
+    """URI of a prefix in a versioned bucket, like the bucket of the CloudFormation template."""
     bucket = urlsplit(cloud.store).netloc
     boto3.client("s3").put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     return f"s3://{bucket}/erase"
 
 
-def put(place: str, name: str, body: bytes) -> None:
-    parts = urlsplit(place)
+def put(prefix: str, name: str, body: bytes) -> None:
+    parts = urlsplit(prefix)
     boto3.client("s3").put_object(Bucket=parts.netloc, Key=f"{parts.path[1:]}/{name}", Body=body)
 
 
-def everything(place: str) -> bytes:
-    """All that the bucket keeps below a prefix, old versions too."""
-    client, parts = boto3.client("s3"), urlsplit(place)
-    kept = client.list_object_versions(Bucket=parts.netloc, Prefix=parts.path[1:]).get("Versions", [])
-    objects = (client.get_object(Bucket=parts.netloc, Key=each["Key"], VersionId=each["VersionId"]) for each in kept)
-    return b"".join(found["Body"].read() for found in objects)
+def everything(prefix: str) -> bytes:
+    """Return the content of all objects below a prefix, including old versions."""
+    client, parts = boto3.client("s3"), urlsplit(prefix)
+    versions = client.list_object_versions(Bucket=parts.netloc, Prefix=parts.path[1:]).get("Versions", [])
+    objects = (
+        client.get_object(Bucket=parts.netloc, Key=version["Key"], VersionId=version["VersionId"])
+        for version in versions
+    )
+    return b"".join(response["Body"].read() for response in objects)
 
 
 @pytest.fixture
-def warehouse(place: str, tmp_path: Path) -> DuckDBWarehouse:
-    """Loaded from the bucket, where one file was once replaced; with a snapshot that has the client and one without."""
+def warehouse(prefix: str, tmp_path: Path) -> DuckDBWarehouse:
+    """A warehouse loaded from the bucket. One file was replaced, and one of two snapshots has the client."""
     events = [{"event_type": "pageview", "event_time": "2024-01-01T10:00:00Z"} | shopper for shopper in SHOPPERS]
     content = "".join(json.dumps(event) + "\n" for event in events).encode()
-    put(place, f"landing/{FILE}", content)
-    put(place, "landing/replaced.ndjson", content)
-    put(place, "landing/replaced.ndjson", json.dumps(events[2] | {"event_id": "4"}).encode())
+    put(prefix, f"landing/{FILE}", content)
+    put(prefix, "landing/replaced.ndjson", content)
+    put(prefix, "landing/replaced.ndjson", json.dumps(events[2] | {"event_id": "4"}).encode())
     for name, key in (("with", "shop:s1"), ("without", "shop:s3")):
         for file in ("recommend.parquet", "intent.parquet"):
             pq.write_table(pa.table({"session_key": [key]}), tmp_path / file)
-            put(place, f"snapshots/{name}/{file}", (tmp_path / file).read_bytes())
-        put(place, f"snapshots/{name}/manifest.json", b"{}")
+            put(prefix, f"snapshots/{name}/{file}", (tmp_path / file).read_bytes())
+        put(prefix, f"snapshots/{name}/manifest.json", b"{}")
     warehouse = DuckDBWarehouse(f"duckdb:///{tmp_path}/w.duckdb")
-    raw_log.load(warehouse, f"{place}/landing")
+    raw_log.load(warehouse, f"{prefix}/landing")
     return warehouse
 
 
-def test_nothing_of_a_client_stays_in_the_bucket(place: str, warehouse: DuckDBWarehouse) -> None:
-    where: tuple[Any, ...] = (warehouse, f"{place}/landing", f"{place}/snapshots", "shop", "anna")
+def test_a_client_is_erased_from_all_versions_in_the_bucket(prefix: str, warehouse: DuckDBWarehouse) -> None:
+    where: tuple[Any, ...] = (warehouse, f"{prefix}/landing", f"{prefix}/snapshots", "shop", "anna")
     dry = erase(*where)
-    found = {(each.kind, each.name.split()[0]): (each.before, each.after) for each in dry.places}
-    assert found == {
+    counts = {(location.kind, location.name.split()[0]): (location.before, location.after) for location in dry.places}
+    assert counts == {
         ("file", FILE): (2, 2),
         ("old version", "replaced.ndjson"): (2, 2),
         ("snapshot", "with"): (2, 2),
@@ -79,22 +82,24 @@ def test_nothing_of_a_client_stays_in_the_bucket(place: str, warehouse: DuckDBWa
     }
     assert dry.searched.snapshot_names == ("with", "without")
     assert dry.searched.files == 3
-    assert b"anna" in everything(place)
+    assert b"anna" in everything(prefix)
     proof = erase(*where, delete_snapshots=True, dry_run=False)
     assert proof.is_complete
-    assert b"anna" not in everything(place)
-    assert everything(f"{place}/snapshots/with/") == b""
-    assert everything(f"{place}/snapshots/without/") != b""
-    assert all(file.already_loaded for file in raw_log.load(warehouse, f"{place}/landing").files)
+    assert b"anna" not in everything(prefix)
+    assert everything(f"{prefix}/snapshots/with/") == b""
+    assert everything(f"{prefix}/snapshots/without/") != b""
+    assert all(file.already_loaded for file in raw_log.load(warehouse, f"{prefix}/landing").files)
     with warehouse.transaction() as transaction:
         left = transaction.query("select event_id from raw.events order by 1")["event_id"].to_pylist()
     assert left == ["3", "4"]
 
 
-def test_the_command_takes_buckets(place: str, warehouse: DuckDBWarehouse, capsys: pytest.CaptureFixture[str]) -> None:
-    places = ["--warehouse", f"duckdb:///{warehouse.path}", "--landing", f"{place}/landing"]
-    options = [*places, "--snapshots", f"{place}/snapshots", "--delete-snapshots", "--yes"]
+def test_the_command_accepts_buckets(
+    prefix: str, warehouse: DuckDBWarehouse, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = ["--warehouse", f"duckdb:///{warehouse.path}", "--landing", f"{prefix}/landing"]
+    options = [*places, "--snapshots", f"{prefix}/snapshots", "--delete-snapshots", "--yes"]
     assert main(["erase", "--client", "anna", *options]) == 0
     proof = json.loads(capsys.readouterr().out)
     assert proof["is_complete"]
-    assert proof["searched"]["landing"] == f"{place}/landing"
+    assert proof["searched"]["landing"] == f"{prefix}/landing"

@@ -1,4 +1,4 @@
-"""Landing files in a bucket load as those of a folder do, and only what may be new is fetched."""
+"""Landing files load from a bucket as from a folder, and only new files are downloaded."""
 
 import json
 from datetime import date
@@ -27,8 +27,8 @@ def landing(cloud: "Cloud") -> str:
 def put(landing: str, name: str, *ids: str) -> None:
     bucket, _, prefix = landing.removeprefix("s3://").partition("/")
     lines = [
-        {"event_id": one, "session_id": "s", "event_time": "2024-01-01T10:00:00Z", "event_type": "pageview"}
-        for one in ids
+        {"event_id": event_id, "session_id": "s", "event_time": "2024-01-01T10:00:00Z", "event_type": "pageview"}
+        for event_id in ids
     ]
     body = "".join(json.dumps(line) + "\n" for line in lines)
     boto3.client("s3").put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=body.encode())
@@ -43,7 +43,7 @@ def test_new_files_of_a_bucket_are_loaded_once(landing: str, tmp_path: Path) -> 
         ("dead_letters", 0, 1),
         ("events", 2, 0),
     ]
-    with warehouse.transaction() as transaction:  # S3 tells when a file was written in whole seconds
+    with warehouse.transaction() as transaction:  # S3 reports times of files in whole seconds
         transaction.execute("update raw.loads set loaded_at = loaded_at + interval 2 second")
     assert load(warehouse, landing).files == ()
     put(landing, "2024-01-01/20240101T110000-0a1b2c3d0a1b2c3d.ndjson", "2", "3")
@@ -52,7 +52,7 @@ def test_new_files_of_a_bucket_are_loaded_once(landing: str, tmp_path: Path) -> 
     assert [day.differs for day in replay(warehouse, landing, date(2024, 1, 1), date(2024, 1, 1)).days] == [False]
 
 
-def test_a_file_written_again_is_seen(landing: str, tmp_path: Path) -> None:
+def test_a_rewritten_file_is_loaded(landing: str, tmp_path: Path) -> None:
     warehouse = DuckDBWarehouse(f"duckdb:///{tmp_path}/w.duckdb")
     put(landing, "a.ndjson", "1")
     load(warehouse, landing)
@@ -60,6 +60,6 @@ def test_a_file_written_again_is_seen(landing: str, tmp_path: Path) -> None:
     assert load(warehouse, landing).accepted == 1
 
 
-def test_a_bucket_that_is_not_there_is_named(landing: str, tmp_path: Path) -> None:
+def test_a_missing_bucket_is_named(landing: str, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"s3://no-such-bucket/events/ cannot be listed"):
         load(DuckDBWarehouse(f"duckdb:///{tmp_path}/w.duckdb"), "s3://no-such-bucket/events")

@@ -1,6 +1,6 @@
-"""The whole night in the cloud, as deployments that a worker picks up: Snowflake, S3, Batch and SageMaker.
+"""All nightly flows in the cloud, as deployments run by a worker: Snowflake, S3, Batch and SageMaker.
 
-Each through its real client over a socket, against an emulator; only the platform block differs from the laptop's.
+Each service is an emulator that its real client calls over a socket. Only the platform block differs from a laptop's.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ TRAINING = {"seed": 0, "max_minutes": 5, "parameters": BRIEF}
 
 @dataclass(frozen=True)
 class Night:
-    """What a night left."""
+    """State after a night."""
 
     platform: Platform
     cloud: Cloud
@@ -55,7 +55,7 @@ class Night:
 
 
 def save_platform(installation: Installation, cloud: Cloud, sagemaker: Emulators, account: Account) -> Platform:
-    """The laptop's platform, with every seam in the cloud."""
+    """Save a platform block with all back ends in the cloud, and return it."""
     with account.database().transaction() as transaction:
         database = transaction.query("select current_database() as name")["name"][0].as_py()
     credentials = SnowflakeCredentials(
@@ -78,12 +78,12 @@ def save_platform(installation: Installation, cloud: Cloud, sagemaker: Emulators
 
 
 async def run_night(files: Path) -> str:
-    """`ingestion/hourly`, `retrain/nightly` and the promotion it asks for; returns what that said."""
-    place = {"platform": "cloud"}
+    """Run `ingestion/hourly`, `retrain/nightly` and its promotion. Return the message of the promotion."""
+    block = {"platform": "cloud"}
     async with get_client() as client:
-        await follow(client, await start(client, "ingestion/hourly", {**place, "source": str(files)}), "ingestion")
+        await follow(client, await start(client, "ingestion/hourly", {**block, "source": str(files)}), "ingestion")
         before = datetime.now(UTC)
-        await follow(client, await start(client, "retrain/nightly", {**place, **TRAINING}), "retrain")
+        await follow(client, await start(client, "retrain/nightly", {**block, **TRAINING}), "retrain")
         promoted = await follow(client, await promotion_after(client, before), "promote")
     return str(promoted.state.message)
 
@@ -134,12 +134,12 @@ def test_the_tables_are_in_snowflake_the_models_on_s3_and_the_jobs_ran_on_batch(
     (model,) = night.platform.registry.versions(RECOMMEND)
     assert model.uri.startswith(f"{night.cloud.store}/models/recommend-")
     assert model.lineage["snapshot_uri"].startswith(f"{night.cloud.store}/snapshots/")
-    assert night.jobs == 4  # a training and an evaluation of each kind; the promotion had nobody to compare with
+    assert night.jobs == 4  # a training and an evaluation of each kind; there was no champion to compare with
     assert night.cloud.emulator.active() == []
-    assert any("fct_sessions" in each["sql"].lower() for each in night.account.history())
+    assert any("fct_sessions" in statement["sql"].lower() for statement in night.account.history())
 
 
-def test_results_of_tasks_are_kept_on_s3(night: Night, in_the_account: None) -> None:
+def test_results_of_tasks_are_stored_on_s3(night: Night, in_the_account: None) -> None:
     block = S3Bucket(bucket_name=BUCKET, bucket_folder="results", credentials=AwsCredentials())
     block.save("results", overwrite=True)
 
@@ -147,42 +147,42 @@ def test_results_of_tasks_are_kept_on_s3(night: Night, in_the_account: None) -> 
     def figures() -> dict[str, float]:
         return {"mrr_at_20": 0.25}
 
-    kept: list[State] = []
+    states: list[State] = []
 
     @flow
     def measuring() -> None:
-        kept.append(figures(return_state=True))
+        states.append(figures(return_state=True))
 
     with temporary_settings({PREFECT_DEFAULT_RESULT_STORAGE_BLOCK: "s3-bucket/results"}):
         measuring()
     (stored,) = S3Path(f"s3://{BUCKET}/results").iterdir()
-    assert stored.name == kept[0].data.storage_key.rsplit("/", 1)[-1]
-    assert kept[0].result() == {"mrr_at_20": 0.25}
+    assert stored.name == states[0].data.storage_key.rsplit("/", 1)[-1]
+    assert states[0].result() == {"mrr_at_20": 0.25}
 
 
-def test_a_local_training_on_the_same_snapshot_recommends_the_same(
+def test_a_local_training_on_the_same_snapshot_gives_the_same_recommendations(
     night: Night, tmp_path: Path, in_the_account: None
 ) -> None:
     (challenger,) = night.platform.registry.versions(RECOMMEND)
     folder = store.fetch(challenger.lineage["snapshot_uri"], tmp_path / "cache")
     snapshot.read(folder)
-    told = {"seed": TRAINING["seed"], "max_seconds": 60 * TRAINING["max_minutes"], **BRIEF["recommend"]}
-    parameters = json.dumps(told)
+    options = {"seed": TRAINING["seed"], "max_seconds": 60 * TRAINING["max_minutes"], **BRIEF["recommend"]}
+    parameters = json.dumps(options)
     arguments = {"kind": "recommend", "snapshot": str(folder), "output": str(tmp_path), "parameters": parameters}
     compute.connect("local:").run(JobSpec("train", "boat.models.train", arguments), print)
     model = tmp_path / "model.tar.gz"
     archive.unpack(model, tmp_path / "model", archive.digest(model))
 
     sessions = some_sessions(folder, 100)
-    here = SavedModel(tmp_path / "model").predict(instances(sessions))
-    there = invoke(night.platform.serving.runtime(), RECOMMEND, sessions)
-    # The same seed gives the same model up to rounding, which may swap neighbours of equal score.
-    same = [len({*a["product_id"][:10]} & {*b["product_id"][:10]}) for a, b in zip(here, there, strict=True)]
+    local = SavedModel(tmp_path / "model").predict(instances(sessions))
+    remote = invoke(night.platform.serving.runtime(), RECOMMEND, sessions)
+    # The same seed gives the same model except for rounding, which may swap products with equal scores.
+    same = [len({*a["product_id"][:10]} & {*b["product_id"][:10]}) for a, b in zip(local, remote, strict=True)]
     assert sum(same) / len(same) >= 9.5
 
 
 def some_sessions(folder: Path, count: int) -> list[list[SessionEvent]]:
-    """The first sessions of a snapshot."""
+    """Return the first sessions of a snapshot."""
     rows = pq.read_table(folder / snapshot.RECOMMEND).to_pylist()
     sessions: dict[str, list[Any]] = {}
     for row in rows:

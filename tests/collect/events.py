@@ -1,4 +1,4 @@
-"""A good event, and fifty kinds of bad ones with the reason and the field that the collector must name."""
+"""A good event and fifty kinds of bad events, with the reason and the field that the collector must name."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ PURCHASE = GOOD | {"event_type": "purchase"}
 
 
 def nested(levels: int) -> dict[str, Any]:
-    """An object of so many levels."""
+    """Return an object with this number of levels."""
     value: dict[str, Any] = {}
     for _ in range(levels - 1):
         value = {"a": value}
@@ -29,7 +29,7 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 def without(*names: str) -> dict[str, Any]:
-    """The good event without some of its fields."""
+    """Return the good event without some of its fields."""
     return {name: value for name, value in GOOD.items() if name not in names}
 
 

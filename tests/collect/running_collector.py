@@ -1,4 +1,4 @@
-"""The collector as a process of its own, on a free port."""
+"""The collector as a separate process on a free port."""
 
 import json
 import os
@@ -21,7 +21,7 @@ SECRET = "a-secret-of-the-shop"
 
 @dataclass
 class Collecting:
-    """A collector that takes requests."""
+    """A running collector."""
 
     process: "subprocess.Popen[bytes]"
     port: int
@@ -37,17 +37,17 @@ class Collecting:
         return httpx.post(f"{self.url}/collect", json=body, headers=names, timeout=30)
 
     def rss_mb(self) -> float:
-        """The most memory it ever held."""
+        """Return the peak memory of the process."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
     def stop(self) -> None:
-        """End it as an operator does."""
+        """Stop the process as an operator does."""
         self.process.terminate()
         assert self.process.wait(30) in {0, -15}
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """Kill the process, as a power cut would."""
         self.process.kill()
         self.process.wait(30)
 
@@ -56,7 +56,7 @@ class Collecting:
 def running_collector(
     landing: Path, *options: str, port: int | None = None, keys: str = f"shop-server:{SECRET}"
 ) -> Iterator[Collecting]:
-    """A collector over a landing folder, which tests may kill."""
+    """Start a collector for a landing folder. Tests may kill it."""
     port = port or free_port()
     command = [sys.executable, "-m", "boat", "collect", "--landing", str(landing), "--port", str(port), *options]
     process = subprocess.Popen(command, env={**os.environ, "BOAT_COLLECT_KEYS": keys}, stdout=subprocess.DEVNULL)
@@ -80,17 +80,17 @@ def _wait(process: "subprocess.Popen[bytes]", port: int, deadline: float) -> Non
 
 
 def lines(landing: Path) -> list[dict[str, Any]]:
-    """All events in complete landing files."""
+    """Return all events in complete landing files."""
     return _read(path for path in (landing / "events").glob("*/*.ndjson") if not path.parent.name.startswith("."))
 
 
 def dead_letters(landing: Path) -> list[dict[str, Any]]:
-    """All dead letters in complete files."""
+    """Return all dead letters in complete files."""
     return _read((landing / "events" / ".dead-letter").glob("*/*.ndjson"))
 
 
 def counted_ids(landing: Path) -> Counter[str]:
-    """How often each event is in the landing files."""
+    """Count each event in the landing files."""
     return Counter(line["event_id"] for line in lines(landing))
 
 

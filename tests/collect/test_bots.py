@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from boat.collect import Collector, Policy, Request
+from boat.collect import Collector, CollectRequest, Policy
 from boat.collect.access import signature
 from tests.collect.events import GOOD, NOW
 from tests.collect.running_collector import SECRET
@@ -63,7 +63,7 @@ SHOPPERS = [
 
 def flag(body: bytes = BODY, **headers: str) -> Any:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    request = Request("POST", "", names, "203.0.113.77", body)
+    request = CollectRequest("POST", "", names, "203.0.113.77", body)
     outcome = Collector(Policy(secrets={"shop-server": SECRET}), lambda: NOW).take(request)
     return json.loads(outcome.accepted)["extra"].get("is_bot")
 
@@ -74,15 +74,15 @@ def test_a_known_crawler_is_flagged(user_agent: str) -> None:
 
 
 @pytest.mark.parametrize("user_agent", SHOPPERS)
-def test_a_shopper_is_no_crawler(user_agent: str) -> None:
+def test_a_shopper_is_not_flagged_as_a_crawler(user_agent: str) -> None:
     assert flag(user_agent=user_agent) is None
 
 
-def test_no_user_agent_is_no_crawler_and_a_client_cannot_set_the_flag() -> None:
+def test_a_client_without_a_user_agent_or_with_the_flag_itself_is_not_flagged() -> None:
     assert flag() is None
     assert flag(json.dumps(GOOD | {"is_bot": True, "extra": {"is_bot": True}}).encode()) is None
 
 
-def test_a_signed_request_is_of_a_server_and_its_events_are_of_shoppers() -> None:
+def test_events_of_a_signed_request_are_not_flagged() -> None:
     sign = signature(SECRET, int(NOW), BODY)
     assert flag(user_agent=CRAWLERS[0], x_boat_key="shop-server", x_boat_signature=sign) is None

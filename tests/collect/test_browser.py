@@ -35,7 +35,7 @@ def chromium() -> str:
 
 
 def visit(chromium: str, url: str, profile: Path) -> str:
-    """Open a page, wait until it is quiet; returns its DOM."""
+    """Open a page, wait until its requests have ended, and return its DOM."""
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
     options += ["--disable-component-update", f"--user-data-dir={profile}", "--virtual-time-budget=5000"]
     command = [chromium, *options, "--dump-dom", url]
@@ -44,14 +44,14 @@ def visit(chromium: str, url: str, profile: Path) -> str:
 
 @contextmanager
 def shop_on_another_origin(folder: Path, port: int) -> Iterator[str]:
-    """A shop's own web server."""
+    """Start the web server of a shop."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *arguments: object) -> None:
             super().__init__(*arguments, directory=str(folder))  # type: ignore[arg-type]
 
         def log_message(self, *arguments: object) -> None:
-            """Nothing: the test's own output is enough."""
+            """Log nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -60,7 +60,7 @@ def shop_on_another_origin(folder: Path, port: int) -> Iterator[str]:
 
 
 def put_shop(folder: Path, collecting: Collecting) -> None:
-    """The demo shop with a shopper in it, whose snippet comes from the collector."""
+    """Write the demo shop with a simulated shopper. The collector serves its snippet."""
     page = Path("src/boat/collect/static/shop.html").read_text(encoding="utf-8")
     folder.mkdir()
     snippet = f'src="{collecting.url}/boat.js"'
@@ -68,7 +68,7 @@ def put_shop(folder: Path, collecting: Collecting) -> None:
 
 
 def put_page_with_its_own_snippet(folder: Path, endpoint: str, script: str) -> None:
-    """A page that does not need the collector to be shown."""
+    """Write a page with its own copy of the snippet, so that it loads without the collector."""
     folder.mkdir()
     shutil.copy("src/boat/collect/static/boat.js", folder / "boat.js")
     snippet = f'<script src="boat.js" data-shop="mugs" data-endpoint="{endpoint}" data-pageview="off"></script>'
@@ -76,7 +76,7 @@ def put_page_with_its_own_snippet(folder: Path, endpoint: str, script: str) -> N
     (folder / "look.html").write_text(f"{snippet}<script>boat.track('search', {{query: 'mug'}})</script>")
 
 
-def test_the_demo_shop_tells_its_own_collector_of_a_visit(chromium: str, tmp_path: Path) -> None:
+def test_the_demo_shop_sends_a_visit_to_its_collector(chromium: str, tmp_path: Path) -> None:
     with running_collector(tmp_path / "landing") as collecting:
         assert "Blue mug" in visit(chromium, f"{collecting.url}/", tmp_path / "profile")
         visit(chromium, f"{collecting.url}/", tmp_path / "profile")
@@ -88,7 +88,7 @@ def test_the_demo_shop_tells_its_own_collector_of_a_visit(chromium: str, tmp_pat
     assert first["event_id"] != second["event_id"]
 
 
-def test_a_shop_on_an_allowed_origin_tells_all_that_a_shopper_does(chromium: str, tmp_path: Path) -> None:
+def test_a_shop_on_an_allowed_origin_sends_all_events(chromium: str, tmp_path: Path) -> None:
     port = free_port()
     with running_collector(tmp_path / "landing", "--origin", f"http://127.0.0.1:{port}") as collecting:
         put_shop(tmp_path / "shop", collecting)
@@ -96,9 +96,9 @@ def test_a_shop_on_an_allowed_origin_tells_all_that_a_shopper_does(chromium: str
             visit(chromium, url, tmp_path / "profile")
         collecting.stop()
     events = lines(tmp_path / "landing")
-    told = [(event["event_type"], event.get("product_id")) for event in events]
+    sent = [(event["event_type"], event.get("product_id")) for event in events]
     shopping = [("detail", "blue-mug"), ("add", "blue-mug"), ("add", "red-mug"), ("search", None)]
-    assert told == [("pageview", None), *shopping, ("purchase", "blue-mug"), ("purchase", "red-mug")]
+    assert sent == [("pageview", None), *shopping, ("purchase", "blue-mug"), ("purchase", "red-mug")]
     assert events[4]["query"] == "mugs for [email]"
     assert events[5]["extra"]["transaction_id"] == events[6]["extra"]["transaction_id"]
     assert events[5]["extra"]["revenue"] == 26.5
@@ -106,7 +106,7 @@ def test_a_shop_on_an_allowed_origin_tells_all_that_a_shopper_does(chromium: str
     assert len({event["event_id"] for event in events}) == len(events)
 
 
-def test_a_shop_on_another_origin_tells_nothing(chromium: str, tmp_path: Path) -> None:
+def test_a_shop_on_another_origin_sends_nothing(chromium: str, tmp_path: Path) -> None:
     port = free_port()
     with running_collector(tmp_path / "landing") as collecting:
         put_shop(tmp_path / "shop", collecting)
@@ -116,7 +116,7 @@ def test_a_shop_on_another_origin_tells_nothing(chromium: str, tmp_path: Path) -
     assert lines(tmp_path / "landing") == []
 
 
-def test_what_happened_while_the_collector_was_down_is_told_by_the_next_page(chromium: str, tmp_path: Path) -> None:
+def test_the_next_page_sends_the_events_that_the_collector_missed(chromium: str, tmp_path: Path) -> None:
     port, collector_port = free_port(), free_port()
     put_page_with_its_own_snippet(tmp_path / "shop", f"http://127.0.0.1:{collector_port}/collect", "")
     origin = f"http://127.0.0.1:{port}"
@@ -129,14 +129,14 @@ def test_what_happened_while_the_collector_was_down_is_told_by_the_next_page(chr
     assert (event["event_type"], event["query"], event["shop"]) == ("search", "mug", "mugs")
 
 
-def test_a_visitor_who_asks_not_to_be_tracked_is_not(chromium: str, tmp_path: Path) -> None:
+def test_a_visitor_who_opts_out_is_not_tracked(chromium: str, tmp_path: Path) -> None:
     port = free_port()
     with running_collector(tmp_path / "landing", "--origin", f"http://127.0.0.1:{port}") as collecting:
         asks = "<script>Object.defineProperty(navigator, 'globalPrivacyControl', {value: true})</script>"
         put_page_with_its_own_snippet(tmp_path / "shop", f"{collecting.url}/collect", asks)
         page = tmp_path / "shop" / "index.html"
-        page.write_text(page.read_text() + "<script>boat.track('pageview'); document.title = 'told nothing'</script>")
+        page.write_text(page.read_text() + "<script>boat.track('pageview'); document.title = 'sent nothing'</script>")
         with shop_on_another_origin(tmp_path / "shop", port) as url:
-            assert "told nothing" in visit(chromium, url, tmp_path / "profile")
+            assert "sent nothing" in visit(chromium, url, tmp_path / "profile")
         collecting.stop()
     assert lines(tmp_path / "landing") == []

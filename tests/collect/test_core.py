@@ -1,4 +1,4 @@
-"""What the collector makes of requests, without a server."""
+"""The collector's results for requests, without a server."""
 
 import gzip
 import json
@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from boat import raw_log
-from boat.collect import Collector, Outcome, Policy, Request
+from boat.collect import Collector, CollectRequest, CollectResult, Policy
 from boat.collect.access import signature
 from boat.collect.body import MAX_BODY_BYTES, MAX_EVENTS
-from boat.collect.validation import Reason
+from boat.collect.validation import CollectReason
 from boat.events import COLUMNS, EVENT_TYPES
 from boat.warehouse import connect
 from tests.collect.events import GOOD, MALFORMED, NOW, PURCHASE, nested
@@ -43,22 +43,22 @@ def collector(clock: Clock) -> Collector:
     return Collector(Policy(frozenset({SHOP}), {"shop-server": SECRET}), clock)
 
 
-def post(collector: Collector, body: Any, address: str = "203.0.113.77", **headers: str) -> Outcome:
+def post(collector: Collector, body: Any, address: str = "203.0.113.77", **headers: str) -> CollectResult:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    request = Request("POST", "", names, address, content)
+    request = CollectRequest("POST", "", names, address, content)
     return collector.early(request) or collector.take(request)
 
 
-def rows(outcome: Outcome) -> list[dict[str, Any]]:
+def rows(outcome: CollectResult) -> list[dict[str, Any]]:
     return [json.loads(line) for line in outcome.accepted.splitlines()]
 
 
-def letters(outcome: Outcome) -> list[dict[str, Any]]:
+def letters(outcome: CollectResult) -> list[dict[str, Any]]:
     return [json.loads(line) for line in outcome.failed.splitlines()]
 
 
-def answer(outcome: Outcome) -> dict[str, Any]:
+def answer(outcome: CollectResult) -> dict[str, Any]:
     parsed: dict[str, Any] = json.loads(outcome.content)
     return parsed
 
@@ -79,26 +79,26 @@ def without_time(event: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("body", [GOOD, [GOOD], {"events": [GOOD]}], ids=["one", "list", "batch"])
-def test_one_event_a_list_and_a_batch_are_taken_alike(collector: Collector, body: object) -> None:
+def test_an_event_a_list_and_a_batch_are_accepted(collector: Collector, body: object) -> None:
     assert len(rows(post(collector, body))) == 1
 
 
-def test_an_event_without_a_time_happened_now(collector: Collector) -> None:
+def test_an_event_without_a_time_gets_the_time_of_receipt(collector: Collector) -> None:
     (row,) = rows(post(collector, {"event_type": "VIEW ", "product_id": 17, "client_id": "c"}))
     assert row["event_time"] == row["received_at"]
     assert (row["event_type"], row["product_id"], row["shop"]) == ("detail", "17", "shop")
 
 
 @pytest.mark.parametrize(
-    ("given_time", "kept"),
+    ("given_time", "stored"),
     [
         (NOW * 1000, "2026-09-21T14:13:20.000000Z"),
         ("2026-09-21T16:13:20+02:00", "2026-09-21T14:13:20.000000Z"),
         ("2026-09-21T14:13:20.25", "2026-09-21T14:13:20.250000Z"),
     ],
 )
-def test_times_are_kept_as_utc(collector: Collector, given_time: object, kept: str) -> None:
-    assert rows(post(collector, GOOD | {"event_time": given_time}))[0]["event_time"] == kept
+def test_times_are_stored_in_utc(collector: Collector, given_time: object, stored: str) -> None:
+    assert rows(post(collector, GOOD | {"event_time": given_time}))[0]["event_time"] == stored
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_times_are_kept_as_utc(collector: Collector, given_time: object, kept: s
         (NOW + 3601, "2026-09-21T15:13:21Z"),
     ],
 )
-def test_an_event_of_a_wrong_clock_counts_at_its_receipt(
+def test_an_event_with_a_wrong_clock_gets_the_time_of_receipt(
     collector: Collector, given_time: object, device_time: str
 ) -> None:
     (row,) = rows(post(collector, GOOD | {"event_time": given_time}))
@@ -129,7 +129,7 @@ def test_an_event_of_a_wrong_clock_counts_at_its_receipt(
 
 
 @pytest.mark.parametrize("seconds", [NOW - 7 * 86_400, NOW - 2 * 3600, NOW + 3600])
-def test_an_event_within_a_week_before_and_an_hour_after_counts_at_its_own_time(
+def test_an_event_keeps_its_time_from_a_week_before_to_an_hour_after_receipt(
     collector: Collector, seconds: float
 ) -> None:
     (row,) = rows(post(collector, GOOD | {"event_time": seconds}))
@@ -137,7 +137,7 @@ def test_an_event_within_a_week_before_and_an_hour_after_counts_at_its_own_time(
     assert "device_time" not in row["extra"]
 
 
-def test_a_client_cannot_set_what_the_collector_sets(collector: Collector) -> None:
+def test_a_client_cannot_set_fields_of_the_collector(collector: Collector) -> None:
     claims = {"is_bot": True, "occurrence": 7, "device_time": "1980-01-01T00:00:00Z"}
     event = GOOD | claims | {"extra": claims, "received_at": "2020-01-01T00:00:00Z", "receivedAt": 1}
     (row,) = rows(post(collector, event))
@@ -184,26 +184,26 @@ def test_a_client_cannot_set_what_the_collector_sets(collector: Collector) -> No
         ),
     ],
 )
-def test_fields_are_understood_by_the_contract(
+def test_fields_are_mapped_by_the_contract(
     collector: Collector, event: dict[str, Any], columns: dict[str, Any]
 ) -> None:
     defaults: dict[str, Any] = {"event_type": "purchase", "client_id": "c-1", "product_id": "p"}
-    others = {"itemid", "Product-ID", "sku"} & event.keys()
-    defaults = {name: value for name, value in defaults.items() if not (others and name == "product_id")}
+    id_names = {"itemid", "Product-ID", "sku"} & event.keys()
+    defaults = {name: value for name, value in defaults.items() if not (id_names and name == "product_id")}
     (row,) = rows(post(collector, defaults | event))
-    kept = {**row, **{f"extra.{name}": value for name, value in row["extra"].items()}}
-    assert {name: kept[name] for name in columns} == columns
-    known = {name for name in columns if name.startswith("extra.")} | {"extra.ip_hash"}
-    assert {name for name in kept if name.startswith("extra.")} == known
+    values = {**row, **{f"extra.{name}": value for name, value in row["extra"].items()}}
+    assert {name: values[name] for name in columns} == columns
+    extra_names = {name for name in columns if name.startswith("extra.")} | {"extra.ip_hash"}
+    assert {name for name in values if name.startswith("extra.")} == extra_names
 
 
 @pytest.mark.parametrize("placeholder", ["0", "000", 0, "-", "null", "(not set)", " "])
-def test_a_placeholder_is_no_order_number(collector: Collector, placeholder: object) -> None:
+def test_a_placeholder_is_not_an_order_number(collector: Collector, placeholder: object) -> None:
     (row,) = rows(post(collector, PURCHASE | {"transaction_id": placeholder}))
     assert "transaction_id" not in row["extra"]
 
 
-def test_an_event_of_a_type_that_is_not_used_is_counted_and_not_kept(collector: Collector) -> None:
+def test_an_event_of_an_unused_type_is_counted_and_not_stored(collector: Collector) -> None:
     outcome = post(collector, [{"event_type": "scroll"}, GOOD, {"event": "Session-Start", "client_id": "c"}])
     assert answer(outcome) == {"received": 3, "accepted": 1, "unused": 2, "failed": 0, "errors": []}
     assert len(rows(outcome)) == 1
@@ -228,7 +228,7 @@ def test_equal_purchases_adds_and_removes_of_one_request_are_numbered(collector:
 
 
 @pytest.mark.parametrize("kind", MALFORMED)
-def test_a_malformed_event_fails_alone_with_its_reason(collector: Collector, kind: str) -> None:
+def test_a_malformed_event_fails_alone_and_with_its_reason(collector: Collector, kind: str) -> None:
     event, reason, field = MALFORMED[kind]
     outcome = post(collector, [GOOD, event, GOOD | {"event_id": "e-2"}])
     assert outcome.status == 200
@@ -240,9 +240,9 @@ def test_a_malformed_event_fails_alone_with_its_reason(collector: Collector, kin
     assert letter["payload_characters"] > 0
 
 
-def test_there_are_fifty_kinds_and_each_reason_has_one() -> None:
+def test_fifty_malformed_events_cover_each_reason() -> None:
     assert len(MALFORMED) >= 50
-    assert {reason for _, reason, _ in MALFORMED.values()} | {"not_json", "unknown_shop"} == set(Reason)
+    assert {reason for _, reason, _ in MALFORMED.values()} | {"not_json", "unknown_shop"} == set(CollectReason)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_there_are_fifty_kinds_and_each_reason_has_one() -> None:
     ],
     ids=["nothing", "cut", "form", "nan", "latin", "infinity", "brackets", "braces", "lists"],
 )
-def test_a_body_that_is_no_event_at_all_is_one_failed_event(collector: Collector, body: bytes, reason: str) -> None:
+def test_a_body_without_an_event_is_one_failed_event(collector: Collector, body: bytes, reason: str) -> None:
     outcome = post(collector, body)
     assert outcome.status == 400
     assert answer(outcome)["failed"] == 1
@@ -268,7 +268,7 @@ def test_a_body_that_is_no_event_at_all_is_one_failed_event(collector: Collector
     assert outcome.accepted == b""
 
 
-def test_the_deepest_event_that_is_taken_has_eight_levels(collector: Collector) -> None:
+def test_an_event_may_have_eight_levels(collector: Collector) -> None:
     assert rows(post(collector, GOOD | {"extra": nested(7)}))
     assert not rows(post(collector, GOOD | {"extra": nested(8)}))
 
@@ -276,7 +276,7 @@ def test_the_deepest_event_that_is_taken_has_eight_levels(collector: Collector) 
 # -- limits and compression
 
 
-def test_gzip_is_unpacked_and_the_limit_holds_for_what_comes_out(collector: Collector) -> None:
+def test_gzip_is_decompressed_and_the_limit_applies_to_the_decompressed_body(collector: Collector) -> None:
     packed = gzip.compress(json.dumps([GOOD] * 20).encode())
     assert len(rows(post(collector, packed, content_encoding="gzip"))) == 20
     bomb = gzip.compress(b" " * (MAX_BODY_BYTES + 1))
@@ -296,7 +296,7 @@ def test_gzip_is_unpacked_and_the_limit_holds_for_what_comes_out(collector: Coll
         (b"[]", "", 400, "empty"),
     ],
 )
-def test_a_body_beyond_the_limits_is_refused_whole(
+def test_a_body_beyond_the_limits_is_refused_as_a_whole(
     collector: Collector, body: bytes, encoding: str, status: int, reason: str
 ) -> None:
     outcome = post(collector, body, content_encoding=encoding)
@@ -304,9 +304,9 @@ def test_a_body_beyond_the_limits_is_refused_whole(
     assert outcome.accepted == outcome.failed == b""
 
 
-def test_what_a_head_tells_is_answered_before_the_body_is_read(collector: Collector) -> None:
+def test_an_invalid_head_is_refused_before_the_body_is_read(collector: Collector) -> None:
     def head(method: str = "POST", **headers: str) -> int | None:
-        request = Request(method, "", {name.replace("_", "-"): value for name, value in headers.items()}, "::1")
+        request = CollectRequest(method, "", {name.replace("_", "-"): value for name, value in headers.items()}, "::1")
         outcome = collector.early(request)
         return outcome and outcome.status
 
@@ -320,26 +320,26 @@ def test_what_a_head_tells_is_answered_before_the_body_is_read(collector: Collec
     assert head(origin="https://elsewhere.example") == 403
 
 
-# -- who may send
+# -- senders
 
 
 def test_pages_of_allowed_origins_may_send_and_others_may_not(collector: Collector) -> None:
     allowed = post(collector, GOOD, origin=SHOP)
     assert allowed.headers["access-control-allow-origin"] == SHOP
     assert allowed.headers["vary"] == "origin"
-    other = post(collector, GOOD, origin="https://mugs.example.evil.example")
-    assert (other.status, other.accepted) == (403, b"")
-    assert "access-control-allow-origin" not in other.headers
+    refused = post(collector, GOOD, origin="https://mugs.example.evil.example")
+    assert (refused.status, refused.accepted) == (403, b"")
+    assert "access-control-allow-origin" not in refused.headers
 
 
 def test_a_preflight_is_answered_for_allowed_origins(collector: Collector) -> None:
-    outcome = collector.early(Request("OPTIONS", "", {"origin": SHOP}, "::1"))
+    outcome = collector.early(CollectRequest("OPTIONS", "", {"origin": SHOP}, "::1"))
     assert outcome is not None
     assert outcome.status == 204
     assert "x-boat-signature" in outcome.headers["access-control-allow-headers"]
 
 
-def test_a_signature_is_good_once_and_for_five_minutes(collector: Collector, clock: Clock) -> None:
+def test_a_signature_is_valid_once_and_for_five_minutes(collector: Collector, clock: Clock) -> None:
     body = json.dumps(GOOD).encode()
 
     def send(sign: str, key: str = "shop-server") -> str:
@@ -360,14 +360,14 @@ def test_a_signature_is_good_once_and_for_five_minutes(collector: Collector, clo
     assert send(good) == "signature_expired"
 
 
-def test_an_unsigned_request_is_refused_where_all_must_be_signed(clock: Clock) -> None:
+def test_an_unsigned_request_is_refused_if_signatures_are_required(clock: Clock) -> None:
     collector = Collector(Policy(secrets={"shop-server": SECRET}, signed_only=True), clock)
     assert answer(post(collector, GOOD))["error"] == "signature_missing"
     sign = signature(SECRET, int(NOW), json.dumps(GOOD).encode())
     assert post(collector, GOOD, x_boat_key="shop-server", x_boat_signature=sign).status == 200
 
 
-def test_each_sender_has_a_rate_of_its_own(clock: Clock) -> None:
+def test_each_sender_has_a_separate_rate_limit(clock: Clock) -> None:
     collector = Collector(Policy(secrets={"k": SECRET}, events_per_second=10, burst=20), clock)
     assert post(collector, [GOOD] * 20).status == 200
     limited = post(collector, GOOD)
@@ -381,7 +381,7 @@ def test_each_sender_has_a_rate_of_its_own(clock: Clock) -> None:
     assert post(collector, GOOD).status == 429
 
 
-def test_a_header_with_a_key_but_no_signature_buys_no_rate(clock: Clock) -> None:
+def test_a_key_without_a_signature_does_not_change_the_rate_limit(clock: Clock) -> None:
     collector = Collector(Policy(secrets={"k": SECRET}, events_per_second=1, burst=1), clock)
     assert post(collector, GOOD, x_boat_key="k").status == 200
     assert post(collector, GOOD, x_boat_key="another").status == 429
@@ -390,7 +390,7 @@ def test_a_header_with_a_key_but_no_signature_buys_no_rate(clock: Clock) -> None
 # -- privacy
 
 
-def test_address_and_user_agent_are_reduced_and_no_other_header_is_kept(collector: Collector) -> None:
+def test_address_and_user_agent_are_reduced_and_other_headers_are_dropped(collector: Collector) -> None:
     headers = {"cookie": "id=bob", "referer": "https://mugs.example/bob", "accept_language": "de-CH"}
     outcome = post(collector, GOOD, user_agent=FIREFOX, **headers)
     (row,) = rows(outcome)
@@ -400,7 +400,7 @@ def test_address_and_user_agent_are_reduced_and_no_other_header_is_kept(collecto
         assert personal not in outcome.accepted
 
 
-def test_an_address_is_known_again_within_its_network_and_day_alone(collector: Collector, clock: Clock) -> None:
+def test_the_hash_of_an_address_is_stable_within_its_network_and_day_only(collector: Collector, clock: Clock) -> None:
     def hashed(address: str) -> str:
         return str(rows(post(collector, without_time(GOOD), address))[0]["extra"]["ip_hash"])
 
@@ -414,7 +414,7 @@ def test_an_address_is_known_again_within_its_network_and_day_alone(collector: C
 
 
 @pytest.mark.parametrize(
-    ("text", "kept"),
+    ("text", "masked"),
     [
         ("mail bob.o'neil+shop@mugs.example now", "mail [email] now"),
         ("pay 4111 1111 1111 1111 please", "pay [card] please"),
@@ -438,10 +438,10 @@ def test_an_address_is_known_again_within_its_network_and_day_alone(collector: C
     ],
 )
 def test_personal_data_in_free_text_is_masked_and_article_numbers_are_not(
-    collector: Collector, text: str, kept: str
+    collector: Collector, text: str, masked: str
 ) -> None:
     (row,) = rows(post(collector, GOOD | {"query": text, "remark": {"deep": [text]}}))
-    assert row["query"] == row["extra"]["remark"]["deep"][0] == kept
+    assert row["query"] == row["extra"]["remark"]["deep"][0] == masked
 
 
 @pytest.mark.parametrize(
@@ -465,7 +465,7 @@ def test_ids_in_urls_are_never_masked(collector: Collector, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "kept"),
+    ("url", "masked"),
     [
         ("/?user=bob%40mugs.example&a=1", "/?user=[email]&a=1"),
         ("/u/bob@mugs.example/orders", "/u/[email]/orders"),
@@ -478,12 +478,12 @@ def test_ids_in_urls_are_never_masked(collector: Collector, path: str) -> None:
         ("tel:+491761234567", "tel:[phone]"),
     ],
 )
-def test_personal_data_in_urls_is_masked(collector: Collector, url: str, kept: str) -> None:
+def test_personal_data_in_urls_is_masked(collector: Collector, url: str, masked: str) -> None:
     (row,) = rows(post(collector, GOOD | {"url": url, "referrer": url}))
-    assert row["url"] == row["extra"]["referrer"] == kept
+    assert row["url"] == row["extra"]["referrer"] == masked
 
 
-def test_ids_in_extra_are_kept_and_fields_that_are_named_for_a_phone_are_not(collector: Collector) -> None:
+def test_ids_in_extra_are_not_masked_and_fields_named_for_a_phone_are(collector: Collector) -> None:
     ids = dict.fromkeys(("sku", "isbn", "ean", "gtin", "variantId", "user_id", "transaction_id"), "4111111111111111")
     personal = {"phone": 491761234567, "contact": {"mobile": "0176/1234567"}, "card_number": "4111111111111112"}
     (row,) = rows(post(collector, GOOD | ids | personal))
@@ -496,8 +496,8 @@ def test_ids_in_extra_are_kept_and_fields_that_are_named_for_a_phone_are_not(col
 def test_dead_letters_are_masked_by_field(collector: Collector) -> None:
     event = {"product_id": "0306406152", "url": "/dp/0171-1234567", "query": "0171 1234567", "phone": 1711234567}
     (letter,) = letters(post(collector, event))
-    kept = {"product_id": "0306406152", "url": "/dp/0171-1234567", "query": "[phone]", "phone": "[phone]"}
-    assert json.loads(letter["payload"]) == kept
+    masked = {"product_id": "0306406152", "url": "/dp/0171-1234567", "query": "[phone]", "phone": "[phone]"}
+    assert json.loads(letter["payload"]) == masked
 
 
 def test_dead_letters_are_masked_too(collector: Collector) -> None:
@@ -507,7 +507,7 @@ def test_dead_letters_are_masked_too(collector: Collector) -> None:
         assert b"bob" not in outcome.failed + outcome.content
 
 
-def test_what_is_dropped_from_the_request_does_not_come_back_in_the_event(collector: Collector) -> None:
+def test_an_event_cannot_bring_back_data_that_is_dropped_from_the_request(collector: Collector) -> None:
     (row,) = rows(post(collector, GOOD | {"ip": "203.0.113.77", "extra": {"page": {"user_agent": FIREFOX}}}))
     assert row["extra"]["page"] == {}
     assert "ip" not in row["extra"]
@@ -520,7 +520,7 @@ def test_masking_takes_linear_time(collector: Collector, part: str) -> None:
     assert len(rows(post(collector, events))) == 15
 
 
-# -- the loader takes whatever the collector takes
+# -- the loader accepts all that the collector accepts
 
 TEXTS = st.one_of(st.text(max_size=20), st.sampled_from(["", " ", "NaN", "1e400", "null", "\u2028", "'; drop table x"]))
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
@@ -553,7 +553,9 @@ EVENTS = (
 
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(EVENTS, min_size=1, max_size=30))
-def test_what_the_collector_takes_the_loader_takes(tmp_path_factory: pytest.TempPathFactory, events: list[Any]) -> None:
+def test_the_loader_accepts_all_that_the_collector_accepts(
+    tmp_path_factory: pytest.TempPathFactory, events: list[Any]
+) -> None:
     outcome = post(Collector(Policy(), Clock()), json.dumps(events).encode())
     if outcome.status == 400 and not outcome.failed:
         return
@@ -563,7 +565,7 @@ def test_what_the_collector_takes_the_loader_takes(tmp_path_factory: pytest.Temp
     assert load(tmp_path_factory.mktemp("loaded"), outcome).received == counts["accepted"]
 
 
-def load(folder: Path, outcome: Outcome) -> raw_log.LoadReport:
+def load(folder: Path, outcome: CollectResult) -> raw_log.LoadReport:
     (folder / "landing").mkdir()
     (folder / "landing" / "events.ndjson").write_bytes(outcome.accepted)
     return raw_log.load(connect(f"duckdb:///{folder}/warehouse.duckdb"), folder / "landing")

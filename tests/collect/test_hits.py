@@ -1,4 +1,4 @@
-"""Hits of Google Analytics, by GET and POST."""
+"""Hits of Google Analytics by GET and POST."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from boat.collect import Collector, Outcome, Policy, Request
+from boat.collect import Collector, CollectRequest, CollectResult, Policy
 from boat.collect.access import signature
 from boat.collect.body import MAX_EVENTS
 from boat.collect.pixel import GIF
@@ -25,28 +25,28 @@ def collector() -> Collector:
     return Collector(Policy(secrets={"shop-server": SECRET}), lambda: NOW)
 
 
-def get(collector: Collector, parameters: dict[str, Any]) -> Outcome:
-    return ask(collector, Request("GET", urlencode(parameters), {}, "203.0.113.77"))
+def get(collector: Collector, parameters: dict[str, Any]) -> CollectResult:
+    return ask(collector, CollectRequest("GET", urlencode(parameters), {}, "203.0.113.77"))
 
 
-def post(collector: Collector, query: str, body: str, content_type: str = "text/plain;charset=UTF-8") -> Outcome:
+def post(collector: Collector, query: str, body: str, content_type: str = "text/plain;charset=UTF-8") -> CollectResult:
     headers = {"content-type": content_type} if content_type else {}
-    return ask(collector, Request("POST", query, headers, "203.0.113.77", body.encode()))
+    return ask(collector, CollectRequest("POST", query, headers, "203.0.113.77", body.encode()))
 
 
-def ask(collector: Collector, request: Request) -> Outcome:
+def ask(collector: Collector, request: CollectRequest) -> CollectResult:
     return collector.early(request) or collector.take(request)
 
 
-def rows(outcome: Outcome) -> list[dict[str, Any]]:
+def rows(outcome: CollectResult) -> list[dict[str, Any]]:
     return [json.loads(line) for line in outcome.accepted.splitlines()]
 
 
-def letters(outcome: Outcome) -> list[dict[str, Any]]:
+def letters(outcome: CollectResult) -> list[dict[str, Any]]:
     return [json.loads(line) for line in outcome.failed.splitlines()]
 
 
-def answer(outcome: Outcome) -> dict[str, Any]:
+def answer(outcome: CollectResult) -> dict[str, Any]:
     parsed: dict[str, Any] = json.loads(outcome.content)
     return parsed
 
@@ -68,7 +68,7 @@ def test_a_page_view_answers_with_a_gif(collector: Collector) -> None:
     assert extra(row) == {"dt": "Mugs"}
 
 
-def test_product_actions_become_one_event_a_product(collector: Collector) -> None:
+def test_a_product_action_becomes_an_event_for_each_product(collector: Collector) -> None:
     basket = {"pr1id": "blue", "pr1pr": "12.5", "pr1qt": "2", "pr1nm": "Blue mug", "pr2id": "red", "pr3nm": "Cup"}
     money = {"ti": "T-7", "tr": "39", "tt": "6.2", "ts": "-4.99", "cu": "EUR"}
     hit = {"tid": "mugs", "cid": "1.2", "t": "event", "ec": "cart", "pa": "purchase", "eid": "x"}
@@ -82,7 +82,7 @@ def test_product_actions_become_one_event_a_product(collector: Collector) -> Non
     assert extra(first) == amounts | {"nm": "Blue mug"}
 
 
-def test_a_return_is_a_purchase_of_a_negative_quantity(collector: Collector) -> None:
+def test_a_return_is_a_purchase_with_a_negative_quantity(collector: Collector) -> None:
     hit = {"v": 1, "tid": "demo", "cid": "9.9", "t": "pageview", "ti": "T-1", "pr1id": "sku1", "pr1qt": "-1"}
     (row,) = rows(get(collector, hit | {"pa": "purchase"}))
     assert (row["event_type"], row["quantity"]) == ("purchase", -1)
@@ -90,7 +90,7 @@ def test_a_return_is_a_purchase_of_a_negative_quantity(collector: Collector) -> 
     assert (row["event_type"], row["quantity"], row["extra"]["transaction_id"]) == ("purchase", -2, "T-1")
 
 
-def test_an_item_hit_is_a_purchase_and_its_transaction_is_not_used(collector: Collector) -> None:
+def test_an_item_hit_is_a_purchase_and_its_transaction_is_unused(collector: Collector) -> None:
     hit = {"v": 1, "tid": "mugs", "cid": "1.2", "ti": "T-7"}
     item = {"t": "item", "in": "Blue mug", "ic": "blue", "ip": "12.5", "iq": "2"}
     (row,) = rows(get(collector, hit | item))
@@ -102,7 +102,7 @@ def test_an_item_hit_is_a_purchase_and_its_transaction_is_not_used(collector: Co
 
 
 @pytest.mark.parametrize("hit_type", ["screenview", "appview"])
-def test_a_screen_is_a_page(collector: Collector, hit_type: str) -> None:
+def test_a_screen_view_is_a_page_view(collector: Collector, hit_type: str) -> None:
     assert rows(get(collector, {"v": 1, "cid": "1.2", "t": hit_type}))[0]["event_type"] == "pageview"
 
 
@@ -117,7 +117,7 @@ def test_a_screen_is_a_page(collector: Collector, hit_type: str) -> None:
         {"t": "event", "pa": "checkout_option"},
     ],
 )
-def test_a_hit_that_is_no_commerce_is_not_used(collector: Collector, hit: dict[str, str]) -> None:
+def test_a_hit_without_commerce_is_unused(collector: Collector, hit: dict[str, str]) -> None:
     outcome = get(collector, {"v": 1, "tid": "mugs", "cid": "1.2"} | hit)
     assert (outcome.status, outcome.accepted, outcome.failed) == (200, b"", b"")
 
@@ -127,7 +127,7 @@ def test_a_page_view_with_products_is_one_page_view(collector: Collector) -> Non
     assert (row["event_type"], row.get("product_id")) == ("pageview", None)
 
 
-def test_a_queued_hit_happened_before_it_came(collector: Collector) -> None:
+def test_a_queued_hit_gets_an_earlier_time(collector: Collector) -> None:
     (row,) = rows(get(collector, {"cid": "1.2", "t": "pageview", "qt": 1500}))
     happened = datetime.fromtimestamp(NOW, UTC) - timedelta(seconds=1.5)
     assert row["event_time"] == happened.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -160,7 +160,7 @@ def test_a_bad_hit_is_a_dead_letter(collector: Collector, parameters: dict[str, 
     assert [letter["reason"] for letter in letters(outcome)] == [reason]
 
 
-def test_a_dead_letter_of_a_hit_holds_no_address_and_no_mail(collector: Collector) -> None:
+def test_a_dead_letter_of_a_hit_has_no_ip_or_e_mail_address(collector: Collector) -> None:
     hit = {"cid": "1.2", "uip": "203.0.113.77", "dl": "https://mugs.example/?tel=01711234567&sku=4006381333931"}
     (letter,) = letters(get(collector, hit | {"el": "bob@mugs.example"}))
     masked = {"cid": "1.2", "dl": "https://mugs.example/?tel=[phone]&sku=4006381333931", "el": "[email]"}
@@ -168,7 +168,7 @@ def test_a_dead_letter_of_a_hit_holds_no_address_and_no_mail(collector: Collecto
 
 
 @pytest.mark.parametrize("tid", ["G-ABC123", "UA-1234-5", "GTM-XY12", "AW-99"])
-def test_a_property_of_google_is_no_shop_unless_one_has_its_name(tid: str) -> None:
+def test_a_property_of_google_is_a_shop_only_if_one_has_its_name(tid: str) -> None:
     hit = {"v": 1, "tid": tid, "cid": "1.2", "t": "pageview"}
     (row,) = rows(get(Collector(Policy(), lambda: NOW), hit))
     assert (row["shop"], extra(row)) == ("shop", {"tid": tid})
@@ -192,11 +192,11 @@ def test_a_purchase_of_analytics_4(collector: Collector) -> None:
         "url": "https://s/thanks",
     }
     assert {name: row[name] for name in expected} == expected
-    kept = {"transaction_id": "T1", "revenue": 9.5, "currency": "EUR", "tid": "G-ABC", "nm": "Mug", "_et": "12"}
-    assert extra(row) == kept
+    expected = {"transaction_id": "T1", "revenue": 9.5, "currency": "EUR", "tid": "G-ABC", "nm": "Mug", "_et": "12"}
+    assert extra(row) == expected
 
 
-def test_products_of_analytics_4_are_an_event_each(collector: Collector) -> None:
+def test_each_product_of_analytics_4_is_an_event(collector: Collector) -> None:
     products = {"pr2": "nmCup~qt3", "pr1": "ida~~1~nmMug~~~pr9.5~k0size~v0L~brAcme~vaBlue", "pr10": "idb~pr1~qtnull"}
     first, second, third = rows(get(collector, GA4 | products | {"en": "add_to_cart", "ep.event_id": "e"}))
     assert [row["event_id"] for row in (first, second, third)] == ["e-1", "e-2", "e-10"]
@@ -222,7 +222,7 @@ def test_products_of_analytics_4_are_an_event_each(collector: Collector) -> None
         ({"en": "page_view", "uid": "u-1"}, {"client_id": "11.22"}),
     ],
 )
-def test_events_of_analytics_4_are_understood(
+def test_events_of_analytics_4_are_mapped(
     collector: Collector, parameters: dict[str, str], columns: dict[str, Any]
 ) -> None:
     (row,) = rows(get(collector, GA4 | parameters))
@@ -230,7 +230,7 @@ def test_events_of_analytics_4_are_understood(
 
 
 @pytest.mark.parametrize("name", ["scroll", "session_start", "user_engagement", "view_item_list", "begin_checkout"])
-def test_events_of_analytics_4_that_are_not_used(collector: Collector, name: str) -> None:
+def test_unused_events_of_analytics_4(collector: Collector, name: str) -> None:
     outcome = get(collector, GA4 | MUG | {"en": name})
     assert (outcome.status, outcome.accepted, outcome.failed) == (200, b"", b"")
 
@@ -239,7 +239,7 @@ def test_events_of_analytics_4_that_are_not_used(collector: Collector, name: str
 
 
 @pytest.mark.parametrize("content_type", ["text/plain;charset=UTF-8", "", FORM, "application/json"])
-def test_a_hit_comes_in_the_body_or_in_the_query_of_a_post(collector: Collector, content_type: str) -> None:
+def test_a_posted_hit_is_in_the_body_or_in_the_query(collector: Collector, content_type: str) -> None:
     text = urlencode(PURCHASE)
     for query, body in ((text, ""), ("", text), ("", f"\r\n{text}\r\n")):
         outcome = post(collector, query, body, content_type)
@@ -248,7 +248,9 @@ def test_a_hit_comes_in_the_body_or_in_the_query_of_a_post(collector: Collector,
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "", FORM])
-def test_a_batch_has_a_hit_a_line_and_shares_the_query(collector: Collector, content_type: str) -> None:
+def test_each_line_of_a_batch_is_a_hit_with_the_parameters_of_the_query(
+    collector: Collector, content_type: str
+) -> None:
     lines = ["en=page_view&dl=https%3A%2F%2Fs%2F", "en=scroll&epn.percent_scrolled=90", "en=view_item&pr1=ida", "en=x"]
     outcome = post(collector, urlencode(GA4), "\r\n".join(lines), content_type)
     counts = answer(outcome)
@@ -265,7 +267,7 @@ def test_a_universal_hit_may_be_posted(collector: Collector) -> None:
     assert (row["shop"], row["url"]) == ("mugs", "/a")
 
 
-def test_json_stays_json(collector: Collector) -> None:
+def test_json_is_not_a_hit(collector: Collector) -> None:
     event = '{"event_type": "search", "client_id": "c", "query": "v=2&en=purchase"}'
     for query, content_type in (("", FORM), (urlencode(PURCHASE), "text/plain")):
         (row,) = rows(post(collector, query, event, content_type))
@@ -285,7 +287,7 @@ def test_json_stays_json(collector: Collector) -> None:
         (f"v=2&en=add_to_cart&cid=c&pr1=ida&pr2=idb&ep.a={'x' * 9000}", "text/plain", "too_large"),
     ],
 )
-def test_a_body_that_is_no_hit_is_a_dead_letter(
+def test_a_body_that_is_not_a_hit_is_a_dead_letter(
     collector: Collector, body: str, content_type: str, reason: str
 ) -> None:
     outcome = post(collector, "", body, content_type)
@@ -293,7 +295,7 @@ def test_a_body_that_is_no_hit_is_a_dead_letter(
     assert [letter["reason"] for letter in letters(outcome)] == [reason]
 
 
-def test_too_many_hits_are_refused_whole(collector: Collector) -> None:
+def test_too_many_hits_are_refused_as_a_whole(collector: Collector) -> None:
     lines = "\n".join(["v=2&cid=c&en=page_view"] * (MAX_EVENTS + 1))
     assert post(collector, "", lines).status == 413
     products = "&".join(f"pr{number}=id{number}" for number in range(1, 201))
@@ -301,13 +303,13 @@ def test_too_many_hits_are_refused_whole(collector: Collector) -> None:
     assert post(collector, "v=2&" + "x" * 9000, "cid=c&en=a\ncid=c&en=b").status == 413
 
 
-def test_a_signed_post_takes_nothing_from_its_query(collector: Collector) -> None:
+def test_the_query_of_a_signed_post_is_ignored(collector: Collector) -> None:
     body = "v=2&cid=1.2&en=page_view"
     headers = {"x-boat-key": "shop-server", "x-boat-signature": signature(SECRET, int(NOW), body.encode())}
-    (row,) = rows(ask(collector, Request("POST", "tid=evil&dl=/evil", headers, "203.0.113.77", body.encode())))
+    (row,) = rows(ask(collector, CollectRequest("POST", "tid=evil&dl=/evil", headers, "203.0.113.77", body.encode())))
     assert (row["shop"], row.get("url")) == ("shop", None)
 
 
-def test_equal_products_of_one_hit_are_lines_of_their_own(collector: Collector) -> None:
+def test_equal_products_of_a_hit_are_separate_lines(collector: Collector) -> None:
     first, second = rows(get(collector, GA4 | {"en": "purchase", "pr1": "ida~pr3", "pr2": "ida~pr3"}))
     assert (first["extra"].get("occurrence"), second["extra"]["occurrence"]) == (None, 2)

@@ -1,4 +1,4 @@
-"""Landing files as they grow, and what is left of them after a crash or a disk that fails."""
+"""Growing landing files, and their content after a crash or a disk failure."""
 
 import os
 import resource
@@ -15,7 +15,7 @@ LINE = b'{"event_time": 1790000000, "event_type": "pageview", "client_id": "c"}\
 
 
 def complete(root: Path) -> list[bytes]:
-    """Contents of the files of events that the loader finds."""
+    """Return the contents of the event files that are visible to the loader."""
     files, ignored = landing.discover(root.parent)
     assert ignored == ()
     return [file.path.read_bytes() for file in files if not file.name.endswith("-failed.ndjson")]
@@ -33,7 +33,7 @@ def test_lines_are_hidden_from_the_loader_until_the_file_is_complete(tmp_path: P
     assert letters.read_bytes() == b'{"reason": "missing"}\n'
 
 
-def test_a_file_is_complete_at_its_size_and_at_its_age(tmp_path: Path) -> None:
+def test_a_file_is_completed_at_its_largest_size_or_age(tmp_path: Path) -> None:
     by_size = Journal(tmp_path / "size" / "events", max_bytes=2 * len(LINE))
     for _ in range(5):
         by_size.append(LINE, b"")
@@ -48,14 +48,14 @@ def test_a_journal_without_lines_leaves_no_file(tmp_path: Path) -> None:
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_the_next_process_completes_what_a_dead_one_left_and_cuts_a_torn_line(tmp_path: Path) -> None:
+def test_the_next_process_completes_files_of_a_dead_one_and_cuts_a_torn_line(tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
 from boat.collect import Journal
 journal = Journal(Path({str(tmp_path)!r}, "events"))
 journal.append({LINE!r} * 3, b"")
-os.write(next(iter(journal._growing.values())).descriptor, {LINE[:40]!r})
+os.write(next(iter(journal._files.values())).descriptor, {LINE[:40]!r})
 os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
@@ -66,7 +66,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert Journal(root).recovered == ()
 
 
-def test_a_torn_line_longer_than_a_block_is_cut_and_a_file_of_nothing_else_goes_away(tmp_path: Path) -> None:
+def test_a_long_torn_line_is_cut_and_a_file_without_other_lines_is_deleted(tmp_path: Path) -> None:
     left = tmp_path / "events" / ".open"
     left.mkdir(parents=True)
     (left / "20260921T141320-aa.ndjson").write_bytes(LINE + b"x" * 200_000)
@@ -76,7 +76,7 @@ def test_a_torn_line_longer_than_a_block_is_cut_and_a_file_of_nothing_else_goes_
     assert list(left.iterdir()) == []
 
 
-def test_processes_share_a_folder_without_touching_each_others_files(tmp_path: Path) -> None:
+def test_processes_can_share_a_folder(tmp_path: Path) -> None:
     first, second = Journal(tmp_path / "events"), Journal(tmp_path / "events")
     first.append(LINE, b"")
     third = Journal(tmp_path / "events")
@@ -87,11 +87,12 @@ def test_processes_share_a_folder_without_touching_each_others_files(tmp_path: P
     assert complete(tmp_path / "events") == [LINE, LINE]
 
 
-def test_a_full_disk_fails_the_lines_it_cannot_keep_and_no_others(tmp_path: Path) -> None:
+def test_a_full_disk_fails_only_the_lines_that_do_not_fit(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "events")
     journal.append(LINE, b"")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * len(LINE) + 10, hard))  # Python ignores the signal: EFBIG it is
+    # Python ignores the signal, so the write fails with EFBIG.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * len(LINE) + 10, hard))
     try:
         with pytest.raises(OSError, match="File too large"):
             journal.append(LINE * 3, b"")
@@ -103,7 +104,7 @@ def test_a_full_disk_fails_the_lines_it_cannot_keep_and_no_others(tmp_path: Path
     assert sorted(complete(tmp_path / "events")) == [LINE, LINE * 2]
 
 
-def test_files_are_for_their_owner_and_group(tmp_path: Path) -> None:
+def test_only_owner_and_group_can_read_files(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "events")
     journal.append(LINE, b"")
     journal.close()

@@ -1,4 +1,4 @@
-"""`/collect` as API Gateway asks it, with boto3 against an S3 that is an emulator."""
+"""`/collect` as API Gateway calls it, with boto3 and an emulated S3."""
 
 import base64
 import gzip
@@ -30,7 +30,7 @@ BUCKET = "landing"
 
 @pytest.fixture
 def s3(aws: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:  # noqa: F811
-    """An empty landing bucket that the function is told of."""
+    """An empty landing bucket in the environment of the function."""
     monkeypatch.setenv("BOAT_COLLECT_LANDING", f"s3://{BUCKET}/")
     monkeypatch.setenv("BOAT_COLLECT_ORIGINS", "https://mugs.example")
     client = aws.client("s3")
@@ -43,7 +43,7 @@ def s3(aws: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:  #
 
 
 def ask(method: str = "POST", body: str = "", query: str = "", packed: bool = False, **headers: str) -> dict[str, Any]:
-    """An event of API Gateway, payload format 2.0, and the answer to it."""
+    """Call the function with an API Gateway event (payload format 2.0) and return its answer."""
     event = {
         "version": "2.0",
         "rawQueryString": query,
@@ -61,8 +61,8 @@ def content(answer: dict[str, Any]) -> bytes:
 
 
 def kept(s3: Any) -> dict[str, list[dict[str, Any]]]:
-    """Lines of each object in the bucket."""
-    keys = [found["Key"] for found in s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
+    """Return the lines of each object in the bucket."""
+    keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
     read = {key: s3.get_object(Bucket=BUCKET, Key=key)["Body"].read().decode() for key in keys}
     return {key: [json.loads(line) for line in text.splitlines()] for key, text in read.items()}
 
@@ -79,17 +79,17 @@ def test_a_batch_becomes_a_landing_file_and_its_bad_event_a_dead_letter(s3: Any)
     assert objects[letters][0]["reason"] == "missing"
 
 
-def test_what_the_function_keeps_is_loaded_from_the_place_the_stack_tells(s3: Any, tmp_path: Path) -> None:
+def test_files_of_the_function_are_loaded_from_the_uri_of_the_stack(s3: Any, tmp_path: Path) -> None:
     ask(body=json.dumps([GOOD, {"event_type": "add"}]))
-    ask(body=json.dumps(GOOD))  # the page had no answer, and sends it again
+    ask(body=json.dumps(GOOD))  # the page got no answer and sends the event again
     warehouse = connect(f"duckdb:///{tmp_path}/warehouse.duckdb")
-    place = template.load()["Outputs"]["LandingUri"]["Value"]["Fn::Sub"].replace("${Landing}", BUCKET)
-    report = raw_log.load(warehouse, place)
+    uri = template.load()["Outputs"]["LandingUri"]["Value"]["Fn::Sub"].replace("${Landing}", BUCKET)
+    report = raw_log.load(warehouse, uri)
     assert (report.received, report.accepted, report.duplicate, report.failed) == (3, 1, 1, 1)
-    assert raw_log.load(warehouse, place).received == 0
+    assert raw_log.load(warehouse, uri).received == 0
 
 
-def test_a_packed_body_and_a_pixel_are_taken(s3: Any) -> None:
+def test_a_gzipped_body_and_a_pixel_are_accepted(s3: Any) -> None:
     packed = base64.b64encode(gzip.compress(json.dumps(GOOD).encode())).decode()
     assert ask(body=packed, packed=True, content_encoding="gzip")["statusCode"] == 200
     pixel = ask("GET", query="v=1&t=pageview&cid=1.2&tid=mugs")
@@ -101,12 +101,12 @@ def test_a_packed_body_and_a_pixel_are_taken(s3: Any) -> None:
     assert len(kept(s3)) == 4
 
 
-def test_a_page_of_another_origin_leaves_nothing(s3: Any) -> None:
+def test_events_of_a_page_on_another_origin_are_not_stored(s3: Any) -> None:
     assert ask(body=json.dumps(GOOD), origin="https://elsewhere.example")["statusCode"] == 403
     assert kept(s3) == {}
 
 
-def test_an_origin_is_compared_as_browsers_send_it(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_origin_is_compared_in_the_notation_of_browsers(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOAT_COLLECT_ORIGINS", "https://Mugs.example:443/")
     assert ask(body=json.dumps(GOOD), origin="https://mugs.example")["statusCode"] == 200
 
@@ -114,15 +114,13 @@ def test_an_origin_is_compared_as_browsers_send_it(s3: Any, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("variable", "value"), [("BOAT_COLLECT_ORIGINS", "mugs.example"), ("BOAT_COLLECT_LANDING", "landing")]
 )
-def test_a_setting_that_cannot_work_is_named(
-    s3: Any, variable: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_setting_is_named(s3: Any, variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(SettingError, match=variable):
         ask(body=json.dumps(GOOD))
 
 
-def test_what_cannot_be_kept_is_not_acknowledged(s3: Any) -> None:
+def test_an_event_that_cannot_be_stored_is_not_acknowledged(s3: Any) -> None:
     s3.delete_bucket(Bucket=BUCKET)
     answer = ask(body=json.dumps(GOOD))
     assert answer["statusCode"] == 503
@@ -131,7 +129,7 @@ def test_what_cannot_be_kept_is_not_acknowledged(s3: Any) -> None:
 
 @pytest.fixture
 def lambda_python(tmp_path: Path) -> dict[str, str]:
-    """Environment of a Python that has the unpacked function and, as Lambda's own has, boto3: nothing else."""
+    """Environment of a Python with the unpacked function and boto3 only, as on Lambda."""
     function, runtime = tmp_path / "function", tmp_path / "runtime"
     zipfile.ZipFile(BytesIO(package.functions()["CollectKey"].content)).extractall(function)
     runtime.mkdir()
@@ -141,7 +139,7 @@ def lambda_python(tmp_path: Path) -> dict[str, str]:
     return {"PYTHONPATH": f"{function}{os.pathsep}{runtime}"}
 
 
-def test_the_package_is_whole(s3: Any, lambda_python: dict[str, str]) -> None:
+def test_the_package_is_complete(s3: Any, lambda_python: dict[str, str]) -> None:
     phone = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1 Version/17.4 Mobile Safari/604.1"
     event = {
         "version": "2.0",
@@ -152,9 +150,9 @@ def test_the_package_is_whole(s3: Any, lambda_python: dict[str, str]) -> None:
         "isBase64Encoded": False,
     }
     code = f"import lambda_collect; print(lambda_collect.handler({event!r}, None)['statusCode'])"
-    given = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "BOAT_"))}
+    inherited = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "BOAT_"))}
     command = [sys.executable, "-S", "-c", code]  # -S: without the packages of this environment
-    done = subprocess.run(command, env={**given, **lambda_python}, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env={**inherited, **lambda_python}, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "200\n"), done.stderr
     ((row,),) = kept(s3).values()
     assert row["extra"]["os"] == "iOS"

@@ -1,4 +1,4 @@
-"""The collector as a process, asked over HTTP by clients that are honest, slow, greedy or many."""
+"""The collector as a process, with honest, slow, greedy and many HTTP clients."""
 
 import gzip
 import json
@@ -27,7 +27,7 @@ NO_LIMIT = ("--events-per-second", "1e9", "--burst", "1000000000")
 
 @pytest.fixture(scope="module")
 def collecting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collecting]:
-    """One collector for the tests that do not end it."""
+    """A collector for the tests that do not stop it."""
     landing_folder = tmp_path_factory.mktemp("shared") / "landing"
     with running_collector(landing_folder, "--rotate-seconds", "0.5", *NO_LIMIT) as running:
         yield running
@@ -37,15 +37,15 @@ def event(name: str) -> dict[str, object]:
     return {"event_id": name, "event_type": "pageview", "client_id": "c", "event_time": int(time.time() * 1000)}
 
 
-def wait_for(found: Counter[str], name: str, landing_folder: Path) -> None:
+def wait_for(counts: Counter[str], name: str, landing_folder: Path) -> None:
     deadline = time.monotonic() + 20
-    while name not in found and time.monotonic() < deadline:
+    while name not in counts and time.monotonic() < deadline:
         time.sleep(0.1)
-        found.update(counted_ids(landing_folder) - found)
-    assert found[name] == 1
+        counts.update(counted_ids(landing_folder) - counts)
+    assert counts[name] == 1
 
 
-def test_an_acknowledged_event_is_on_the_disk_before_the_answer(tmp_path: Path) -> None:
+def test_an_event_is_on_disk_before_it_is_acknowledged(tmp_path: Path) -> None:
     with running_collector(tmp_path / "landing") as collecting:
         assert collecting.post(event("kept")).json()["accepted"] == 1
         collecting.kill()
@@ -55,7 +55,7 @@ def test_an_acknowledged_event_is_on_the_disk_before_the_answer(tmp_path: Path) 
         assert counted_ids(tmp_path / "landing") == {"kept": 1}
 
 
-def test_a_file_is_complete_by_age_without_further_traffic(collecting: Collecting) -> None:
+def test_a_file_is_completed_by_age_without_further_requests(collecting: Collecting) -> None:
     collecting.post(event("alone"))
     wait_for(Counter(), "alone", collecting.landing)
 
@@ -72,9 +72,9 @@ def test_json_gzip_and_hits_over_http(collecting: Collecting) -> None:
     query = {"v": "2", "tid": "G-ABC", "cid": "1.2"}
     counts = httpx.post(f"{collecting.url}/collect", params=query, content=batch).json()
     assert (counts["accepted"], counts["unused"]) == (1, 1)
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for name in ("packed", "pixel", "form", "beacon"):
-        wait_for(found, name, collecting.landing)
+        wait_for(counts, name, collecting.landing)
 
 
 def test_a_signed_batch_over_http(collecting: Collecting) -> None:
@@ -99,7 +99,7 @@ def test_a_gzip_bomb_is_refused_in_little_memory(tmp_path: Path) -> None:
         assert collecting.post(event("after")).status_code == 200
 
 
-def test_a_body_too_large_is_refused_with_or_without_its_length(collecting: Collecting) -> None:
+def test_a_body_that_is_too_large_is_refused_with_or_without_its_length(collecting: Collecting) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(40):
             yield b" " * 50_000
@@ -110,7 +110,7 @@ def test_a_body_too_large_is_refused_with_or_without_its_length(collecting: Coll
     assert collecting.rss_mb() < 200
 
 
-def test_a_slow_head_is_cut_off_and_a_slow_body_is_told(collecting: Collecting) -> None:
+def test_a_slow_head_is_disconnected_and_a_slow_body_gets_an_error(collecting: Collecting) -> None:
     slow_heads = [socket.create_connection(("127.0.0.1", collecting.port)) for _ in range(50)]
     slow_body = socket.create_connection(("127.0.0.1", collecting.port))
     slow_body.sendall(b"POST /collect HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
@@ -118,9 +118,9 @@ def test_a_slow_head_is_cut_off_and_a_slow_body_is_told(collecting: Collecting) 
     for connection in slow_heads:
         connection.sendall(b"POST /collect HTTP/1.1\r\nX-Slow: ")
     assert collecting.post(event("beside the slow")).status_code == 200
-    answer, told = b"", None
+    answer, answered_after = b"", None
     slow_body.settimeout(1)
-    while told is None and time.monotonic() < started + 20:
+    while answered_after is None and time.monotonic() < started + 20:
         for connection in slow_heads:
             _trickle(connection)
         _trickle(slow_body)
@@ -132,10 +132,10 @@ def test_a_slow_head_is_cut_off_and_a_slow_body_is_told(collecting: Collecting) 
             received = b""
         answer += received
         if not received or b"too_slow" in answer:
-            told = time.monotonic() - started
+            answered_after = time.monotonic() - started
     assert b" 408 " in answer.splitlines()[0]
-    assert told is not None
-    assert 9 < told < 15
+    assert answered_after is not None
+    assert 9 < answered_after < 15
     assert all(_is_closed(connection) for connection in slow_heads)
 
 
@@ -158,7 +158,7 @@ def _is_closed(connection: socket.socket) -> bool:
         return True
 
 
-def test_an_endless_head_is_cut_off(collecting: Collecting) -> None:
+def test_an_endless_head_is_disconnected(collecting: Collecting) -> None:
     with socket.create_connection(("127.0.0.1", collecting.port)) as connection:
         connection.sendall(b"GET /collect HTTP/1.1\r\n")
         endless = b"".join(b"X-%d: " % number + b"a" * 10_000 + b"\r\n" for number in range(2000))
@@ -167,7 +167,7 @@ def test_an_endless_head_is_cut_off(collecting: Collecting) -> None:
     assert collecting.post(event("after the endless")).status_code == 200
 
 
-def test_a_sender_beyond_its_rate_is_told_to_wait(tmp_path: Path) -> None:
+def test_a_sender_beyond_its_rate_limit_must_wait(tmp_path: Path) -> None:
     with running_collector(tmp_path / "landing", "--events-per-second", "1", "--burst", "20") as collecting:
         assert collecting.post([event(str(number)) for number in range(20)]).status_code == 200
         refused = collecting.post([event(str(number)) for number in range(10)])
@@ -175,7 +175,7 @@ def test_a_sender_beyond_its_rate_is_told_to_wait(tmp_path: Path) -> None:
         assert 1 <= int(refused.headers["retry-after"]) <= 11
 
 
-def test_a_disk_that_fails_is_told_and_the_next_events_are_kept(tmp_path: Path) -> None:
+def test_a_disk_failure_is_reported_and_the_next_events_are_stored(tmp_path: Path) -> None:
     with running_collector(tmp_path / "landing") as collecting:
         collecting.post(event("before"))
         resource.prlimit(collecting.process.pid, resource.RLIMIT_FSIZE, (300, resource.RLIM_INFINITY))
@@ -188,18 +188,18 @@ def test_a_disk_that_fails_is_told_and_the_next_events_are_kept(tmp_path: Path) 
     assert counted_ids(tmp_path / "landing") == {"before": 1, "after": 1}
 
 
-@pytest.mark.parametrize("each", [1, pytest.param(250, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
-def test_bad_events_among_good_ones_are_counted_with_their_reasons(each: int, tmp_path: Path) -> None:
-    bad = [(event, reason) for event, reason, _ in MALFORMED.values()] * each
+@pytest.mark.parametrize("repeats", [1, pytest.param(250, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
+def test_bad_events_among_good_ones_are_counted_with_their_reasons(repeats: int, tmp_path: Path) -> None:
+    bad = [(event, reason) for event, reason, _ in MALFORMED.values()] * repeats
     events: list[tuple[object, str]] = [*bad, *((GOOD | {"event_id": f"g-{i}"}, "") for i in range(9 * len(bad)))]
     random.Random(4).shuffle(events)
     with running_collector(tmp_path / "landing", *NO_LIMIT) as collecting, httpx.Client() as client:
         for start in range(0, len(events), 50):
             batch = events[start : start + 50]
-            body = json.dumps([event for event, _ in batch])  # httpx's own JSON cannot hold half a surrogate pair
+            body = json.dumps([event for event, _ in batch])  # httpx's JSON encoder rejects half a surrogate pair
             answer = client.post(f"{collecting.url}/collect", content=body, headers={"content-type": "text/plain"})
-            told = {error["index"]: error["reason"] for error in answer.json()["errors"]}
-            assert told == {index: reason for index, (_, reason) in enumerate(batch) if reason}
+            reasons = {error["index"]: error["reason"] for error in answer.json()["errors"]}
+            assert reasons == {index: reason for index, (_, reason) in enumerate(batch) if reason}
         collecting.stop()
     assert len(lines(tmp_path / "landing")) == 9 * len(bad)
     reasons = Counter(letter["reason"] for letter in dead_letters(tmp_path / "landing"))
@@ -207,7 +207,7 @@ def test_bad_events_among_good_ones_are_counted_with_their_reasons(each: int, tm
 
 
 @pytest.mark.parametrize("number", [2000, pytest.param(100_000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
-def test_three_times_the_same_from_eight_clients_is_counted_once(number: int, tmp_path: Path) -> None:
+def test_an_event_sent_three_times_by_eight_clients_is_counted_once(number: int, tmp_path: Path) -> None:
     sent = [event(f"e-{index}") for index in range(number)] * 3
     random.Random(4).shuffle(sent)
     batches = [sent[start : start + 50] for start in range(0, len(sent), 50)]
@@ -226,12 +226,12 @@ def test_three_times_the_same_from_eight_clients_is_counted_once(number: int, tm
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--signed-only"], "There is no key to sign with. Set BOAT_COLLECT_KEYS"),
+        (["--signed-only"], "--signed-only needs a signing key, but BOAT_COLLECT_KEYS is empty."),
         (["--burst", "0"], "--burst is 0"),
-        (["--landing", "/proc/nowhere"], "Cannot write to /proc/nowhere"),
+        (["--landing", "/proc/nowhere"], "Cannot write to the landing folder /proc/nowhere"),
     ],
 )
-def test_a_setting_that_cannot_work_is_named(
+def test_an_invalid_setting_is_named(
     options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from boat.__main__ import main

@@ -1,4 +1,4 @@
-"""The collector beside the other services: what a page sends is in the raw log after the next ingestion."""
+"""The collector as one of the services: a page's events are in the raw log after the next ingestion."""
 
 import time
 from dataclasses import replace
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture
 def landing(installation: Installation) -> Path:
-    """Where `ingestion/hourly` looks for files."""
+    """The landing folder of `ingestion/hourly`."""
     with installation.as_client():
         return Path(Platform.load("default").landing)
 
@@ -27,15 +27,15 @@ def wait_for_a_complete_file(landing: Path) -> None:
         time.sleep(0.2)
 
 
-def test_an_event_that_a_shop_page_sends_is_in_the_raw_log_after_the_next_ingestion(
+def test_an_event_of_a_shop_page_is_in_the_raw_log_after_the_next_ingestion(
     installation: Installation, landing: Path
 ) -> None:
     page = installation.settings.collect_url
     assert "boat.js" in httpx.get(page).text
-    told = [("look", "detail", "red-mug"), ("look again", "detail", "blue-mug"), ("put", "add", "blue-mug")]
+    sent = [("look", "detail", "red-mug"), ("look again", "detail", "blue-mug"), ("put", "add", "blue-mug")]
     events = [
         {"event_id": name, "shop": "demo", "event_type": kind, "client_id": "mug-lover", "product_id": product}
-        for name, kind, product in told
+        for name, kind, product in sent
     ]
     answer = httpx.post(f"{page}/collect", json=events, headers={"origin": page})
     assert answer.json()["accepted"] == 3
@@ -46,10 +46,10 @@ def test_an_event_that_a_shop_page_sends_is_in_the_raw_log_after_the_next_ingest
         rows = transaction.query(
             "select event_id, event_type, product_id from raw.events where client_id = 'mug-lover'"
         ).to_pylist()
-    assert sorted(tuple(row.values()) for row in rows) == sorted(told)
+    assert sorted(tuple(row.values()) for row in rows) == sorted(sent)
 
 
-def test_starting_again_leaves_the_collector_where_it_is(installation: Installation, landing: Path) -> None:
+def test_a_second_start_does_not_restart_the_collector(installation: Installation, landing: Path) -> None:
     before = installation.command("python", "-m", "deployments.services", "status").stdout
     again = installation.command("python", "-m", "deployments.services", "up", timeout=120)
     assert again.returncode == 0, again.stderr
@@ -58,22 +58,22 @@ def test_starting_again_leaves_the_collector_where_it_is(installation: Installat
     assert [line.split(",")[0] for line in before.splitlines()] == [line.split(",")[0] for line in after.splitlines()]
 
 
-def test_a_port_that_comes_too_late_is_named_with_the_next_step(installation: Installation) -> None:
-    (other,) = free_ports(1)
-    later = replace(installation, environment={**installation.environment, "BOAT_COLLECT_PORT": str(other)})
+def test_a_port_set_while_services_run_is_named_with_the_next_step(installation: Installation) -> None:
+    (free_port,) = free_ports(1)
+    later = replace(installation, environment={**installation.environment, "BOAT_COLLECT_PORT": str(free_port)})
     again = later.command("python", "-m", "deployments.services", "up", timeout=120)
     assert again.returncode == 0, again.stderr
     used = installation.settings.collect_port
-    line = f"BOAT_COLLECT_PORT={other} is not used: the services run, on port {used}. Run `make down` first."
+    line = f"BOAT_COLLECT_PORT={free_port} is not used: the services run, on port {used}. Run `make down` first."
     assert line in again.stdout.splitlines()
     assert httpx.get(f"{installation.settings.collect_url}/ping").status_code == 200
 
 
-def test_services_start_in_an_odd_folder_beside_proxies_and_settings_for_other_programs(tmp_path: Path) -> None:
+def test_services_start_in_an_odd_folder_with_proxies_and_variables_of_other_programs(tmp_path: Path) -> None:
     nothing_listens = "http://127.0.0.1:9"
     home = tmp_path / "50% (off) 'q' \"d\" ü;"
     home.mkdir()
-    others = {
+    extra_variables = {
         "HTTP_PROXY": nothing_listens,
         "https_proxy": nothing_listens,
         "ALL_PROXY": "socks5://127.0.0.1:9",
@@ -84,7 +84,7 @@ def test_services_start_in_an_odd_folder_beside_proxies_and_settings_for_other_p
         "DBT_PROFILES_DIR": "/nowhere",
         "UVICORN_PORT": "9",
     }
-    with running_installation(home, others) as installation:
+    with running_installation(home, extra_variables) as installation:
         status = installation.command("python", "-m", "deployments.services", "status")
         assert status.stdout.count("RUNNING") == 5, status.stdout
         deployed = installation.api("POST", "/deployments/filter", json={})

@@ -1,4 +1,4 @@
-"""What a collector finds in its environment and options, and what it refuses at its start."""
+"""Settings of a collector from variables and options, and invalid ones that it refuses at its start."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from boat import settings
 from boat.__main__ import main
-from boat.collect.server import Place
+from boat.collect.server import ServerOptions
 from boat.errors import SettingError
 from tests.collect.events import GOOD
 from tests.collect.running_collector import running_collector
@@ -17,28 +17,28 @@ def test_an_empty_environment_is_enough() -> None:
 
 
 def test_lists_are_separated_by_commas() -> None:
-    found = settings.load_collector(
+    collector = settings.load_collector(
         {
             "BOAT_COLLECT_ORIGINS": "https://a.example, https://b.example,",
             "BOAT_COLLECT_KEYS": "a:secret-with:a-colon,b:sixteen-characters",
             "BOAT_COLLECT_PROXIES": "10.0.0.1,10.0.0.2",
         }
     )
-    assert found.origins == {"https://a.example", "https://b.example"}
-    assert found.secrets == {"a": "secret-with:a-colon", "b": "sixteen-characters"}
-    assert found.proxies == "10.0.0.1,10.0.0.2"
+    assert collector.origins == {"https://a.example", "https://b.example"}
+    assert collector.secrets == {"a": "secret-with:a-colon", "b": "sixteen-characters"}
+    assert collector.proxies == "10.0.0.1,10.0.0.2"
 
 
 @pytest.mark.parametrize("keys", ["secret-without-a-key", "a:short", ":sixteen-characters"])
-def test_keys_that_cannot_be_read_are_named_without_telling_them(keys: str) -> None:
+def test_invalid_keys_are_refused_without_printing_them(keys: str) -> None:
     with pytest.raises(SettingError, match="BOAT_COLLECT_KEYS") as raised:
         settings.load_collector({"BOAT_COLLECT_KEYS": keys})
     assert keys not in str(raised.value)
 
 
-def test_secrets_are_not_shown() -> None:
-    found = settings.load_collector({"BOAT_COLLECT_KEYS": "a:sixteen-characters"})
-    assert "sixteen" not in repr(found)
+def test_secrets_are_not_printed() -> None:
+    collector = settings.load_collector({"BOAT_COLLECT_KEYS": "a:sixteen-characters"})
+    assert "sixteen" not in repr(collector)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_secrets_are_not_shown() -> None:
         ("https://XN--MNCHEN-3YA.example", "https://xn--mnchen-3ya.example"),
     ],
 )
-def test_an_origin_is_kept_as_a_browser_sends_it(text: str, as_a_browser_sends_it: str) -> None:
+def test_an_origin_is_stored_as_browsers_send_it(text: str, as_a_browser_sends_it: str) -> None:
     assert settings.origin(text, "--origin") == as_a_browser_sends_it
     assert settings.load_collector({"BOAT_COLLECT_ORIGINS": f"{text},"}).origins == {as_a_browser_sends_it}
 
@@ -96,11 +96,11 @@ def test_an_origin_is_kept_as_a_browser_sends_it(text: str, as_a_browser_sends_i
         ("https://", "no host"),
         ("https:///", "no host"),
         ("https://:443", "no host"),
-        ("https://shop.example:0", "no port"),
-        ("https://shop.example:65536", "no port"),
-        ("https://shop.example:https", "no port"),
-        ("https://shop.example:-1", "no port"),
-        ("https://a.example:443:444", "no port"),
+        ("https://shop.example:0", "not a port"),
+        ("https://shop.example:65536", "not a port"),
+        ("https://shop.example:https", "not a port"),
+        ("https://shop.example:-1", "not a port"),
+        ("https://a.example:443:444", "not a port"),
         ("https://shop..example", "part of a host"),
         ("https://shop.example.", "part of a host"),
         ("https://shop example", "part of a host"),
@@ -113,13 +113,13 @@ def test_an_origin_is_kept_as_a_browser_sends_it(text: str, as_a_browser_sends_i
         ("https://1.2.3", "octets"),
         ("https://0x7f.1", "octets"),
         ("https://1.2.3.456", "456"),
-        ("https://[::1", "no port"),
+        ("https://[::1", "not a port"),
         ("https://[fe80::1%25eth0]", "percent"),
         ("https://[shop]", "shop"),
-        ("https://[::1]x", "no port"),
+        ("https://[::1]x", "not a port"),
     ],
 )
-def test_what_no_page_can_send_as_its_origin_is_refused_by_name(text: str, why: str) -> None:
+def test_an_invalid_origin_is_named_with_the_reason(text: str, why: str) -> None:
     with pytest.raises(SettingError) as raised:
         settings.origin(text, "--origin")
     assert f"--origin has {text!r}" in str(raised.value)
@@ -127,7 +127,7 @@ def test_what_no_page_can_send_as_its_origin_is_refused_by_name(text: str, why: 
     assert "such as https://shop.example" in str(raised.value)
 
 
-def test_one_origin_that_cannot_work_is_named_with_the_variable() -> None:
+def test_an_invalid_origin_is_named_with_its_variable() -> None:
     with pytest.raises(SettingError, match=r"BOAT_COLLECT_ORIGINS has 'b\.example'"):
         settings.load_collector({"BOAT_COLLECT_ORIGINS": "https://a.example,b.example"})
 
@@ -138,26 +138,26 @@ def test_proxies_are_addresses_and_networks(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["*", "proxy.example", "10.0.0", "10.0.0.1/8", "10.0.0.256", "10.0.0.1:80"])
-def test_a_proxy_that_is_no_address_is_named(text: str) -> None:
+def test_an_invalid_proxy_is_named(text: str) -> None:
     with pytest.raises(SettingError, match="BOAT_COLLECT_PROXIES") as raised:
         settings.load_collector({"BOAT_COLLECT_PROXIES": f"127.0.0.1,{text}"})
     assert repr(text) in str(raised.value)
 
 
-def test_a_key_has_one_secret() -> None:
-    with pytest.raises(SettingError, match="BOAT_COLLECT_KEYS names the key 'a' 2 times") as raised:
+def test_a_key_has_only_one_secret() -> None:
+    with pytest.raises(SettingError, match="BOAT_COLLECT_KEYS has the key 'a' 2 times") as raised:
         settings.load_collector({"BOAT_COLLECT_KEYS": "a:sixteen-characters,b:sixteen-characters,a:sixteen-other-ones"})
     assert "sixteen-" not in str(raised.value)
 
 
-def test_shops_are_separated_by_commas_and_none_is_any() -> None:
+def test_shops_are_separated_by_commas_and_an_empty_list_means_any() -> None:
     assert settings.load_collector({"BOAT_COLLECT_SHOPS": "mugs, Läden & Co"}).shops == {"mugs", "Läden & Co"}
     assert settings.load_collector({"BOAT_COLLECT_SHOPS": " "}).shops == frozenset()
     assert settings.load_collector({"BOAT_COLLECT_SHOPS": "m" * 64}).shops == {"m" * 64}
 
 
 @pytest.mark.parametrize("text", ["mugs,,pens", "m" * 65, "mugs\tpens", "mugs,(not set)"])
-def test_a_shop_without_a_usable_name_is_refused(text: str) -> None:
+def test_an_invalid_name_of_a_shop_is_refused(text: str) -> None:
     with pytest.raises(SettingError, match="BOAT_COLLECT_SHOPS"):
         settings.load_collector({"BOAT_COLLECT_SHOPS": text})
 
@@ -165,8 +165,8 @@ def test_a_shop_without_a_usable_name_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--port", "abc"], "--port is 'abc', which is no port"),
-        (["--port", "0"], "--port is '0', which is no port"),
+        (["--port", "abc"], "--port is 'abc', which is not a port"),
+        (["--port", "0"], "--port is '0', which is not a port"),
         (["--port", "70000"], "1 to 65535"),
         (["--origin", "shop.example"], "--origin has 'shop.example'"),
         (["--proxy", "*"], "--proxy has '*'"),
@@ -177,10 +177,10 @@ def test_a_shop_without_a_usable_name_is_refused(text: str) -> None:
         (["--burst", "0"], "--burst is 0"),
         (["--rotate-seconds", "0"], "--rotate-seconds is 0"),
         (["--rotate-seconds", "nan"], "--rotate-seconds is nan"),
-        (["--landing", "s3://bucket/shop"], "s3://bucket/shop is no folder"),
+        (["--landing", "s3://bucket/shop"], "s3://bucket/shop is not a local folder"),
     ],
 )
-def test_an_option_that_cannot_work_is_named_in_one_line(
+def test_an_invalid_option_is_named_in_one_line(
     options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["collect", "--landing", str(tmp_path), *options]) == 1
@@ -189,9 +189,7 @@ def test_an_option_that_cannot_work_is_named_in_one_line(
     assert error.count("\n") == 1
 
 
-def test_a_page_of_an_origin_that_was_written_otherwise_may_send(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_origin_in_another_notation_may_send(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOAT_COLLECT_ORIGINS", "https://Other.example/")
     with running_collector(tmp_path / "landing", "--origin", "https://Shop.example:443/") as collecting:
         for origin in ("https://shop.example", "https://other.example", collecting.url):
@@ -201,5 +199,5 @@ def test_a_page_of_an_origin_that_was_written_otherwise_may_send(
         assert collecting.post(GOOD, origin="https://shop.example:8443").status_code == 403
 
 
-def test_the_pages_of_a_collector_on_port_80_are_its_own() -> None:
-    assert Place(Path("landing"), port=80).own_origins == {"http://127.0.0.1", "http://localhost"}
+def test_a_collector_on_port_80_allows_its_own_pages() -> None:
+    assert ServerOptions(Path("landing"), port=80).own_origins == {"http://127.0.0.1", "http://localhost"}

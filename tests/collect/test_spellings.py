@@ -1,4 +1,4 @@
-"""The same event under other names, in other letters and notations is the same row; no JSON breaks the reading."""
+"""An event in another spelling or notation gives the same row, and no JSON crashes the validation."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -40,7 +40,7 @@ EVENTS = st.fixed_dictionaries(
 
 
 def letters(draw: st.DrawFn, name: str) -> str:
-    """A name in another case, or with other separators."""
+    """Draw a name in another case or with other separators."""
     words = name.split("_")
     spellings = [name, name.upper(), "-".join(words), " ".join(words).title(), "".join(words)]
     spellings.append(words[0] + "".join(word.title() for word in words[1:]))
@@ -48,7 +48,7 @@ def letters(draw: st.DrawFn, name: str) -> str:
 
 
 def notation(draw: st.DrawFn, column: str, value: Any) -> Any:
-    """The same value as another program writes it."""
+    """Draw another notation of the same value."""
     if column == "event_time":
         return draw(st.sampled_from(times(value)))
     if column == "event_type":
@@ -64,7 +64,7 @@ def notation(draw: st.DrawFn, column: str, value: Any) -> Any:
 
 
 def times(milliseconds: int) -> list[Any]:
-    """Notations of a moment, in milliseconds from the receipt."""
+    """Return notations of a time, given in milliseconds from the receipt."""
     moment = RECEIPT.time + timedelta(milliseconds=milliseconds)
     since = int(NOW) * 1000 + milliseconds
     text = moment.isoformat(timespec="milliseconds")
@@ -75,25 +75,25 @@ def times(milliseconds: int) -> list[Any]:
 
 @st.composite
 def spelled(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
-    """An event in the contract's own words, and the same as other programs write it."""
+    """Draw an event with the contract's names, and the same event in another spelling."""
     event = draw(EVENTS)
-    other: dict[str, Any] = {}
+    respelled: dict[str, Any] = {}
     for column, value in draw(st.permutations(sorted(event.items()))):
-        known = draw(st.sampled_from((column, *NAMES[column])))
-        holder = other.setdefault("extra", {}) if column == "transaction_id" and draw(st.booleans()) else other
-        holder[letters(draw, known)] = notation(draw, column, value)
+        synonym = draw(st.sampled_from((column, *NAMES[column])))
+        holder = respelled.setdefault("extra", {}) if column == "transaction_id" and draw(st.booleans()) else respelled
+        holder[letters(draw, synonym)] = notation(draw, column, value)
     for column in NAMES.keys() - event.keys() - {"received_at", "transaction_id"}:
         if draw(st.booleans()):
-            other.setdefault(column, draw(st.sampled_from([None, ""])))
+            respelled.setdefault(column, draw(st.sampled_from([None, ""])))
     event["event_time"] = times(event["event_time"])[0]
-    return event, other
+    return event, respelled
 
 
 @BOUNDED
 @given(spelled())
-def test_the_same_event_in_other_words_is_the_same_row(pair: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    event, other = pair
-    assert row(json.loads(json.dumps(other)), RECEIPT) == row(event, RECEIPT)
+def test_an_event_in_another_spelling_is_the_same_row(pair: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    event, respelled = pair
+    assert row(json.loads(json.dumps(respelled)), RECEIPT) == row(event, RECEIPT)
 
 
 HOSTILE = st.recursive(
@@ -107,7 +107,9 @@ HOSTILE = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-FIELDS = sorted({name for column, others in NAMES.items() for name in (column, *others)} | {"extra", "phone", "sku"})
+FIELDS = sorted(
+    {name for column, synonyms in NAMES.items() for name in (column, *synonyms)} | {"extra", "phone", "sku"}
+)
 
 
 @BOUNDED
@@ -121,7 +123,7 @@ FIELDS = sorted({name for column, others in NAMES.items() for name in (column, *
         ),
     )
 )
-def test_no_json_breaks_the_reading_of_an_event(event: Any) -> None:
+def test_no_json_crashes_the_validation(event: Any) -> None:
     try:
         columns = row(event, RECEIPT)
     except BadEvent:
@@ -133,7 +135,7 @@ def test_no_json_breaks_the_reading_of_an_event(event: Any) -> None:
         assert abs(columns.get("quantity", 0)) <= events.MAX_QUANTITY
 
 
-def test_ids_that_skip_the_normalisation_need_none() -> None:
+def test_ids_that_skip_the_normalisation_do_not_need_it() -> None:
     for word in events.MISSING_WORDS:
         for text in (word, word.upper(), word.title()):
             assert not _PLAIN_ID.fullmatch(text)

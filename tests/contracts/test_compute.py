@@ -1,4 +1,4 @@
-"""What every place where jobs run has to keep."""
+"""Contract of all compute back ends. The tests of a back end inherit `ComputeContract`."""
 
 import os
 import signal
@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from boat import compute
-from boat.compute import Compute, JobSpec
+from boat.compute import Compute, JobSpec, connect
 from boat.compute.progress import parse, report
 from boat.errors import JobError, JobStoppedError, SettingError
 from boat.store import fetch, publish
@@ -32,7 +31,7 @@ time.sleep(600)
 
 
 def _alive(pid: int) -> bool:
-    """A killed process may stay as a zombie until its adopter looks; that is not alive."""
+    """Return whether a process runs. A killed process may remain as a zombie, which does not count."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
@@ -49,15 +48,16 @@ def _ended(pids: Path, within: float = 10) -> bool:
 
 
 class ComputeContract(ABC):
-    """Inherit and say how to make the place; `tmp_path` has to be readable there."""
+    """Inherit it and override `compute`, and `store` if jobs cannot read `tmp_path`."""
 
-    @abstractmethod
     @pytest.fixture
-    def place(self) -> Compute: ...
+    @abstractmethod
+    def compute(self) -> Compute:
+        """Return the back end to test."""
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> str:
-        """An artifact store that jobs of this place can reach."""
+        """Return an artifact store that jobs of the back end can read."""
         return str(tmp_path / "store")
 
     @pytest.fixture
@@ -70,136 +70,138 @@ class ComputeContract(ABC):
         return make
 
     def test_a_job_gets_its_arguments_and_its_lines_come_back(
-        self, place: Compute, job: Callable[..., JobSpec]
+        self, compute: Compute, job: Callable[..., JobSpec]
     ) -> None:
         lines: list[str] = []
-        place.run(job("import sys\nprint(sys.argv[1:])\nprint('é', file=sys.stderr)", color="deep red"), lines.append)
+        compute.run(job("import sys\nprint(sys.argv[1:])\nprint('é', file=sys.stderr)", color="deep red"), lines.append)
         assert lines == ["['--color', 'deep red']", "é"]
 
-    def test_lines_arrive_while_the_job_runs(self, place: Compute, job: Callable[..., JobSpec], tmp_path: Path) -> None:
+    def test_lines_arrive_while_the_job_runs(
+        self, compute: Compute, job: Callable[..., JobSpec], tmp_path: Path
+    ) -> None:
         code = f"""
             import pathlib, time
             from boat.compute.progress import report
             report(epoch=1)
-            while not pathlib.Path({str(tmp_path / "seen")!r}).exists(): time.sleep(0.02)
+            while not pathlib.Path({str(tmp_path / "received")!r}).exists(): time.sleep(0.02)
             report(epoch=2)
         """
         epochs: list[int] = []
 
         def on_line(line: str) -> None:
             epochs.append((parse(line) or {})["epoch"])
-            (tmp_path / "seen").touch()  # the job goes on only when its first line has come
+            (tmp_path / "received").touch()  # the job goes on only when its first line has come
 
-        place.run(job(code, timeout_seconds=30), on_line)
+        compute.run(job(code, timeout_seconds=30), on_line)
         assert epochs == [1, 2]
 
     def test_a_failure_names_the_job_its_exit_code_and_its_last_lines(
-        self, place: Compute, job: Callable[..., JobSpec]
+        self, compute: Compute, job: Callable[..., JobSpec]
     ) -> None:
         with pytest.raises(JobError, match=r"'some job'.*exit code 3") as failure:
-            place.run(job("for i in range(100): print('line', i)\nraise SystemExit(3)"), lambda line: None)
+            compute.run(job("for i in range(100): print('line', i)\nraise SystemExit(3)"), lambda line: None)
         assert "line 99" in str(failure.value)
         assert "line 80" in str(failure.value)
         assert "line 79" not in str(failure.value)
 
-    def test_a_job_ended_by_a_signal_is_a_failure(self, place: Compute, job: Callable[..., JobSpec]) -> None:
+    def test_a_job_ended_by_a_signal_is_a_failure(self, compute: Compute, job: Callable[..., JobSpec]) -> None:
         with pytest.raises(JobError, match="exit code 137"):
-            place.run(job("import os; os.kill(os.getpid(), 9)"), lambda line: None)
+            compute.run(job("import os; os.kill(os.getpid(), 9)"), lambda line: None)
 
-    def test_the_callers_settings_and_secrets_stay_with_the_caller(
-        self, place: Compute, job: Callable[..., JobSpec], monkeypatch: pytest.MonkeyPatch
+    def test_a_job_does_not_get_the_callers_settings_and_secrets(
+        self, compute: Compute, job: Callable[..., JobSpec], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         lines: list[str] = []
-        place.run(job("import os; print('AWS_SECRET_ACCESS_KEY' in os.environ)"), lines.append)
+        compute.run(job("import os; print('AWS_SECRET_ACCESS_KEY' in os.environ)"), lines.append)
         assert lines == ["False"]
 
-    def test_a_job_past_its_time_ends_with_all_its_processes(
-        self, place: Compute, job: Callable[..., JobSpec], tmp_path: Path
+    def test_a_job_past_its_time_out_is_killed_with_all_its_processes(
+        self, compute: Compute, job: Callable[..., JobSpec], tmp_path: Path
     ) -> None:
         started = time.monotonic()
         with pytest.raises(JobError, match=r"longer than 2 s(.|\n)*started"):
-            place.run(job(_STUBBORN, timeout_seconds=2, pids=str(tmp_path / "pids")), lambda line: None)
+            compute.run(job(_STUBBORN, timeout_seconds=2, pids=str(tmp_path / "pids")), lambda line: None)
         assert time.monotonic() - started < 8
         assert _ended(tmp_path / "pids")
 
     @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, RuntimeError])
     def test_an_interruption_leaves_no_orphan(
-        self, place: Compute, job: Callable[..., JobSpec], tmp_path: Path, interruption: type[BaseException]
+        self, compute: Compute, job: Callable[..., JobSpec], tmp_path: Path, interruption: type[BaseException]
     ) -> None:
         def on_line(line: str) -> None:
             raise interruption
 
         with pytest.raises(interruption):
-            place.run(job(_STUBBORN, pids=str(tmp_path / "pids")), on_line)
+            compute.run(job(_STUBBORN, pids=str(tmp_path / "pids")), on_line)
         assert _ended(tmp_path / "pids")
 
     def test_an_interruption_while_the_job_is_silent_leaves_no_orphan(
-        self, place: Compute, job: Callable[..., JobSpec], tmp_path: Path
+        self, compute: Compute, job: Callable[..., JobSpec], tmp_path: Path
     ) -> None:
         def on_line(line: str) -> None:
             threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
 
         with pytest.raises(KeyboardInterrupt):
-            place.run(job(_STUBBORN, pids=str(tmp_path / "pids")), on_line)
+            compute.run(job(_STUBBORN, pids=str(tmp_path / "pids")), on_line)
         assert _ended(tmp_path / "pids")
 
-    def test_another_thread_stops_a_silent_job(
-        self, place: Compute, job: Callable[..., JobSpec], tmp_path: Path
+    def test_another_thread_cancels_a_silent_job(
+        self, compute: Compute, job: Callable[..., JobSpec], tmp_path: Path
     ) -> None:
         stop = threading.Event()
         with pytest.raises(JobStoppedError, match="'some job'"):
-            place.run(job(_STUBBORN, pids=str(tmp_path / "pids")), lambda line: stop.set(), stop)
+            compute.run(job(_STUBBORN, pids=str(tmp_path / "pids")), lambda line: stop.set(), stop)
         assert _ended(tmp_path / "pids")
 
-    def test_there_is_room_for_a_job(self, place: Compute) -> None:
-        assert place.max_parallel >= 1
+    def test_at_least_one_job_can_run(self, compute: Compute) -> None:
+        assert compute.max_parallel >= 1
 
-    def test_a_process_left_behind_does_not_hold_up_the_end(
-        self, place: Compute, job: Callable[..., JobSpec], tmp_path: Path
+    def test_a_child_process_does_not_delay_the_end_of_its_job(
+        self, compute: Compute, job: Callable[..., JobSpec], tmp_path: Path
     ) -> None:
         leaves = _STUBBORN.replace("time.sleep(600)\n", "sys.exit()\n")
         started = time.monotonic()
-        place.run(job(leaves, pids=str(tmp_path / "pids")), lambda line: None)
+        compute.run(job(leaves, pids=str(tmp_path / "pids")), lambda line: None)
         assert time.monotonic() - started < 10
         assert _ended(tmp_path / "pids")
 
-    def test_inputs_and_outputs_lie_in_the_store(
-        self, place: Compute, job: Callable[..., JobSpec], store: str, tmp_path: Path
+    def test_inputs_and_outputs_are_in_the_store(
+        self, compute: Compute, job: Callable[..., JobSpec], store: str, tmp_path: Path
     ) -> None:
-        (tmp_path / "given").mkdir()
-        (tmp_path / "given" / "text").write_text("from the store")
+        (tmp_path / "texts").mkdir()
+        (tmp_path / "texts" / "text").write_text("from the store")
         code = """
             import pathlib, sys
             options = dict(zip(sys.argv[1::2], map(pathlib.Path, sys.argv[2::2])))
-            text = (options["--given"] / "text").read_text()
+            text = (options["--texts"] / "text").read_text()
             options["--folder"].mkdir(parents=True)
             (options["--folder"] / "text").write_text(text.upper())
             options["--file"].parent.mkdir(parents=True, exist_ok=True)
             options["--file"].write_text(text)
         """
-        inputs = {"given": publish(tmp_path / "given", f"{store}/given")}
-        outputs = {"folder": f"{store}/made", "file": f"{store}/file.txt"}
-        place.run(replace(job(code), inputs=inputs, outputs=outputs), lambda line: None)
+        inputs = {"texts": publish(tmp_path / "texts", f"{store}/texts")}
+        outputs = {"folder": f"{store}/result", "file": f"{store}/file.txt"}
+        compute.run(replace(job(code), inputs=inputs, outputs=outputs), lambda line: None)
         assert (fetch(outputs["folder"], tmp_path / "cache") / "text").read_text() == "FROM THE STORE"
         assert fetch(outputs["file"], tmp_path / "cache").read_text() == "from the store"
 
     def test_a_job_that_leaves_an_output_unwritten_has_failed(
-        self, place: Compute, job: Callable[..., JobSpec], store: str
+        self, compute: Compute, job: Callable[..., JobSpec], store: str
     ) -> None:
-        with pytest.raises(JobError, match=r"'some job'(.|\n)*made"):
-            place.run(replace(job("pass"), outputs={"made": f"{store}/made"}), lambda line: None)
+        with pytest.raises(JobError, match=r"'some job'(.|\n)*result"):
+            compute.run(replace(job("pass"), outputs={"result": f"{store}/result"}), lambda line: None)
 
-    def test_the_result_says_how_long_it_took(self, place: Compute, job: Callable[..., JobSpec]) -> None:
-        result = place.run(job("import time; time.sleep(0.5)"), lambda line: None)
+    def test_the_result_has_the_duration(self, compute: Compute, job: Callable[..., JobSpec]) -> None:
+        result = compute.run(job("import time; time.sleep(0.5)"), lambda line: None)
         assert 0.5 <= result.seconds < 20
         assert result.attempts == 1
 
 
 class TestLocalCompute(ComputeContract):
     @pytest.fixture
-    def place(self) -> Compute:
-        return compute.connect("local:")
+    def compute(self) -> Compute:
+        return connect("local:")
 
     def test_a_job_ends_when_its_caller_is_killed(self, job: Callable[..., JobSpec], tmp_path: Path) -> None:
         spec = job(_STUBBORN, pids=str(tmp_path / "pids"))
@@ -222,8 +224,8 @@ class TestLocalCompute(ComputeContract):
 @pytest.mark.cloud
 class TestBatch(ComputeContract):
     @pytest.fixture
-    def place(self, cloud: Cloud) -> Compute:
-        return compute.connect(cloud.batch())
+    def compute(self, cloud: Cloud) -> Compute:
+        return connect(cloud.batch())
 
     @pytest.fixture
     def store(self, cloud: Cloud) -> str:
@@ -233,23 +235,23 @@ class TestBatch(ComputeContract):
 @pytest.mark.cloud
 class TestEcs(TestBatch):
     @pytest.fixture
-    def place(self, cloud: Cloud) -> Compute:
-        return compute.connect(cloud.ecs())
+    def compute(self, cloud: Cloud) -> Compute:
+        return connect(cloud.ecs())
 
 
-def test_an_unknown_place_is_named_with_the_known_ones() -> None:
+def test_an_unknown_protocol_is_refused_with_the_known_ones() -> None:
     with pytest.raises(SettingError, match=r"'moon'.*local"):
-        compute.connect("moon:base")
+        connect("moon:base")
 
 
-def test_a_local_url_says_how_many_jobs_run_at_once() -> None:
-    assert compute.connect("local:?max_parallel=3").max_parallel == 3
+def test_a_local_url_sets_the_number_of_parallel_jobs() -> None:
+    assert connect("local:?max_parallel=3").max_parallel == 3
 
 
 @pytest.mark.parametrize("url", ["local:?max_parallel=0", "local:?max_parallel=many", "local:?max_parallels=2"])
-def test_a_local_url_that_makes_no_sense_is_refused(url: str) -> None:
+def test_an_invalid_local_url_is_refused(url: str) -> None:
     with pytest.raises(SettingError, match=r"local:\?max_parallel"):
-        compute.connect(url)
+        connect(url)
 
 
 def test_only_marked_lines_are_progress(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from boat import events
-from boat.collect import Collector, Policy, Request
+from boat.collect import Collector, CollectRequest, Policy
 from boat.events import EVENT_TYPES, PRODUCT_EVENT_TYPES
 from boat.raw_log import load
 from boat.warehouse import connect
@@ -47,7 +47,7 @@ def _parquet(path: Path, rows: list[Event]) -> None:
     pq.write_table(pa.Table.from_pylist(rows), path)
 
 
-def _collected(path: Path, requests: list[Request]) -> None:
+def _collected(path: Path, requests: list[CollectRequest]) -> None:
     collector = Collector(Policy())
     outcomes = [collector.early(request) or collector.take(request) for request in requests]
     assert b"".join(outcome.failed for outcome in outcomes) == b""
@@ -56,7 +56,7 @@ def _collected(path: Path, requests: list[Request]) -> None:
 
 def _json_request(path: Path, rows: list[Event]) -> None:
     body = json.dumps({"events": rows}, default=str).encode()
-    _collected(path, [Request("POST", "", {}, "203.0.113.7", body)])
+    _collected(path, [CollectRequest("POST", "", {}, "203.0.113.7", body)])
 
 
 COLLECTED = "20240101T100000-0a1b2c3d.ndjson"
@@ -192,7 +192,7 @@ def test_a_hit_of_google_analytics_is_the_row_of_the_same_purchase(
     text = urlencode(hit)
     query, body = (text, b"") if method == "GET" else ("", text.encode())
     headers = {"content-type": "application/x-www-form-urlencoded"} if body else {}
-    _collected(tmp_path / COLLECTED, [Request(method, query, headers, "203.0.113.7", body)])
+    _collected(tmp_path / COLLECTED, [CollectRequest(method, query, headers, "203.0.113.7", body)])
     warehouse = connect(f"duckdb:///{tmp_path / 'warehouse.duckdb'}")
     load(warehouse, tmp_path / COLLECTED)
     with warehouse.transaction() as transaction:

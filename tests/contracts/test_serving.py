@@ -1,4 +1,4 @@
-"""What every serving back end does, on a real host with real models."""
+"""Contract of all serving back ends, on real hosts with real models. Their tests inherit `ServingContract`."""
 
 import re
 from abc import ABC, abstractmethod
@@ -34,29 +34,29 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ServedModel]
 
 
 class ServingContract(ABC):
-    """Inherited by the tests of each back end."""
+    """Inherit it and override `serving`, `upload` and `missing_uri`."""
 
     @pytest.fixture(scope="class")
     @classmethod
     @abstractmethod
     def serving(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-        """A host without endpoints."""
+        """Return the back end to test, without endpoints."""
 
     @pytest.fixture
     def models(self, archives: dict[str, ServedModel]) -> dict[str, ServedModel]:
-        """The models, where the host can read them."""
-        return {name: replace(model, uri=self.place(Path(model.uri), name)) for name, model in archives.items()}
+        """Return the models with URIs that the back end can read."""
+        return {name: replace(model, uri=self.upload(Path(model.uri), name)) for name, model in archives.items()}
 
     @abstractmethod
-    def place(self, archive: Path, name: str) -> str:
-        """Put an archive where the host can read it; its URI."""
+    def upload(self, archive: Path, name: str) -> str:
+        """Copy an archive to a URI that the back end can read, and return the URI."""
 
     @property
     @abstractmethod
-    def nowhere(self) -> str:
-        """The URI of an archive that is not there."""
+    def missing_uri(self) -> str:
+        """Return the URI of an archive that does not exist."""
 
-    def test_an_unknown_endpoint_is_not_there_and_does_not_answer(self, serving: Serving) -> None:
+    def test_an_unknown_endpoint_does_not_answer(self, serving: Serving) -> None:
         assert serving.describe("boat-nothing") is None
         with pytest.raises(EndpointError, match=r"boat-nothing did not answer .*ValidationError.*not found"):
             invoke(serving.runtime(), "boat-nothing", [SESSION])
@@ -68,22 +68,20 @@ class ServingContract(ABC):
         assert answer["product_id"][:2] == ["p1", "old-0"]
         assert answer["score"] == sorted(answer["score"], reverse=True)
 
-    def test_two_endpoints_answer_each_with_its_model(self, serving: Serving, models: dict[str, ServedModel]) -> None:
+    def test_each_endpoint_answers_with_its_model(self, serving: Serving, models: dict[str, ServedModel]) -> None:
         serving.update(RECOMMEND, models["old"])
         serving.update(INTENT, models["intent"])
         assert invoke(serving.runtime(), INTENT, [SESSION, []]) == [0.25, 0.25]
         assert len(invoke(serving.runtime(), RECOMMEND, [SESSION])) == 1
 
-    def test_a_switch_and_back_under_load_loses_no_request(
-        self, serving: Serving, models: dict[str, ServedModel]
-    ) -> None:
+    def test_switches_under_load_lose_no_request(self, serving: Serving, models: dict[str, ServedModel]) -> None:
         serving.update(RECOMMEND, models["old"])
         runtime, ended = serving.runtime(), Event()
 
         def ask(number: int) -> set[str]:
-            answering, asked = set(), 0
+            answering, requests = set(), 0
             while not ended.is_set():
-                product, asked = f"p{number}-{asked}", asked + 1
+                product, requests = f"p{number}-{requests}", requests + 1
                 (answer,) = invoke(runtime, RECOMMEND, [[{"event_type": "detail", "product_id": product}]])
                 echoed, model = answer["product_id"][:2]
                 assert echoed == product, "an answer went to another shopper"
@@ -100,13 +98,11 @@ class ServingContract(ABC):
             answering = {model for shopper in shoppers for model in shopper.result(timeout=30)}
         assert answering == {"old-0", "new-0"}
 
-    def test_a_file_that_is_not_the_one_of_the_digest_leaves_the_old_answering(
-        self, serving: Serving, models: dict[str, ServedModel]
-    ) -> None:
+    def test_after_a_wrong_digest_the_old_model_answers(self, serving: Serving, models: dict[str, ServedModel]) -> None:
         with pytest.raises(ArtifactError, match="digest"):
             self.update_over_old(serving, models, replace(models["new"], digest="ab" * 32))
 
-    def test_an_archive_that_is_none_leaves_the_old_answering(
+    def test_after_a_damaged_archive_the_old_model_answers(
         self, serving: Serving, models: dict[str, ServedModel], archives: dict[str, ServedModel], tmp_path: Path
     ) -> None:
         from boat.models.archive import digest
@@ -114,19 +110,21 @@ class ServingContract(ABC):
         torn = tmp_path / "model.tar.gz"
         torn.write_bytes(Path(archives["new"].uri).read_bytes()[:1000])
         with pytest.raises(ArtifactError, match="not a model archive"):
-            self.update_over_old(serving, models, ServedModel(self.place(torn, "torn"), digest(torn), "2"))
+            self.update_over_old(serving, models, ServedModel(self.upload(torn, "torn"), digest(torn), "2"))
 
-    def test_an_archive_that_is_gone_is_named(self, serving: Serving, models: dict[str, ServedModel]) -> None:
-        with pytest.raises(ArtifactError, match=re.escape(self.nowhere)):
-            self.update_over_old(serving, models, ServedModel(self.nowhere, "cd" * 32, "2"))
+    def test_after_a_missing_archive_the_old_model_answers(
+        self, serving: Serving, models: dict[str, ServedModel]
+    ) -> None:
+        with pytest.raises(ArtifactError, match=re.escape(self.missing_uri)):
+            self.update_over_old(serving, models, ServedModel(self.missing_uri, "cd" * 32, "2"))
 
-    def test_a_model_of_the_wrong_kind_leaves_the_old_answering(
+    def test_after_a_model_of_the_wrong_kind_the_old_model_answers(
         self, serving: Serving, models: dict[str, ServedModel]
     ) -> None:
         with pytest.raises(EndpointError, match=f"{RECOMMEND} takes a recommend model"):
             self.update_over_old(serving, models, models["intent"])
 
-    def test_a_model_that_fails_when_asked_never_answers_a_shopper(
+    def test_a_model_that_cannot_predict_is_never_deployed(
         self, serving: Serving, models: dict[str, ServedModel]
     ) -> None:
         serving.update(INTENT, models["intent"])
@@ -136,7 +134,7 @@ class ServingContract(ABC):
         assert invoke(serving.runtime(), INTENT, [SESSION]) == [0.25]
 
     def update_over_old(self, serving: Serving, models: dict[str, ServedModel], broken: ServedModel) -> None:
-        """Try an update that must fail, and see the old model answer."""
+        """Try an update that must fail, and check that the old model answers."""
         serving.update(RECOMMEND, models["old"])
         try:
             serving.update(RECOMMEND, broken)
@@ -154,15 +152,15 @@ class TestLocalServing(ServingContract):
         with running_host(tmp_path_factory.mktemp("host"), port):
             yield connect(f"local:http://127.0.0.1:{port}")
 
-    nowhere = "/nowhere/model.tar.gz"
+    missing_uri = "/nowhere/model.tar.gz"
 
-    def place(self, archive: Path, name: str) -> str:
+    def upload(self, archive: Path, name: str) -> str:
         return str(archive)
 
 
 @pytest.mark.cloud
 class TestSageMakerServing(ServingContract):
-    nowhere = f"s3://{BUCKET}/nowhere/model.tar.gz"
+    missing_uri = f"s3://{BUCKET}/nowhere/model.tar.gz"
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -175,5 +173,5 @@ class TestSageMakerServing(ServingContract):
             monkeypatch.setenv(name, value)
         self._sagemaker = sagemaker
 
-    def place(self, archive: Path, name: str) -> str:
+    def upload(self, archive: Path, name: str) -> str:
         return self._sagemaker.store(archive, f"{name}/model.tar.gz")

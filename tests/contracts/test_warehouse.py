@@ -1,10 +1,11 @@
-"""What every warehouse back end promises. A back end's tests inherit `WarehouseContract` and say how to open one."""
+"""Contract of all warehouse back ends. The tests of a back end inherit `WarehouseContract`."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -26,21 +27,22 @@ if TYPE_CHECKING:
     from tests.cloud.snowflake.account import Account
 
 
-class WarehouseContract:
-    """Inherit, and override `warehouse` with a fixture of an empty one."""
+class WarehouseContract(ABC):
+    """Inherit it and override `warehouse`."""
 
     @pytest.fixture
+    @abstractmethod
     def warehouse(self) -> Warehouse:
-        raise NotImplementedError
+        """Return the back end to test, with an empty database."""
 
-    def test_what_a_session_wrote_is_there_in_the_next_one(self, warehouse: Warehouse) -> None:
+    def test_a_transaction_reads_the_rows_of_an_earlier_one(self, warehouse: Warehouse) -> None:
         with warehouse.transaction() as transaction:
             transaction.execute("create table t (n integer)")
             transaction.execute("insert into t values (?), (?)", [1, 2])
         with warehouse.transaction() as transaction:
             assert transaction.query("select n from t order by n").column("n").to_pylist() == [1, 2]
 
-    def test_an_error_in_a_session_leaves_nothing_behind(self, warehouse: Warehouse) -> None:
+    def test_an_error_rolls_the_transaction_back(self, warehouse: Warehouse) -> None:
         with warehouse.transaction() as transaction:
             transaction.execute("create table t (n integer)")
         with pytest.raises(ZeroDivisionError), warehouse.transaction() as transaction:  # noqa: PT012
@@ -49,13 +51,13 @@ class WarehouseContract:
         with warehouse.transaction() as transaction:
             assert transaction.query("select count(*) as n from t").to_pylist() == [{"n": 0}]
 
-    def test_of_many_who_add_what_is_not_there_yet_one_does(self, warehouse: Warehouse) -> None:
+    def test_of_many_transactions_that_insert_a_missing_row_one_does(self, warehouse: Warehouse) -> None:
         with warehouse.transaction() as transaction:
             transaction.execute("create table t (n integer)")
 
         def add(_: int) -> None:
             with warehouse.transaction() as transaction:
-                transaction.query("select count(*) as n from t")  # a look before the turn must not count
+                transaction.query("select count(*) as n from t")  # a read before the lock must not count
                 transaction.lock()
                 transaction.execute("insert into t select 1 where not exists (select 1 from t)")
                 time.sleep(0.05)
@@ -65,7 +67,7 @@ class WarehouseContract:
         with warehouse.transaction() as transaction:
             assert transaction.query("select n from t").to_pylist() == [{"n": 1}]
 
-    def test_a_failed_statement_leaves_nothing_behind(self, warehouse: Warehouse) -> None:
+    def test_a_failed_statement_rolls_the_transaction_back(self, warehouse: Warehouse) -> None:
         with warehouse.transaction() as transaction:
             transaction.execute("create table t (n integer)")
         with pytest.raises(Exception, match=r"(?i)missing"), warehouse.transaction() as transaction:  # noqa: PT012
@@ -85,14 +87,14 @@ class WarehouseContract:
         assert rows.to_pylist() == [{"text": "a", "price": 1.5, "moment": moment, "never": None, "nothing": None}]
         assert rows.schema.field("moment").type == pa.timestamp("us")
 
-    def test_parameters_are_values_never_sql(self, warehouse: Warehouse) -> None:
+    def test_parameters_are_values_and_never_sql(self, warehouse: Warehouse) -> None:
         hostile = "'; drop table t; --"
         with warehouse.transaction() as transaction:
             transaction.execute("create table t (v varchar)")
             transaction.execute("insert into t values (?)", [hostile])
             assert transaction.query("select v from t where v = ?", [hostile]).to_pylist() == [{"v": hostile}]
 
-    def test_an_export_is_in_order_and_counts_its_rows(self, warehouse: Warehouse, tmp_path: Path) -> None:
+    def test_an_export_is_sorted_and_returns_the_number_of_rows(self, warehouse: Warehouse, tmp_path: Path) -> None:
         path = tmp_path / "it's rows.parquet"
         with warehouse.transaction() as transaction:
             transaction.execute("create table t (n integer)")
@@ -101,12 +103,12 @@ class WarehouseContract:
         exported = pq.read_table(path).column(0).to_pylist()
         assert exported == sorted((n * 7919 % 5000 for n in range(100)), reverse=True)
 
-    def test_an_export_of_no_rows_is_a_file_with_columns(self, warehouse: Warehouse, tmp_path: Path) -> None:
+    def test_an_export_without_rows_is_a_file_with_columns(self, warehouse: Warehouse, tmp_path: Path) -> None:
         with warehouse.transaction() as transaction:
-            assert transaction.export("select 1 as n where 1 = 0", tmp_path / "none.parquet", ["n"]) == 0
-        assert pq.read_table(tmp_path / "none.parquet").num_columns == 1
+            assert transaction.export("select 1 as n where 1 = 0", tmp_path / "empty.parquet", ["n"]) == 0
+        assert pq.read_table(tmp_path / "empty.parquet").num_columns == 1
 
-    def test_the_same_rows_export_to_the_bytes_that_duckdb_writes(self, warehouse: Warehouse, tmp_path: Path) -> None:
+    def test_an_export_has_the_same_bytes_as_one_of_duckdb(self, warehouse: Warehouse, tmp_path: Path) -> None:
         rows = """select cast(column1 as bigint) as n, column2 as text, cast(column3 as double) as price,
                 cast(column4 as timestamp) as moment, column1 > 1 as large, cast(column4 as date) as day
             from (values (2, 'b', 0.1, '2024-02-29 12:00:00.123456'), (3, 'ä', 2.5, '1969-12-31 23:59:59'),
@@ -117,12 +119,14 @@ class WarehouseContract:
             transaction.export(rows, tmp_path / "plain.parquet", ["n"])
         assert (tmp_path / "theirs.parquet").read_bytes() == (tmp_path / "plain.parquet").read_bytes()
 
-    def test_so_do_rows_of_several_row_groups(self, warehouse: Warehouse, tmp_path: Path) -> None:
+    def test_an_export_of_several_row_groups_has_the_same_bytes_as_one_of_duckdb(
+        self, warehouse: Warehouse, tmp_path: Path
+    ) -> None:
         digits = f"(values {', '.join(f'({digit})' for digit in range(12))})"
-        places = ", ".join(f"{digits} as d{place} (n)" for place in range(5))
+        columns = ", ".join(f"{digits} as d{position} (n)" for position in range(5))
         rows = f"""select cast(d0.n + 12 * d1.n + 144 * d2.n + 1728 * d3.n + 20736 * d4.n as bigint) as n,
                 'p' || cast(d1.n * d3.n as varchar) as product
-            from {places}"""
+            from {columns}"""
         with warehouse.transaction() as transaction:
             assert transaction.export(rows, tmp_path / "theirs.parquet", ["n"]) == 12**5
         with connect(f"duckdb:///{tmp_path / 'plain.duckdb'}").transaction() as transaction:
@@ -130,13 +134,15 @@ class WarehouseContract:
         assert pq.ParquetFile(tmp_path / "plain.parquet").num_row_groups > 1
         assert (tmp_path / "theirs.parquet").read_bytes() == (tmp_path / "plain.parquet").read_bytes()
 
-    def test_rows_of_the_scratch_database_are_received(self, warehouse: Warehouse) -> None:
-        made = """select i, 'it''s "' || i as text, i / 8 as price, timestamp '2024-01-01 00:00:00.000001' as moment,
+    def test_rows_of_the_scratch_database_are_uploaded(self, warehouse: Warehouse) -> None:
+        sql = """select i, 'it''s "' || i as text, i / 8 as price, timestamp '2024-01-01 00:00:00.000001' as moment,
             cast(null as timestamp) as never from range(5) as rows(i)"""
         with warehouse.transaction() as transaction, transaction.scratch() as local:
-            for start in (0, 5):  # more than one after another
-                local.execute(f"create or replace temp table made as select * replace (i + {start} as i) from ({made})")
-                with transaction.received(local, "select * from made") as received:
+            for start in (0, 5):  # two uploads in a transaction
+                local.execute(
+                    f"create or replace temp table uploads as select * replace (i + {start} as i) from ({sql})"
+                )
+                with transaction.received(local, "select * from uploads") as received:
                     rows = transaction.query(f"select * from {received} as r where i >= {start} order by i").to_pylist()
                 assert [row["i"] for row in rows] == list(range(start, start + 5))
         assert rows[1] == {
@@ -147,7 +153,7 @@ class WarehouseContract:
             "never": None,
         }
 
-    def test_the_raw_log_is_made_once_and_kept(self, warehouse: Warehouse) -> None:
+    def test_the_raw_log_is_created_once_and_completed_later(self, warehouse: Warehouse) -> None:
         row = "insert into raw.loads values ('l', 'f', 'd', 'events', 1, 1, 0, 0, timestamp '2024-01-01 00:00:00')"
         with warehouse.transaction() as transaction:
             tables.ensure(transaction)
@@ -156,18 +162,18 @@ class WarehouseContract:
             tables.ensure(transaction)
             transaction.execute("drop table raw.dead_letters")
         with warehouse.transaction() as transaction:
-            tables.ensure(transaction)  # as it does for a raw log made before there was such a table
+            tables.ensure(transaction)  # completes a raw log of an older version
             assert transaction.query("select * from raw.dead_letters").num_rows == 0
             assert transaction.query("select load_id from raw.loads").to_pylist() == [{"load_id": "l"}]
 
-    def test_its_environment_names_its_dbt_target(self, warehouse: Warehouse) -> None:
+    def test_the_environment_names_the_dbt_target(self, warehouse: Warehouse) -> None:
         assert warehouse.dbt_environment()["BOAT_DBT_TARGET"] == warehouse.dialect
 
-    def test_sessions_open_inside_an_exclusive_turn(self, warehouse: Warehouse) -> None:
+    def test_a_transaction_opens_inside_the_exclusive_lock(self, warehouse: Warehouse) -> None:
         with warehouse.exclusive(), warehouse.exclusive(), warehouse.transaction() as transaction:
             assert transaction.query("select 1 as n").to_pylist() == [{"n": 1}]
 
-    def test_sqlalchemy_reads_rows_after_the_connection_closed(self, warehouse: Warehouse) -> None:
+    def test_sqlalchemy_reads_rows_after_the_connection_is_closed(self, warehouse: Warehouse) -> None:
         with warehouse.transaction() as transaction:
             transaction.execute("create table t (n integer)")
             transaction.execute("insert into t values (1), (2), (3)")
@@ -198,7 +204,7 @@ class TestDuckDB(WarehouseContract):
     def warehouse(self, url: str) -> Warehouse:
         return connect(url)
 
-    def test_a_failed_session_defines_nothing(self, warehouse: Warehouse) -> None:
+    def test_ddl_of_a_failed_transaction_is_rolled_back(self, warehouse: Warehouse) -> None:
         with pytest.raises(ZeroDivisionError), warehouse.transaction() as transaction:  # noqa: PT012
             transaction.execute("create table t (n integer)")
             raise ZeroDivisionError
@@ -207,7 +213,7 @@ class TestDuckDB(WarehouseContract):
 
     @pytest.fixture(params=["exclusive", "transaction"])
     def holder(self, request: pytest.FixtureRequest, url: str) -> Iterator[subprocess.Popen[str]]:
-        """A second process that has the warehouse to itself."""
+        """A second process that has locked the warehouse."""
         command = [sys.executable, "-c", _HOLD.format(how=request.param), url]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
@@ -215,18 +221,21 @@ class TestDuckDB(WarehouseContract):
             yield process
             process.kill()
 
-    def test_another_process_waits_for_its_turn(self, holder: subprocess.Popen[str], url: str) -> None:
-        with pytest.raises(BoatError, match=r"warehouse\.duckdb busy for 0\.2 s"), DuckDBWarehouse(url).exclusive(0.2):
+    def test_another_process_waits_for_the_lock(self, holder: subprocess.Popen[str], url: str) -> None:
+        with (
+            pytest.raises(BoatError, match=r"locked the warehouse .*warehouse\.duckdb for 0\.2 s"),
+            DuckDBWarehouse(url).exclusive(0.2),
+        ):
             pytest.fail("two processes at once")
 
-    def test_a_killed_holder_frees_the_warehouse(self, holder: subprocess.Popen[str], url: str) -> None:
+    def test_the_lock_of_a_killed_process_is_released(self, holder: subprocess.Popen[str], url: str) -> None:
         os.kill(holder.pid, signal.SIGKILL)
         started = time.monotonic()
         with connect(url).transaction() as transaction:
             transaction.execute("create table t (n integer)")
         assert time.monotonic() - started < 10
 
-    def test_a_program_that_does_not_take_turns_is_named(self, warehouse: DuckDBWarehouse) -> None:
+    def test_a_program_that_has_the_file_open_without_the_lock_is_named(self, warehouse: DuckDBWarehouse) -> None:
         with warehouse.transaction():
             pass
         foreign = f"import duckdb, time; c = duckdb.connect({str(warehouse.path)!r}); print(flush=True); time.sleep(60)"
@@ -240,18 +249,18 @@ class TestDuckDB(WarehouseContract):
                 pytest.fail("opened")
             process.kill()
 
-    def test_a_file_that_is_no_database_is_named(self, warehouse: DuckDBWarehouse) -> None:
+    def test_a_file_that_is_not_a_database_is_named(self, warehouse: DuckDBWarehouse) -> None:
         warehouse.path.parent.mkdir()
         warehouse.path.write_text("not a database, but long enough to be looked at as one" * 100)
         with pytest.raises(BoatError, match=r"Cannot open the warehouse .*warehouse\.duckdb"), warehouse.transaction():
             pytest.fail("opened")
 
-    def test_nothing_is_left_open_for_the_next_process(self, warehouse: DuckDBWarehouse) -> None:
+    def test_the_next_process_can_open_the_file(self, warehouse: DuckDBWarehouse) -> None:
         with warehouse.transaction() as transaction:
             transaction.execute("create table t (n integer)")
         count = f"import duckdb; print(duckdb.connect({str(warehouse.path)!r}).sql('from t').shape)"
-        done = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True, timeout=60)
-        assert done.stdout == "(0, 1)\n"
+        counted = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True, timeout=60)
+        assert counted.stdout == "(0, 1)\n"
 
     def test_the_url_can_limit_memory_and_threads(self, url: str) -> None:
         with connect(url + "?memory_limit=256MB&threads=1").transaction() as transaction:
@@ -261,7 +270,7 @@ class TestDuckDB(WarehouseContract):
         assert limits == [{"t": 1, "m": "244.1 MiB"}]
 
     @pytest.mark.parametrize("url", ["duckdb:///", "duckdb:///:memory:", "duckdb://host/x", "duckdb:///x?colour=red"])
-    def test_a_url_that_cannot_work_is_refused_at_once(self, url: str) -> None:
+    def test_an_invalid_url_is_refused(self, url: str) -> None:
         with pytest.raises(SettingError):
             connect(url)
 
@@ -269,7 +278,7 @@ class TestDuckDB(WarehouseContract):
         monkeypatch.chdir(tmp_path)
         assert connect("duckdb:///w.duckdb").dbt_environment()["BOAT_DUCKDB_PATH"] == str(tmp_path / "w.duckdb")
 
-    def test_dbt_gets_the_limits_of_the_url_and_else_what_duckdb_would_choose(self) -> None:
+    def test_dbt_gets_the_limits_of_the_url_or_the_defaults_of_duckdb(self) -> None:
         limited = connect("duckdb:///w.duckdb?memory_limit=256MB").dbt_environment()
         free = connect("duckdb:///w.duckdb").dbt_environment()
         assert limited["BOAT_DUCKDB_MEMORY_LIMIT"] == "256MB"

@@ -173,7 +173,7 @@ def run(words: list[str], **variables: str) -> "subprocess.CompletedProcess[str]
 def test_a_port_that_is_none_ends_every_command_with_one_line(command: str, home: Path) -> None:
     ran = run(COMMANDS[command], BOAT_ENDPOINT_PORT="http")
     assert ran.returncode == 1
-    assert "BOAT_ENDPOINT_PORT is 'http', which is no port. Write a whole number from 1 to 65535." in ran.stderr
+    assert "BOAT_ENDPOINT_PORT is 'http', which is not a port. Write a whole number from 1 to 65535." in ran.stderr
     assert ran.stderr.count("\n") == 1
     assert not home.exists()
 
@@ -182,7 +182,7 @@ def test_a_port_that_is_none_ends_every_command_with_one_line(command: str, home
 def test_a_port_option_that_is_none_is_named(command: str) -> None:
     ran = run([*COMMANDS[command], "--port", "65536"])
     assert ran.returncode == 1
-    assert "--port is '65536', which is no port." in ran.stderr
+    assert "--port is '65536', which is not a port." in ran.stderr
     assert ran.stderr.count("\n") == 1
 
 

@@ -1,4 +1,4 @@
-"""The whole way as a user goes it: deployments, a worker, an endpoint, and the `prefect` command as typed."""
+"""The demo as a user runs it: deployments, a worker, endpoints, and the `prefect` command."""
 
 import json
 import re
@@ -18,15 +18,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def demo(installation: Installation, shop_files: Path) -> str:
-    """What `make demo EVENTS=…` prints."""
+    """Output of `make demo EVENTS=…`."""
     ran = installation.command("python", "-m", "deployments.demo", "--events", str(shop_files), timeout=420)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return str(ran.stdout)
 
 
-def test_the_demo_ends_with_ten_named_products_an_intent_and_the_addresses(
-    demo: str, installation: Installation
-) -> None:
+def test_the_demo_prints_ten_named_products_an_intent_and_the_addresses(demo: str, installation: Installation) -> None:
     recommended = re.findall(r"^ +\d+\. (.+)$", demo, re.MULTILINE)
     assert len(recommended) == len(set(recommended)) == 10
     assert not [name for name in recommended if name.startswith("product ")]
@@ -51,7 +49,7 @@ def test_the_endpoint_answers_the_stock_sagemaker_client(demo: str, installation
     assert prediction["score"] == sorted(prediction["score"], reverse=True)
 
 
-def test_the_prefect_command_works_as_typed(demo: str, installation: Installation) -> None:
+def test_the_prefect_command_works(demo: str, installation: Installation) -> None:
     listed = installation.command("prefect", "deployment", "ls")
     names = ("ingestion/hourly", "retrain/nightly", "promote/latest", "promote/rollback")
     assert all(name in listed.stdout for name in names)
@@ -60,7 +58,7 @@ def test_the_prefect_command_works_as_typed(demo: str, installation: Installatio
     assert "finished successfully" in rollback.stdout
 
 
-def test_every_step_left_its_artifact_and_every_run_its_name(demo: str, installation: Installation) -> None:
+def test_every_step_has_an_artifact_and_every_run_a_name(demo: str, installation: Installation) -> None:
     artifacts = installation.api("POST", "/artifacts/latest/filter", json={"limit": 200})
     keys = {artifact["key"] for artifact in artifacts}
     assert {"events-loaded", "dbt-nodes", "quality", "data-docs", "kpis", "kpi-report", "snapshot"} <= keys

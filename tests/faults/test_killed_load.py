@@ -1,4 +1,4 @@
-"""A loader that is killed at any moment loses nothing and doubles nothing."""
+"""A loader that is killed at any moment neither loses nor duplicates events."""
 
 import json
 import multiprocessing
@@ -17,12 +17,12 @@ pytestmark = pytest.mark.faults
 
 
 def write_files(folder: Path, attempt: int) -> None:
-    """New files, each of which holds half of the events of the one before it again."""
+    """Write new files. Each repeats half of the events of the previous one."""
     for number in range(attempt * FILES, (attempt + 1) * FILES):
         ids = range(number * EVENTS // 2, number * EVENTS // 2 + EVENTS)
         lines = [
-            {"event_id": str(one), "session_id": "s", "event_time": 1704067200 + one, "event_type": "pageview"}
-            for one in ids
+            {"event_id": str(number), "session_id": "s", "event_time": 1704067200 + number, "event_type": "pageview"}
+            for number in ids
         ]
         lines += [{"event_id": f"bad {number}", "session_id": "s", "event_type": "pageview"}]
         content = "".join(json.dumps(line) + "\n" for line in lines)
@@ -35,7 +35,7 @@ def load_each(url: str, folder: Path) -> None:
 
 
 def killed_after(seconds: float, work: Callable[..., None], *arguments: object) -> bool:
-    """Run work in a process that is killed; whether it was still working."""
+    """Run work in a process and kill it. Return whether it was still running."""
     process = multiprocessing.get_context("fork").Process(target=work, args=arguments)
     process.start()
     time.sleep(seconds)
@@ -46,7 +46,7 @@ def killed_after(seconds: float, work: Callable[..., None], *arguments: object) 
 
 
 def disagreements(warehouse: DuckDBWarehouse) -> list[dict[str, object]]:
-    """Rows of the ledger that do not say what the tables hold, and rows of tables that no ledger knows."""
+    """Return ledger rows that differ from the tables, and table rows without a ledger row."""
     with warehouse.transaction() as transaction:
         return transaction.query(
             """with held as (
@@ -60,14 +60,14 @@ def disagreements(warehouse: DuckDBWarehouse) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("kills", [20, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
-def test_a_loader_killed_again_and_again_takes_every_event_once(tmp_path: Path, kills: int) -> None:
+def test_a_loader_that_is_killed_repeatedly_loads_every_event_once(tmp_path: Path, kills: int) -> None:
     folder, chance = tmp_path / "landing", random.Random(kills)
     folder.mkdir()
     warehouse = DuckDBWarehouse(f"duckdb:///{tmp_path / 'warehouse.duckdb'}")
     write_files(folder, 0)
     began = time.monotonic()
     load(warehouse, min(folder.iterdir()))
-    span = (time.monotonic() - began) * FILES  # what a whole attempt takes on this machine, about
+    span = (time.monotonic() - began) * FILES  # the approximate time of a complete attempt on this machine
     interrupted = 0
     for attempt in range(1, kills + 1):
         write_files(folder, attempt)

@@ -1,4 +1,4 @@
-"""A flow run that is killed tells nobody itself: the server does."""
+"""A killed flow run cannot send an alert, so the server sends it."""
 
 import os
 import re
@@ -15,17 +15,17 @@ from tests.installation import Installation
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 
-def wait_for(what: Any, seconds: float) -> Any:
-    """Ask until there is an answer."""
+def wait_for(condition: Any, seconds: float) -> Any:
+    """Call `condition` until it returns a true value, and return that value."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if found := what():
-            return found
+        if value := condition():
+            return value
         time.sleep(0.5)
     pytest.fail(f"nothing after {seconds} s")
 
 
-def test_a_run_killed_with_9_is_told_of_with_a_working_link(client: Installation, shop_files: Path) -> None:
+def test_a_killed_run_sends_an_alert_with_a_working_link(client: Installation, shop_files: Path) -> None:
     started = client.command("prefect", "deployment", "run", "ingestion/hourly", "-p", f"source={shop_files}")
     assert started.returncode == 0, started.stderr
     run_id = re.search(r"UUID: ([0-9a-f-]{36})", started.stdout).group(1)
@@ -44,5 +44,5 @@ def test_a_run_killed_with_9_is_told_of_with_a_working_link(client: Installation
     assert page.status_code == 200
     assert "text/html" in page.headers["content-type"]
     assert client.api("GET", f"/flow_runs/{run_id}")["state_name"] == "Crashed"
-    # One net, one message: the hook inside the run leaves Crashed to the server.
+    # Exactly one message: the hook in the run ignores `Crashed`, because the server handles it.
     assert len([alert for alert in client.alerts() if run_id in alert["message"]]) == 1

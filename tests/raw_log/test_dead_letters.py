@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from boat.collect import Collector, Journal, Policy, Request
+from boat.collect import Collector, CollectRequest, Journal, Policy
 from boat.errors import DataError
 from boat.landing import BadRows
 from boat.landing.dead_letters import FEW
@@ -261,7 +261,7 @@ def collect(folder: Path) -> Callable[[list[Any]], None]:
     def send(events: list[Any]) -> None:
         collector, journal = Collector(Policy()), Journal(folder / "events")
         body = json.dumps(events).encode()
-        outcome = collector.take(Request("POST", "", {"content-type": "application/json"}, "203.0.113.7", body))
+        outcome = collector.take(CollectRequest("POST", "", {"content-type": "application/json"}, "203.0.113.7", body))
         journal.append(outcome.accepted, outcome.failed)
         journal.close()
 

@@ -8,8 +8,6 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from boat.backends import Backend
-from boat.errors import SettingError
 from boat.registry import tracking
 from boat.registry.tracking import MlflowTracker, Training
 
@@ -82,26 +80,3 @@ def test_a_tracker_that_fails_is_told_of_and_the_others_record(tmp_path: Path, n
     assert "No tracking back end speaks 'wandb'" in failures[1]
     (line,) = (tmp_path / "new" / "trainings.ndjson").read_text().splitlines()
     assert json.loads(line)["metrics"] == {"mrr_at_20": 0.25}
-
-
-def test_a_tracker_of_ones_own_is_a_class_and_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    (tmp_path / "our_tracker.py").write_text(
-        "recorded = []\n"
-        "class OurTracker:\n"
-        "    def __init__(self, url): self.project = url.removeprefix('ours://')\n"
-        "    def record(self, training): recorded.append((self.project, training.digest))\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(tracking.BACKENDS, "ours", Backend("our_tracker", "OurTracker", "pip install ours"))
-    assert tracking.record({"ours": lambda: tracking.connect("ours://shop")}, training(name)) == ()
-    import our_tracker  # type: ignore[import-not-found]
-
-    assert our_tracker.recorded == [("shop", "d1")]
-
-
-def test_a_tracker_whose_package_is_missing_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(tracking.BACKENDS, "comet", Backend("no_such_package", "Comet", "pip install comet_ml"))
-    with pytest.raises(SettingError, match="pip install comet_ml"):
-        tracking.connect("comet://shop")

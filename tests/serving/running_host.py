@@ -1,4 +1,4 @@
-"""The endpoint host as a process of its own, on a free port."""
+"""The endpoint host as a separate process on a free port."""
 
 import socket
 import subprocess
@@ -19,7 +19,7 @@ def free_port() -> int:
 
 @contextmanager
 def running_host(state: Path, port: int, seconds: float = 60) -> Iterator[subprocess.Popen[bytes]]:
-    """A host that takes requests; ended at the end."""
+    """Start a host, and stop it at the end."""
     command = [sys.executable, "-m", "boat.serving.host", "--port", str(port), "--state", str(state)]
     process = subprocess.Popen(command)
     try:

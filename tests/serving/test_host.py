@@ -1,4 +1,4 @@
-"""The endpoint host answers everything a client sends, and comes back after a crash."""
+"""The endpoint host answers every request, and restores its endpoints after a crash."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ServedModel]:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory, models: dict[str, ServedModel]) -> Iterator[httpx.Client]:
-    """A client of a host that serves both endpoints."""
+    """A client of a host with both endpoints."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     with running_host(tmp_path_factory.mktemp("host"), port), httpx.Client(base_url=address, timeout=30) as client:
@@ -62,7 +62,7 @@ def ask(client: httpx.Client, body: Any, endpoint: str = RECOMMEND) -> httpx.Res
     return client.post(f"/endpoints/{endpoint}/invocations", content=content)
 
 
-def test_an_answer_has_what_the_real_service_says_beside_it(client: httpx.Client) -> None:
+def test_an_answer_has_the_headers_of_the_real_service(client: httpx.Client) -> None:
     runtime = LocalServing(f"local:{client.base_url}").runtime()
     body = json.dumps({"instances": instances([SESSION])})
     answer = runtime.invoke_endpoint(EndpointName=RECOMMEND, ContentType="application/json", Body=body)
@@ -72,7 +72,7 @@ def test_an_answer_has_what_the_real_service_says_beside_it(client: httpx.Client
     assert json.loads(answer["Body"].read())["predictions"][0]["product_id"][:2] == ["p1", "v1-0"]
 
 
-def test_a_wrong_request_is_the_error_that_boto3_knows(client: httpx.Client) -> None:
+def test_a_wrong_request_gets_boto3s_error(client: httpx.Client) -> None:
     runtime = LocalServing(f"local:{client.base_url}").runtime()
     with pytest.raises(runtime.exceptions.ModelError, match="The body is not JSON"):
         runtime.invoke_endpoint(EndpointName=RECOMMEND, Body=b"{")
@@ -80,7 +80,7 @@ def test_a_wrong_request_is_the_error_that_boto3_knows(client: httpx.Client) -> 
         runtime.invoke_endpoint(EndpointName="boat-x", Body=b"{}")
 
 
-def test_the_container_contract_answers_too(client: httpx.Client) -> None:
+def test_the_container_protocol_answers(client: httpx.Client) -> None:
     body = {"instances": instances([SESSION])}
     assert client.get("/ping").status_code == 200
     assert client.post("/invocations", json=body).json()["predictions"][0]["product_id"][0] == "p1"
@@ -89,7 +89,7 @@ def test_the_container_contract_answers_too(client: httpx.Client) -> None:
     assert client.post("/invocations", json=body, headers=target).json() == {"predictions": [0.25]}
 
 
-def test_a_session_without_events_and_one_of_10_000_get_an_answer(client: httpx.Client) -> None:
+def test_sessions_of_0_and_10_000_events_get_an_answer(client: httpx.Client) -> None:
     for events in ([], SESSION * 10_000):
         response = ask(client, {"instances": instances([events])})
         assert response.status_code == 200
@@ -129,15 +129,15 @@ def test_a_malformed_request_gets_the_reason(client: httpx.Client, body: Any, re
     assert re.search(reason, response.json()["message"])
 
 
-def test_numbers_as_ids_texts_as_times_and_null_are_taken(client: httpx.Client) -> None:
+def test_numbers_as_ids_and_texts_as_times_and_null_are_accepted(client: httpx.Client) -> None:
     two = {"event_type": ["Detail", "view"], "url": [None, ""], "event_time": ["2024-05-01T12:00:00Z", 1714564801000]}
-    for product, known in ((355908, "355908"), (355908.0, "355908"), (7.5, "7.5"), (None, ""), ("p1", "p1")):
+    for product, product_id in ((355908, "355908"), (355908.0, "355908"), (7.5, "7.5"), (None, ""), ("p1", "p1")):
         response = ask(client, {"instances": [{**two, "product_id": [1, product]}]})
         assert response.status_code == 200, response.text
-        assert response.json()["predictions"][0]["product_id"][0] == known
+        assert response.json()["predictions"][0]["product_id"][0] == product_id
 
 
-def test_a_body_that_is_too_large_is_refused_in_words(client: httpx.Client) -> None:
+def test_a_body_that_is_too_large_gets_a_message(client: httpx.Client) -> None:
     response = ask(client, b" " * (MAX_BODY_BYTES + 1))
     assert response.status_code == 413
     assert f"at most {MAX_BODY_BYTES}" in response.json()["message"]
@@ -166,7 +166,7 @@ BODIES = (
 
 @hypothesis_settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=BODIES, endpoint=st.sampled_from([RECOMMEND, INTENT]))
-def test_nothing_that_a_client_sends_ends_in_a_500(client: httpx.Client, body: bytes, endpoint: str) -> None:
+def test_no_invocation_gets_a_500(client: httpx.Client, body: bytes, endpoint: str) -> None:
     response = ask(client, body, endpoint)
     assert response.status_code in (200, 400)
     assert response.json().keys() >= ({"predictions"} if response.status_code == 200 else {"message"})
@@ -174,12 +174,12 @@ def test_nothing_that_a_client_sends_ends_in_a_500(client: httpx.Client, body: b
 
 @hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=BODIES)
-def test_no_request_to_the_control_ends_in_a_500(client: httpx.Client, body: bytes) -> None:
+def test_no_control_request_gets_a_500(client: httpx.Client, body: bytes) -> None:
     assert client.put("/endpoints/boat-x", content=body).status_code in (400, 422)
 
 
 @pytest.mark.parametrize("name", ["..", "a/../../b", "-x", "x" * 64, "böat", "%00"])
-def test_no_endpoint_gets_a_name_that_is_a_path(client: httpx.Client, name: str, models: dict[str, Any]) -> None:
+def test_the_name_of_an_endpoint_cannot_be_a_path(client: httpx.Client, name: str, models: dict[str, Any]) -> None:
     model = models["1"]
     fields = {"uri": model.uri, "digest": model.digest, "version": "1"}
     response = client.put(f"/endpoints/{quote(name, safe='')}", json=fields)
@@ -187,30 +187,30 @@ def test_no_endpoint_gets_a_name_that_is_a_path(client: httpx.Client, name: str,
     assert {endpoint["name"] for endpoint in client.get("/endpoints").json()["endpoints"]} == {RECOMMEND, INTENT}
 
 
-def test_a_model_that_answers_not_a_number_is_not_taken(client: httpx.Client, models: dict[str, ServedModel]) -> None:
+def test_a_model_that_answers_nan_is_refused(client: httpx.Client, models: dict[str, ServedModel]) -> None:
     model = models["unsound"]
     fields = {"uri": model.uri, "digest": model.digest, "version": "9"}
     response = client.put(f"/endpoints/{INTENT}", json=fields)
     assert response.status_code == 422
-    assert "no sound answer" in response.json()["message"]
+    assert "gives wrong answers" in response.json()["message"]
     assert client.get(f"/endpoints/{INTENT}").json()["version"] == "1"
 
 
-def test_an_endpoint_tells_what_it_serves(client: httpx.Client, models: dict[str, ServedModel]) -> None:
+def test_an_endpoint_describes_its_model(client: httpx.Client, models: dict[str, ServedModel]) -> None:
     described = client.get(f"/endpoints/{RECOMMEND}").json()
     assert described["digest"] == models["1"].digest
     assert described["status"] == "InService"
     assert [endpoint["name"] for endpoint in client.get("/endpoints").json()["endpoints"]] == [INTENT, RECOMMEND]
 
 
-def test_the_page_for_people_shows_a_request_that_works(client: httpx.Client) -> None:
+def test_the_page_shows_a_working_request(client: httpx.Client) -> None:
     page = unescape(client.get("/").text)
     assert RECOMMEND in page
     body = page.split("-d '")[1].split("'")[0]
     assert ask(client, body.encode()).status_code == 200
 
 
-def test_a_ping_is_quick_while_predictions_run(client: httpx.Client) -> None:
+def test_a_ping_is_fast_while_predictions_run(client: httpx.Client) -> None:
     body = json.dumps({"instances": instances([SESSION * 400] * 100)}).encode()
     assert len(body) < MAX_BODY_BYTES
     requests = [threading.Thread(target=ask, args=(client, body)) for _ in range(8)]
@@ -224,7 +224,7 @@ def test_a_ping_is_quick_while_predictions_run(client: httpx.Client) -> None:
     assert 0.0 < slowest < 1.0
 
 
-def test_a_host_with_too_much_to_do_says_so_and_answers_the_rest(
+def test_an_overloaded_host_answers_503_and_finishes_running_requests(
     tmp_path: Path, models: dict[str, ServedModel]
 ) -> None:
     endpoints = Endpoints(tmp_path)
@@ -245,12 +245,12 @@ def test_a_host_with_too_much_to_do_says_so_and_answers_the_rest(
 
 
 @pytest.mark.parametrize("uri", ["models/model.tar.gz", "s3://bucket/model.tar.gz"])
-def test_a_model_that_is_not_on_this_machine_is_not_looked_for(tmp_path: Path, uri: str) -> None:
-    with pytest.raises(EndpointError, match="no absolute path"):
+def test_a_model_on_another_machine_is_refused(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(EndpointError, match="not an absolute path"):
         Endpoints(tmp_path).update(RECOMMEND, ServedModel(uri, "ab" * 32, "1"))
 
 
-def test_after_a_kill_the_champion_answers_again_and_the_previous_files_are_kept(
+def test_after_a_kill_the_champion_answers_and_the_previous_model_is_still_stored(
     tmp_path: Path, models: dict[str, ServedModel]
 ) -> None:
     port = free_port()
@@ -261,8 +261,8 @@ def test_after_a_kill_the_champion_answers_again_and_the_previous_files_are_kept
             serving.update(RECOMMEND, models[version])
         os.kill(process.pid, signal.SIGKILL)
         process.wait(10)
-    kept = {folder.name for folder in (tmp_path / RECOMMEND).iterdir()}
-    assert kept == {models["2"].digest, models["3"].digest}
+    folders = {folder.name for folder in (tmp_path / RECOMMEND).iterdir()}
+    assert folders == {models["2"].digest, models["3"].digest}
 
     (tmp_path / INTENT).mkdir()
     state = json.loads((tmp_path / "endpoints.json").read_text())
@@ -273,13 +273,13 @@ def test_after_a_kill_the_champion_answers_again_and_the_previous_files_are_kept
         assert client.get("/ping").json() == {"failed": [INTENT]}
         assert client.get(f"/endpoints/{INTENT}").json()["status"] == "Failed"
         assert serving.describe(INTENT) is None
-        assert "did not load" in ask(client, {"instances": []}, INTENT).json()["message"]
+        assert "could not be loaded" in ask(client, {"instances": []}, INTENT).json()["message"]
         serving.update(INTENT, models["intent"])
         assert client.get("/ping").status_code == 200
         assert serving.describe(RECOMMEND) == models["3"]
 
 
-def test_a_roll_back_to_the_kept_files_needs_no_archive(tmp_path: Path, models: dict[str, ServedModel]) -> None:
+def test_a_rollback_to_the_stored_model_needs_no_archive(tmp_path: Path, models: dict[str, ServedModel]) -> None:
     endpoints = Endpoints(tmp_path)
     for version in ("1", "2"):
         endpoints.update(RECOMMEND, models[version])
@@ -296,7 +296,7 @@ def test_a_state_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         Endpoints(tmp_path).restore()
 
 
-def test_a_host_that_is_not_there_is_named_with_the_command_that_starts_it() -> None:
+def test_a_missing_host_is_named_with_the_command_that_starts_it() -> None:
     serving = LocalServing(f"local:http://127.0.0.1:{free_port()}")
-    with pytest.raises(EndpointError, match=r"No answer from .* python -m boat\.serving\.host"):
+    with pytest.raises(EndpointError, match=r"did not answer .* python -m boat\.serving\.host"):
         serving.describe(RECOMMEND)

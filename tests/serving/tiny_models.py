@@ -1,4 +1,4 @@
-"""Models with the agreed signature that answer so that a test sees which one answered, and whom."""
+"""Tiny models with the agreed signature. Their answers show which model answered, and which session."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +15,11 @@ Answer = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
 
 def recommending(label: str) -> Answer:
-    """The session's last product comes first, then twenty less one that are named after the model."""
+    """Return a model that ranks the session's last product first, then 19 products named after the model."""
 
     def answer(event_type: tf.Tensor, product_id: tf.Tensor) -> dict[str, tf.Tensor]:
         count = tf.shape(event_type)[0]
-        named = tf.tile(tf.constant([[f"{label}-{place}" for place in range(19)]]), [count, 1])
+        named = tf.tile(tf.constant([[f"{label}-{rank}" for rank in range(19)]]), [count, 1])
         scores = tf.tile(tf.linspace([1.0], [0.05], 20, axis=1), [count, 1])
         return {"product_id": tf.concat([product_id[:, -1:], named], axis=1), "score": scores}
 
@@ -27,12 +27,12 @@ def recommending(label: str) -> Answer:
 
 
 def intending(share: float) -> Answer:
-    """Every session buys with this probability."""
+    """Return a model that predicts this probability for every session."""
     return lambda event_type, product_id: {"purchase": tf.fill([tf.shape(event_type)[0]], share)}
 
 
 def failing() -> Answer:
-    """A graph that loads and then fails."""
+    """Return a model that can be loaded but not called."""
 
     def answer(event_type: tf.Tensor, product_id: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.control_dependencies([tf.debugging.Assert(tf.size(event_type) < 0, ["broken on purpose"])]):
@@ -42,7 +42,7 @@ def failing() -> Answer:
 
 
 def export(folder: Path, kind: Kind, answer: Answer, version: str = "1") -> ServedModel:
-    """Write `folder/model.tar.gz` with a model that answers like that."""
+    """Write a model to `folder/model.tar.gz`."""
     tensors = [tf.TensorSpec([None, None], kind_, name) for name, kind_ in INPUTS.items()]
 
     class Model(tf.Module):

@@ -1,4 +1,4 @@
-"""The synthetic shop has the shape of the Coveo Data Challenge's real one: every figure known of it, one test each."""
+"""The synthetic shop has the shape of the real one of the Coveo Data Challenge. Each known figure is tested."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -12,7 +12,7 @@ from boat import synthetic
 SESSIONS, DAYS, PRODUCTS = 250_000, 90, 20_000
 END = date(2024, 6, 30)
 
-# What it is in the real shop, and how far from it a shop of this size may be.
+# The value of the real shop, and the tolerance for a shop of this size.
 SHAPE: dict[str, tuple[float, float]] = {
     "page views": (0.711, 0.02),
     "details of product events": (0.9306, 0.012),
@@ -79,7 +79,7 @@ SHAPE: dict[str, tuple[float, float]] = {
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, float]]:
+def figures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, float]]:
     folder = tmp_path_factory.mktemp("shape")
     synthetic.generate(folder, SESSIONS, DAYS, seed=1, products=PRODUCTS, end=END)
     with duckdb.connect(config={"threads": 2}) as shop:
@@ -89,16 +89,16 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, float]
 
 
 @pytest.mark.parametrize("figure", SHAPE)
-def test_a_figure_is_about_that_of_the_real_shop(found: dict[str, float], figure: str) -> None:
+def test_a_figure_is_near_that_of_the_real_shop(figures: dict[str, float], figure: str) -> None:
     expected, tolerance = SHAPE[figure]
-    assert found[figure] == pytest.approx(expected, abs=tolerance)
+    assert figures[figure] == pytest.approx(expected, abs=tolerance)
 
 
 Figures = Iterator[tuple[str, float]]
 
 
 def _read(shop: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    """The browsing rows as `e` (no action is ''), their sessions as `s`, the searches as `q`, the catalogue as `c`."""
+    """Create views: browsing rows `e` (without an action: ''), sessions `s`, searches `q` and catalogue `c`."""
     for table, name in (("q", "search_train"), ("c", "sku_to_content")):
         shop.execute(f"create table {table} as from read_csv('{folder}/{name}.csv', all_varchar = true)")
     shop.execute(
@@ -175,7 +175,7 @@ def _products(shop: duckdb.DuckDBPyConnection) -> Figures:
 
 
 def _time(shop: duckdb.DuckDBPyConnection) -> Figures:
-    # What ends after the last midnight is no day of its own.
+    # Sessions that end after the last midnight do not count as a further day.
     rows = shop.execute(
         """select opened // 86400000 as day, sum(n) as events from s group by day order by day"""
     ).fetchall()

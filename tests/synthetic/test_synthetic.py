@@ -1,4 +1,4 @@
-"""The synthetic shop: the same bytes from the same seed, flat memory, and shoppers to learn something from."""
+"""The synthetic shop: the same seed gives the same bytes, memory is constant, and behaviour can be learned."""
 
 import hashlib
 import subprocess
@@ -28,7 +28,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def events(demo: Path) -> duckdb.DuckDBPyConnection:
-    """Its browsing rows as `e` (no action is ''), its searches as `s`, its catalogue as `c`, its names as `n`."""
+    """Views: browsing rows `e` (without an action: ''), searches `s`, catalogue `c` and names `n`."""
     connection = duckdb.connect()
     for table, name in (
         ("s", "search_train"),
@@ -66,11 +66,11 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path) -
 def test_another_seed_gives_another_shop(tmp_path: Path) -> None:
     for seed in (1, 2):
         synthetic.generate(tmp_path / str(seed), sessions=50, days=2, seed=seed, products=60, end=END)
-    one, two = digests(tmp_path / "1"), digests(tmp_path / "2")
-    assert all(one[name] != two[name] for name in one)
+    first, second = digests(tmp_path / "1"), digests(tmp_path / "2")
+    assert all(first[name] != second[name] for name in first)
 
 
-def test_a_detail_comes_with_a_page_view_of_the_same_page_and_time(events: duckdb.DuckDBPyConnection) -> None:
+def test_a_detail_has_a_page_view_of_the_same_page_and_time(events: duckdb.DuckDBPyConnection) -> None:
     (lonely,) = numbers(
         events,
         """select count(*) from e as d where action = 'detail' and not exists (from e as p
@@ -79,7 +79,7 @@ def test_a_detail_comes_with_a_page_view_of_the_same_page_and_time(events: duckd
     assert lonely == 0
 
 
-def test_rows_come_in_no_order_of_time_but_session_by_session(events: duckdb.DuckDBPyConnection) -> None:
+def test_rows_are_sorted_by_session_and_not_by_time(events: duckdb.DuckDBPyConnection) -> None:
     backwards, same_session = numbers(
         events,
         """select avg(cast(time < before as integer)) filter (session = other), avg(cast(session = other as integer))
@@ -89,7 +89,7 @@ def test_rows_come_in_no_order_of_time_but_session_by_session(events: duckdb.Duc
     assert same_session > 0.5
 
 
-def test_every_product_has_a_readable_name_of_its_own(events: duckdb.DuckDBPyConnection) -> None:
+def test_every_product_has_a_unique_readable_name(events: duckdb.DuckDBPyConnection) -> None:
     assert numbers(events, "select count(distinct product_name), count(*) from n") == (2_000, 2_000)
     names = events.execute(
         r"select count(*) from n where not regexp_matches(product_name, '^[A-Z][a-z]+ [a-z]+ .+, [a-z]+')"
@@ -106,7 +106,7 @@ def test_products_go_on_sale_over_time(events: duckdb.DuckDBPyConnection) -> Non
     assert 0.08 < late < 0.4
 
 
-def test_what_followed_before_beats_what_is_popular_by_far(events: duckdb.DuckDBPyConnection) -> None:
+def test_earlier_successors_predict_much_better_than_popularity(events: duckdb.DuckDBPyConnection) -> None:
     popular, co_occurrence = numbers(
         events,
         """with views as (
@@ -126,7 +126,7 @@ def test_what_followed_before_beats_what_is_popular_by_far(events: duckdb.DuckDB
     assert co_occurrence < 0.8, "too easy to tell models apart"
 
 
-def test_who_adds_and_looks_on_buys_oftener_but_not_surely(events: duckdb.DuckDBPyConnection) -> None:
+def test_shoppers_who_add_and_continue_buy_more_often(events: duckdb.DuckDBPyConnection) -> None:
     looked_on, stopped, without = numbers(
         events,
         """with s as (select session, max(time) filter (action = 'add') as added,

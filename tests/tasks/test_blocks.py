@@ -1,4 +1,4 @@
-"""The retry policy: what may pass is tried again, what a second try cannot mend is not."""
+"""The retry policy retries temporary errors only."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ def prefect_server() -> Iterator[None]:
 
 
 def tries_of(error: Exception, succeeds_at: int) -> int:
-    """How often a task is tried that raises `error` until its try number `succeeds_at`."""
+    """Return the number of tries of a task that raises `error` until try number `succeeds_at`."""
     tries = 0
 
     @task(task_run_name="attempt")
@@ -36,16 +36,16 @@ def tries_of(error: Exception, succeeds_at: int) -> int:
 
 
 @pytest.mark.parametrize("error", [OSError("connection reset"), CheckError("the warehouse does not answer")])
-def test_what_may_pass_is_tried_again(error: Exception) -> None:
+def test_a_temporary_error_is_retried(error: Exception) -> None:
     assert tries_of(error, succeeds_at=2) == 2
 
 
-def test_wrong_data_is_not_tried_again() -> None:
+def test_wrong_data_is_not_retried() -> None:
     assert tries_of(DataError("hour.csv:3: no time"), succeeds_at=2) == 1
 
 
-def test_the_policy_keeps_a_task_s_run_name() -> None:
-    @task(task_run_name="load {what}")
-    def load(what: str) -> None: ...
+def test_the_policy_preserves_the_run_name_of_a_task() -> None:
+    @task(task_run_name="load {table}")
+    def load(table: str) -> None: ...
 
-    assert RetryPolicy().apply(load).task_run_name == "load {what}"
+    assert RetryPolicy().apply(load).task_run_name == "load {table}"

@@ -1,4 +1,4 @@
-"""The steps of a flow run are known while it runs, with what was handed on."""
+"""The steps of a running flow are known with their dependencies."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ def prefect_server() -> Iterator[None]:
         yield
 
 
-def test_a_step_comes_after_those_whose_results_it_was_given() -> None:
+def test_a_step_follows_the_steps_whose_results_it_uses() -> None:
     @task(task_run_name="check")
     def check() -> None:
         pass
@@ -32,8 +32,8 @@ def test_a_step_comes_after_those_whose_results_it_was_given() -> None:
         return Taken(3)
 
     @task(task_run_name="train {kind}")
-    def train(taken: Taken, kind: str) -> Taken:
-        return Taken(taken.rows)
+    def train(snapshot: Taken, kind: str) -> Taken:
+        return Taken(snapshot.rows)
 
     @task(task_run_name="card")
     def card(trained: Taken) -> Graph:
@@ -46,6 +46,6 @@ def test_a_step_comes_after_those_whose_results_it_was_given() -> None:
 
     steps = retrain()
     labels = {node.label.split(":")[0]: name for name, node in steps.items()}
-    assert list(labels) == ["check", "snapshot", "train recommend"]  # the card itself has not ended
+    assert list(labels) == ["check", "snapshot", "train recommend"]  # the task that renders the card is still running
     assert steps[labels["train recommend"]].parents == (labels["snapshot"],)
     assert steps[labels["check"]].parents == steps[labels["snapshot"]].parents == ()

@@ -1,4 +1,4 @@
-"""What a training is told: the flow's parameters, looked at before anything is done."""
+"""Parameters of a training: the flow's parameters are validated before the training starts."""
 
 import pytest
 from prefect.exceptions import ParameterTypeError
@@ -9,32 +9,32 @@ from flows.retrain import retrain
 from tasks.training import what_to_tell
 
 
-def test_the_model_the_seed_and_the_time_reach_the_training() -> None:
-    told = what_to_tell("vmis_knn", 7, 60, {})
-    assert told["recommend"] == {"model": "vmis_knn", "seed": 7, "max_seconds": 60}
-    assert told["intent"] == {"seed": 7, "max_seconds": 60}
+def test_the_training_gets_model_seed_and_time_limit() -> None:
+    parameters = what_to_tell("vmis_knn", 7, 60, {})
+    assert parameters["recommend"] == {"model": "vmis_knn", "seed": 7, "max_seconds": 60}
+    assert parameters["intent"] == {"seed": 7, "max_seconds": 60}
 
 
-def test_what_is_given_by_kind_goes_before_what_both_get() -> None:
-    told = what_to_tell("vmis_knn", 7, 60, {"recommend": {"sample": 50, "seed": 1}, "intent": {"max_seconds": 5}})
-    assert told["recommend"] == {"model": "vmis_knn", "seed": 1, "max_seconds": 60, "sample": 50}
-    assert told["intent"] == {"seed": 7, "max_seconds": 5}
+def test_parameters_of_a_kind_override_shared_parameters() -> None:
+    parameters = what_to_tell("vmis_knn", 7, 60, {"recommend": {"sample": 50, "seed": 1}, "intent": {"max_seconds": 5}})
+    assert parameters["recommend"] == {"model": "vmis_knn", "seed": 1, "max_seconds": 60, "sample": 50}
+    assert parameters["intent"] == {"seed": 7, "max_seconds": 5}
 
 
 @pytest.mark.parametrize(
-    ("given", "named"),
+    ("parameters", "named"),
     [
         ({"recommend": {"neighbors": 10}}, "neighbors.*neighbours"),
         ({"recommend": {"dropout": 1.5}}, "dropout=1.5"),
         ({"intent": {"window": "long"}}, "window='long'"),
     ],
 )
-def test_a_parameter_that_cannot_work_is_named(given: dict[str, dict[str, object]], named: str) -> None:
+def test_an_invalid_parameter_is_named(parameters: dict[str, dict[str, object]], named: str) -> None:
     with pytest.raises(SettingError, match=named):
-        what_to_tell("attention", 0, 60, given)
+        what_to_tell("attention", 0, 60, parameters)
 
 
-def test_the_flow_trains_the_default_of_the_family_and_refuses_a_model_that_does_not_exist() -> None:
+def test_the_flow_trains_the_default_model_and_refuses_an_unknown_one() -> None:
     assert retrain.parameters.properties["recommender"]["default"] == RecommendParameters.model
     assert {"vmis_knn", "attention"} <= set(retrain.parameters.properties["recommender"]["enum"])
     with pytest.raises(ParameterTypeError, match=r"recommender.*'vmis_knn'"):

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from boat import events, landing, quality, raw_log, warehouse
-from boat.collect import Collector, Policy, Request
+from boat.collect import Collector, CollectRequest, Policy
 from boat.events import EVENT_TYPES, MAX_PRICE, MAX_QUANTITY, MISSING_WORDS
 from expectations import suites
 from tests.transform.conftest import build
@@ -102,9 +102,11 @@ def test_what_a_door_accepts_passes_the_build_and_every_critical_expectation(
 
 def _collected(lines: list[str], batch: list[dict[str, Any]]) -> bytes:
     collector = Collector(Policy(burst=10**6))
-    requests = [Request("POST", "", {}, "203.0.113.7", f"[{','.join(lines)}]".encode())]
+    requests = [CollectRequest("POST", "", {}, "203.0.113.7", f"[{','.join(lines)}]".encode())]
     requests += [
-        Request("GET", urlencode({"v": 1, "cid": "9.9", "pa": "purchase", "pr1id": "a", **amounts}), {}, "203.0.113.7")
+        CollectRequest(
+            "GET", urlencode({"v": 1, "cid": "9.9", "pa": "purchase", "pr1id": "a", **amounts}), {}, "203.0.113.7"
+        )
         for row in batch
         if (amounts := {"pr1pr": row["price"], "pr1qt": row["quantity"], "tt": row["tax"], "ts": row["shipping"]})
     ]

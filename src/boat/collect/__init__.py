@@ -1,21 +1,21 @@
-"""The collector: takes what shoppers do over HTTP and keeps it as landing files that `boat.landing` loads.
+"""The collector: receives shoppers' events over HTTP and writes them to landing files that `boat.landing` loads.
 
-`POST /collect` takes JSON, gzipped or not: one event, a list of events, or `{"events": [...]}`, with the columns of
-`boat.events.COLUMNS` under any of their names; any other field goes to `extra`. `event_time` may be left out: it is
-now. An event of a wrong clock counts at its receipt. `GET /collect?...`, and a POST in their form, take hits of Google
-Analytics; see `boat.collect.pixel`. A GET is answered with a 1x1 GIF.
+`POST /collect` accepts JSON, plain or gzipped: one event, a list of events, or `{"events": [...]}`. Fields are columns
+of `boat.events.COLUMNS` under any of their names. Any other field goes to `extra`. A missing `event_time` means now. If
+the device's clock is wrong, the time of receipt counts. `GET /collect?...`, and a POST in the same form, accept hits of
+Google Analytics; see `boat.collect.pixel`. The answer to a GET is a 1x1 GIF.
 
-A POST is answered with `{"received", "accepted", "unused", "failed", "errors": [{"index", "reason", "field",
-"message"}]}` once every accepted event and every failed one is on the disk. An unused event is of a type that is
-understood and not stored, such as `scroll`. A failed event fails alone: the others of its batch are taken, and it is
-kept as a dead letter. The status is 200 if at least one event was accepted or unused, else 400. A request refused as
-a whole (too large, too fast, unsigned …) has status 4xx or 503, counts nothing and may be sent again.
+The answer to a POST is `{"received", "accepted", "unused", "failed", "errors": [{"index", "reason", "field",
+"message"}]}`. It is sent once all accepted and failed events are on disk. An unused event has a type that is known and
+not stored, such as `scroll`. A failed event becomes a dead letter, and the other events of its batch are accepted. The
+status is 200 if at least one event was accepted or unused, else 400. A refused request (too large, too fast,
+unsigned …) has status 4xx or 503. Its events are not stored, and it may be sent again.
 
-An answer that never came says nothing: send the events again with the same `event_id`, the loader counts them once.
+If no answer arrives, send the events again with the same `event_id`: the loader counts them once.
 """
 
-from boat.collect.core import Collector, Outcome, Policy, Refusal, Request
+from boat.collect.core import Collector, CollectRequest, CollectResult, Policy, Refusal
 from boat.collect.journal import Journal
-from boat.collect.validation import Reason
+from boat.collect.validation import CollectReason
 
-__all__ = ["Collector", "Journal", "Outcome", "Policy", "Reason", "Refusal", "Request"]
+__all__ = ["CollectReason", "CollectRequest", "CollectResult", "Collector", "Journal", "Policy", "Refusal"]

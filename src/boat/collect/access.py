@@ -1,4 +1,4 @@
-"""Who may send: rate limit, signature, origin. All in memory, all bounded."""
+"""Rate limits and signatures of senders, in bounded memory."""
 
 import hmac
 import re
@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 REPLAY_SECONDS = 300
-"""How far a signature's time may lie from ours; it is taken once within that."""
+"""Largest difference between a signature's time and ours. A signature is accepted once."""
 MAX_SENDERS = 50_000
 MAX_SIGNATURES = 200_000
 
@@ -16,7 +16,7 @@ _SIGNATURE = re.compile(r"t=(\d{1,12}),v1=([0-9a-f]{64})")
 class RateLimit:
     """A token bucket for each key: `burst` events at once, `per_second` in the long run.
 
-    The keys used longest ago are forgotten beyond `MAX_SENDERS`; to them it is as if they had been silent.
+    Beyond `MAX_SENDERS`, the key used longest ago is forgotten. It starts again with a full bucket.
     """
 
     def __init__(self, per_second: float, burst: int) -> None:
@@ -24,7 +24,7 @@ class RateLimit:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, key: str, events: int, now: float) -> float:
-        """Take tokens; 0 where there were enough, else the seconds until there are, and none are taken."""
+        """Take a token per event. Return 0, or the seconds to wait if there are too few: then no token is used."""
         tokens, since = self._buckets.pop(key, (float(self._burst), now))
         tokens = min(self._burst, tokens + max(0.0, now - since) * self._per_second)
         enough = tokens >= min(events, self._burst)
@@ -35,7 +35,7 @@ class RateLimit:
 
 
 def signature(secret: str, seconds: int, body: bytes) -> str:
-    """The `X-Boat-Signature` of a body as it is sent (compressed, if it is): HMAC-SHA256 over `SECONDS.BODY`."""
+    """Return the `X-Boat-Signature` of a body in the bytes that are sent: HMAC-SHA256 over `SECONDS.BODY`."""
     return f"t={seconds},v1={_digest(secret, str(seconds), body)}"
 
 
@@ -44,19 +44,19 @@ def _digest(secret: str, seconds: str, body: bytes) -> str:
 
 
 class Signatures:
-    """Checks signatures, each of which is good once.
+    """Checks signatures and accepts each of them once.
 
     Args:
-        secrets: Of each key.
+        secrets: Secret of each signing key.
     """
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         self._secrets = secrets
         self._seen: OrderedDict[str, float] = OrderedDict()
 
-    def flaw(self, key: str, given: str, body: bytes, now: float) -> str:
-        """Why a signature does not count: a reason, or nothing where it does. A retry is signed anew."""
-        match = _SIGNATURE.fullmatch(given)
+    def flaw(self, key: str, signed: str, body: bytes, now: float) -> str:
+        """Return why a signature is not valid, or an empty text if it is. Sign each retry again."""
+        match = _SIGNATURE.fullmatch(signed)
         secret = self._secrets.get(key)
         if match is None or secret is None:
             return "signature_unknown"
@@ -71,7 +71,7 @@ class Signatures:
             self._seen.popitem(last=False)
         if digest in self._seen:
             return "signature_replayed"
-        if len(self._seen) >= MAX_SIGNATURES:  # to forget one would let it be replayed
+        if len(self._seen) >= MAX_SIGNATURES:  # a forgotten signature could be replayed
             return "signature_memory_full"
         self._seen[digest] = now + 2 * REPLAY_SECONDS
         return ""

@@ -1,4 +1,4 @@
-"""Group commit: what arrives while the disk is busy shares the next sync."""
+"""Group commit: requests that arrive while the disk is busy share the next sync."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ _logger = logging.getLogger(__name__)
 
 
 class _Group:
-    """Lines that are synced together."""
+    """Lines that are written and synced together."""
 
     def __init__(self) -> None:
         self.accepted: list[bytes] = []
@@ -20,10 +20,10 @@ class _Group:
 
 
 class GroupCommit:
-    """Writes to a journal for many requests at once. It runs between `start` and `stop`.
+    """Writes to a journal for many requests at once, between `start` and `stop`.
 
     Args:
-        journal: Where to; from now on it is called from one thread of this object alone.
+        journal: The journal to write to. Only a thread of this object calls it.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -33,10 +33,10 @@ class GroupCommit:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def append(self, accepted: bytes, failed: bytes) -> None:
-        """Return once these lines are durable.
+        """Write lines and return once they are durable.
 
         Raises:
-            OSError: They are not.
+            OSError: The lines are not durable.
         """
         if self._gathering is None:
             self._gathering = _Group()
@@ -44,15 +44,15 @@ class GroupCommit:
         group = self._gathering
         group.accepted.append(accepted)
         group.failed.append(failed)
-        await asyncio.shield(group.done)  # a client that goes away must not cancel it for the others
+        await asyncio.shield(group.done)  # a client that disconnects must not cancel the group
 
     async def start(self) -> None:
-        """Begin to write."""
+        """Start to write."""
         self._arrived = asyncio.Event()
         self._tasks = {asyncio.create_task(self._write()), asyncio.create_task(self._rotate())}
 
     async def stop(self) -> None:
-        """Complete the files. No `append` may wait any more."""
+        """Stop to write and complete the files. Call it when no `append` is running."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -71,9 +71,9 @@ class GroupCommit:
             try:
                 await loop.run_in_executor(self._disk, self._journal.append, accepted, failed)
             except OSError as error:
-                _logger.error("events cannot be kept: %s", error)
+                _logger.error("Cannot write events: %s", error)
                 group.done.set_exception(error)
-                group.done.exception()  # nobody may be left to ask for it
+                group.done.exception()  # marks it as retrieved: every client may have disconnected
             else:
                 group.done.set_result(None)
 
@@ -83,4 +83,4 @@ class GroupCommit:
             try:
                 await asyncio.get_running_loop().run_in_executor(self._disk, self._journal.rotate)
             except OSError as error:
-                _logger.error("a landing file cannot be completed: %s", error)
+                _logger.error("Cannot complete a landing file: %s", error)

@@ -1,7 +1,7 @@
-"""What becomes of a request, whoever brought it: the local server and the Lambda function share it.
+"""Handling of requests, shared by the local server and the Lambda function.
 
-Pure but for what it remembers in memory (rate limits, signatures seen, today's salt): the host keeps the lines that it
-is given, and sends the response only then.
+It has no side effects except its memory (rate limits, used signatures, the salt of the day). The host writes the lines
+of a result to disk, and then sends the response.
 """
 
 import json
@@ -13,12 +13,12 @@ from typing import Any
 
 from boat.collect import body, pixel, privacy, validation
 from boat.collect.access import RateLimit, Signatures
-from boat.collect.body import MAX_BODY_BYTES, MAX_EVENT_BYTES, Given, RefusedBody
+from boat.collect.body import MAX_BODY_BYTES, MAX_EVENT_BYTES, IncomingEvent, RefusedBody
 from boat.collect.validation import BadEvent, Receipt
 from boat.events import IS_BOT
 
 _FORM = "application/x-www-form-urlencoded"
-_TYPES = {"", "application/json", "text/plain", _FORM}  # a page's beacon is text/plain: it needs no preflight
+_TYPES = {"", "application/json", "text/plain", _FORM}  # a page's beacon is text/plain, which needs no preflight
 _JSON_HEADERS = {"content-type": "application/json"}
 _GIF_HEADERS = {"content-type": "image/gif", "cache-control": "no-store, private"}
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
@@ -27,15 +27,15 @@ _HEADERS = "content-type, content-encoding, x-boat-key, x-boat-signature"
 
 @dataclass(frozen=True)
 class Policy:
-    """Who may send, and how much.
+    """Rules for senders.
 
     Attributes:
-        origins: Web origins, such as `https://shop.example`, whose pages may send. Senders that are no pages have none.
-        secrets: Of each signing key.
-        signed_only: Whether a request without a signature is refused.
-        events_per_second: In the long run, for each signing key, else for each address.
-        burst: Events at once for each of them.
-        shops: Names of the shops whose events are taken; empty means any.
+        origins: Web origins, such as `https://shop.example`, whose pages may send events. Other clients send no origin.
+        secrets: Secret of each signing key.
+        signed_only: Whether to refuse requests without a signature.
+        events_per_second: Long-term rate limit of a sender: a signing key, or else an address.
+        burst: Most events of a sender at once.
+        shops: Names of the accepted shops. Empty: any shop.
     """
 
     origins: frozenset[str] = frozenset()
@@ -47,15 +47,15 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Request:
-    """A request as hosts know it.
+class CollectRequest:
+    """A request, independent of the host.
 
     Attributes:
-        method: In capitals.
-        query: What follows the `?`.
-        headers: By names in lower case.
-        address: The client's.
-        body: As it was sent.
+        method: HTTP method in capitals.
+        query: Query of the URL, without the `?`.
+        headers: Header values by name in lower case.
+        address: IP address of the client.
+        body: Body as it was sent.
     """
 
     method: str
@@ -66,15 +66,15 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What to keep, and what to answer once it is kept.
+class CollectResult:
+    """Lines to write, and the answer to send once they are durable.
 
     Attributes:
         status: HTTP status.
-        headers: HTTP headers, by names in lower case.
-        content: The answer's body.
-        accepted: Lines of NDJSON for the landing file, one an event.
-        failed: Lines of NDJSON for the dead letters.
+        headers: Header values by name in lower case.
+        content: Body of the answer.
+        accepted: NDJSON for the landing file, a line per event.
+        failed: NDJSON for the dead letters.
     """
 
     status: int
@@ -85,7 +85,7 @@ class Outcome:
 
 
 class Refusal(Exception):
-    """A request that is refused as a whole: nothing of it is counted or kept."""
+    """A request that is refused as a whole. None of its events is stored."""
 
     def __init__(self, status: int, reason: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -93,11 +93,11 @@ class Refusal(Exception):
 
 
 class Collector:
-    """Takes requests.
+    """Handles requests.
 
     Args:
-        policy: Who may send.
-        clock: Seconds since 1970.
+        policy: Rules for senders.
+        clock: Returns the seconds since 1970.
     """
 
     def __init__(self, policy: Policy, clock: Callable[[], float] = time.time) -> None:
@@ -106,73 +106,75 @@ class Collector:
         self._signatures = Signatures(policy.secrets)
         self._addresses = privacy.Addresses()
 
-    def early(self, request: Request) -> Outcome | None:
-        """The answer that needs no body: to a preflight, and to what is refused for its head alone."""
+    def early(self, request: CollectRequest) -> CollectResult | None:
+        """Return the answer to a preflight, or to a request that its head alone makes invalid; else None."""
         try:
-            return self._judge_head(request)
+            return self._check_head(request)
         except Refusal as refusal:
             return self.refused(request, refusal)
 
-    def take(self, request: Request) -> Outcome:
-        """What becomes of a whole request that `early` gave no answer to."""
+    def take(self, request: CollectRequest) -> CollectResult:
+        """Return the result of a complete request that `early` did not answer."""
         try:
             return self._take(request)
         except Refusal as refusal:
             return self.refused(request, refusal)
 
-    def refused(self, request: Request, refusal: Refusal) -> Outcome:
-        """The answer to a request that is refused as a whole."""
+    def refused(self, request: CollectRequest, refusal: Refusal) -> CollectResult:
+        """Return the answer to a refused request."""
         content = json.dumps({"error": refusal.reason, "message": refusal.message}).encode()
         headers = {"content-type": "application/json", **refusal.headers, **self._cors(request)}
-        return Outcome(refusal.status, headers, content)
+        return CollectResult(refusal.status, headers, content)
 
-    def _judge_head(self, request: Request) -> Outcome | None:
+    def _check_head(self, request: CollectRequest) -> CollectResult | None:
         headers = request.headers
         origin = headers.get("origin")
         if origin is not None and origin not in self._policy.origins:
-            raise Refusal(403, "origin_not_allowed", "Pages of this origin may not send events here.")
+            raise Refusal(403, "origin_not_allowed", "Pages of this origin may not send events.")
         if request.method == "OPTIONS":
             allowed = {"access-control-allow-methods": "GET, POST", "access-control-allow-headers": _HEADERS}
-            return Outcome(204, {**self._cors(request), **allowed, "access-control-max-age": "86400"})
+            return CollectResult(204, {**self._cors(request), **allowed, "access-control-max-age": "86400"})
         if request.method not in {"GET", "POST"}:
-            raise Refusal(405, "method_not_allowed", "Send events by POST or GET.", {"allow": "GET, POST, OPTIONS"})
+            raise Refusal(405, "method_not_allowed", "Send events with POST or GET.", {"allow": "GET, POST, OPTIONS"})
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length[:12]) > MAX_BODY_BYTES:
             raise Refusal(413, "too_large", f"The body has more than {MAX_BODY_BYTES} bytes.")
         if _content_type(request) not in _TYPES:
-            raise Refusal(415, "unsupported_media_type", f"Content-Type is application/json, text/plain or {_FORM}.")
+            raise Refusal(
+                415, "unsupported_media_type", f"Content-Type must be application/json, text/plain or {_FORM}."
+            )
         if self._policy.signed_only and "x-boat-signature" not in headers:
-            raise Refusal(401, "signature_missing", "This collector takes signed requests alone.")
+            raise Refusal(401, "signature_missing", "This collector accepts signed requests only.")
         return None
 
-    def _take(self, request: Request) -> Outcome:
+    def _take(self, request: CollectRequest) -> CollectResult:
         now = self._clock()
-        sender = self._authenticated(request, now)
+        sender = self._authenticate(request, now)
         is_signed = sender.startswith("key ")
         received_at = datetime.fromtimestamp(now, UTC)
-        given = self._given(request, is_signed, received_at)
-        if wait := self._rates.take(sender, len(given), now):
+        incoming = self._parse(request, is_signed, received_at)
+        if wait := self._rates.take(sender, len(incoming), now):
             headers = {"retry-after": str(int(wait) + 1)}
-            raise Refusal(429, "rate_limited", "Too many events. Come again later.", headers)
-        receipt = Receipt(received_at, self._sender(request, is_signed, received_at), self._policy.shops)
-        return self._kept(request, given, received_at, receipt)
+            raise Refusal(429, "rate_limited", "Too many events. Send them again later.", headers)
+        receipt = Receipt(received_at, self._describe_sender(request, is_signed, received_at), self._policy.shops)
+        return self._validate(request, incoming, received_at, receipt)
 
-    def _authenticated(self, request: Request, now: float) -> str:
-        """Whose rate counts: a signing key that proved itself, else the address."""
-        given = request.headers.get("x-boat-signature")
-        if given is None:
+    def _authenticate(self, request: CollectRequest, now: float) -> str:
+        """Return the sender for rate limits: the key of a valid signature, or else the address."""
+        signature = request.headers.get("x-boat-signature")
+        if signature is None:
             return f"address {request.address}"
         key = request.headers.get("x-boat-key", "")
         signed = request.body if request.method == "POST" else request.query.encode()
-        if flaw := self._signatures.flaw(key, given, signed, now):
-            raise Refusal(401, flaw, "The signature does not count. Sign each try anew.")
+        if flaw := self._signatures.flaw(key, signature, signed, now):
+            raise Refusal(401, flaw, "The signature is not valid. Sign each retry again.")
         return f"key {key}"
 
-    def _given(self, request: Request, is_signed: bool, received_at: datetime) -> list[Given]:
+    def _parse(self, request: CollectRequest, is_signed: bool, received_at: datetime) -> list[IncomingEvent]:
         try:
             if request.method == "GET":
                 return pixel.hits(request.query, b"", received_at, self._policy.shops)
-            content = body.unpacked(request.body, request.headers.get("content-encoding", "").strip().lower())
+            content = body.decompress(request.body, request.headers.get("content-encoding", "").strip().lower())
             if pixel.is_json(content):
                 return body.events(content)
             query = "" if is_signed else request.query  # the signature of a POST covers its body alone
@@ -182,41 +184,43 @@ class Collector:
         except RefusedBody as refused:
             raise Refusal(refused.status, refused.reason, refused.message) from refused
 
-    def _kept(self, request: Request, given: Sequence[Given], received_at: datetime, receipt: Receipt) -> Outcome:
+    def _validate(
+        self, request: CollectRequest, incoming: Sequence[IncomingEvent], received_at: datetime, receipt: Receipt
+    ) -> CollectResult:
         accepted: list[dict[str, Any]] = []
         letters: list[bytes] = []
         errors: list[dict[str, Any]] = []
-        for index, one in enumerate(given):
+        for index, parsed in enumerate(incoming):
             try:
-                if one.flaw:
-                    raise one.flaw
-                row = validation.row(one.event, receipt)
+                if parsed.flaw:
+                    raise parsed.flaw
+                row = validation.row(parsed.event, receipt)
                 if row is not None:
                     accepted.append(row)
             except BadEvent as flaw:
                 error = {"reason": flaw.reason, "field": flaw.field, "message": flaw.message}
                 errors.append({"index": index, **error})
-                letters.append(_line({"received_at": received_at.isoformat(), **error, **_payload(one.event)}))
+                letters.append(_line({"received_at": received_at.isoformat(), **error, **_payload(parsed.event)}))
         if len(accepted) > 1:
             validation.number_equal(accepted)
-        unused = len(given) - len(accepted) - len(errors)
+        unused = len(incoming) - len(accepted) - len(errors)
         status = 200 if accepted or unused else 400
         if request.method == "GET":
             headers, content = _GIF_HEADERS, pixel.GIF
         else:
-            headers, content = _JSON_HEADERS, _answer(len(given), len(accepted), unused, errors)
+            headers, content = _JSON_HEADERS, _answer(len(incoming), len(accepted), unused, errors)
         lines = b"".join(map(_line, accepted))
-        return Outcome(status, {**headers, **self._cors(request)}, content, lines, b"".join(letters))
+        return CollectResult(status, {**headers, **self._cors(request)}, content, lines, b"".join(letters))
 
-    def _sender(self, request: Request, is_signed: bool, received_at: datetime) -> dict[str, Any]:
+    def _describe_sender(self, request: CollectRequest, is_signed: bool, received_at: datetime) -> dict[str, Any]:
         user_agent = request.headers.get("user-agent")
-        known = privacy.reduced(user_agent) if user_agent else {}
-        if is_signed and IS_BOT in known:  # it is a shop's server that sends the events of its shoppers
-            known = {name: value for name, value in known.items() if name != IS_BOT}
+        client = privacy.reduced(user_agent) if user_agent else {}
+        if is_signed and IS_BOT in client:  # a shop's server that sends the events of its shoppers
+            client = {name: value for name, value in client.items() if name != IS_BOT}
         hashed = self._addresses.hashed(request.address, received_at.date())
-        return {**known, "ip_hash": hashed} if hashed else known
+        return {**client, "ip_hash": hashed} if hashed else client
 
-    def _cors(self, request: Request) -> dict[str, str]:
+    def _cors(self, request: CollectRequest) -> dict[str, str]:
         origin = request.headers.get("origin")
         if origin is None or origin not in self._policy.origins:
             return {"vary": "origin"}
@@ -224,7 +228,7 @@ class Collector:
 
 
 def _answer(received: int, accepted: int, unused: int, errors: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return JSON with the counts and errors. Most answers have no error, and need no encoder."""
+    """Return JSON with the counts and errors. Most answers have no error and need no encoder."""
     counts = f'"received": {received}, "accepted": {accepted}, "unused": {unused}, "failed": {len(errors)}'
     return f'{{{counts}, "errors": {json.dumps(errors) if errors else "[]"}}}'.encode()
 
@@ -233,19 +237,19 @@ def _line(fields: Mapping[str, Any]) -> bytes:
     return _encode(fields).encode() + b"\n"
 
 
-def _content_type(request: Request) -> str:
+def _content_type(request: CollectRequest) -> str:
     text = request.headers.get("content-type", "")
     return text if text in _TYPES else text.split(";")[0].strip().lower()
 
 
 def _payload(event: Any) -> dict[str, Any]:
-    """Return a dead letter's event as masked text, cut to the length of an event, and how long it was."""
+    """Return an event as masked text, cut to the length limit of events, and its length before the cut."""
     try:
         if isinstance(event, str):
             text = privacy.masked_url(event) if event.startswith("?") else privacy.masked(event)
         else:
             text = json.dumps(privacy.masked_tree(event), separators=(",", ":"))
-    except RecursionError:  # its reader had some levels more to go than its writer has
+    except RecursionError:  # the JSON parser allows some levels more than the encoder
         text = ""
     text = text.encode("utf-8", "replace").decode()
     return {"payload": text[:MAX_EVENT_BYTES], "payload_characters": len(text)}

@@ -1,12 +1,12 @@
-"""Landing files as they grow: lines are appended and on the disk when `append` returns.
+"""Landing files that grow: lines are durable when `append` returns.
 
 Below `root`, which is `events/` in a landing folder:
 
-    .open/NAME.ndjson                the file that grows; hidden from the loader, locked by its writer
-    YYYY-MM-DD/NAME.ndjson           complete files, by the UTC day they were opened
+    .open/NAME.ndjson                the open file; hidden from the loader, locked by its writer
+    YYYY-MM-DD/NAME.ndjson           complete files, by the UTC day of their opening
     .dead-letter/YYYY-MM-DD/NAME.ndjson   the same for failed events
 
-A process that was killed leaves its files in `.open/`; the next one that starts completes them.
+A killed process leaves its files in `.open/`. The next process completes them at its start.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 EVENTS, LETTERS = "", "-failed"
-"""What ends the name of a file of events, and of dead letters."""
+"""Suffix of the names of event files and of dead-letter files."""
 MAX_BYTES = 64 * 1024**2
 MAX_SECONDS = 60.0
 
@@ -28,19 +28,19 @@ _TAIL = 1 << 16
 
 
 def file_name(kind: str) -> str:
-    """A name for a file that is opened now. The loader knows the collector's files by this form."""
+    """Return a name for a new file. The loader recognises the collector's files by this form."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}{kind}.ndjson"
 
 
-def place_of(name: str) -> str:
-    """Where a complete file of this name lies below the root."""
+def relative_path(name: str) -> str:
+    """Return the path of a complete file of this name below the root."""
     day = f"{name[:4]}-{name[4:6]}-{name[6:8]}/{name}"
     return f"{_DEAD_LETTER}/{day}" if name.endswith(f"{LETTERS}.ndjson") else day
 
 
 @dataclass
-class _Growing:
-    """A file that its writer holds locked. `size` is what is on the disk for sure."""
+class _OpenFile:
+    """A file that its writer has locked. `size` counts the durable bytes."""
 
     path: Path
     descriptor: int
@@ -49,12 +49,12 @@ class _Growing:
 
 
 class Journal:
-    """The landing files of one process. One thread at a time may call it.
+    """The landing files of one process. It is not thread-safe.
 
     Args:
-        root: Folder for the files; made if absent. Several processes may share it.
-        max_bytes: A file this large is completed.
-        max_seconds: A file this old is completed.
+        root: Folder for the files; created if missing. Several processes may share it.
+        max_bytes: Size at which a file is completed.
+        max_seconds: Age at which a file is completed.
 
     Raises:
         OSError: The folder cannot be used.
@@ -62,15 +62,15 @@ class Journal:
 
     def __init__(self, root: Path, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_SECONDS) -> None:
         self._root, self._max_bytes, self._max_seconds = root, max_bytes, max_seconds
-        self._growing: dict[str, _Growing] = {}
+        self._files: dict[str, _OpenFile] = {}
         (root / _OPEN).mkdir(parents=True, exist_ok=True)
         self.recovered = tuple(self._recover())
 
     def append(self, accepted: bytes, failed: bytes) -> None:
-        """Write whole lines; they are durable on return.
+        """Write complete lines and return once they are durable.
 
         Raises:
-            OSError: They are not. Some may be in the file all the same: sent again, they are duplicates.
+            OSError: The lines are not durable. Some may be in the file: sent again, they are duplicates.
         """
         for kind, lines in ((EVENTS, accepted), (LETTERS, failed)):
             if lines:
@@ -78,56 +78,56 @@ class Journal:
         self.rotate()
 
     def rotate(self) -> None:
-        """Complete the files that are large or old enough."""
+        """Complete the files that have reached the largest size or age."""
         oldest = time.monotonic() - self._max_seconds
-        for kind, file in list(self._growing.items()):
+        for kind, file in list(self._files.items()):
             if file.size >= self._max_bytes or file.since <= oldest:
                 self._complete(kind)
 
     def close(self) -> None:
         """Complete all files."""
-        for kind in list(self._growing):
+        for kind in list(self._files):
             self._complete(kind)
 
     def _append(self, kind: str, lines: bytes) -> None:
-        file = self._growing.get(kind) or self._opened(kind)
+        file = self._files.get(kind) or self._open_file(kind)
         try:
             rest = memoryview(lines)
             while rest:
                 rest = rest[os.write(file.descriptor, rest) :]
             os.fdatasync(file.descriptor)
         except OSError:
-            # After a failed sync nobody knows what later ones would vouch for: the file ends with what is certain.
+            # After a failed sync, later syncs guarantee nothing: cut the file to its durable bytes.
             self._complete(kind, cut_at=file.size)
             raise
         file.size += len(lines)
 
-    def _opened(self, kind: str) -> _Growing:
+    def _open_file(self, kind: str) -> _OpenFile:
         while True:
             path = self._root / _OPEN / file_name(kind)
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o640)
             if _lock(descriptor):
                 break
-            os.close(descriptor)  # a process that starts just now took it for a dead one's
+            os.close(descriptor)  # another process that starts now has locked it in `_recover`
         _sync_folder(path.parent)
-        self._growing[kind] = file = _Growing(path, descriptor, time.monotonic())
+        self._files[kind] = file = _OpenFile(path, descriptor, time.monotonic())
         return file
 
     def _complete(self, kind: str, cut_at: int | None = None) -> None:
-        file = self._growing.pop(kind)
+        file = self._files.pop(kind)
         try:
             if cut_at is not None:
                 os.ftruncate(file.descriptor, cut_at)
             self._publish(file.path)
         finally:
-            os.close(file.descriptor)  # which unlocks it
+            os.close(file.descriptor)  # closing unlocks it
 
     def _publish(self, path: Path) -> Path:
-        """Move a complete file to where the loader finds it; one without lines goes away."""
+        """Move a complete file to its final path, for the loader. Delete an empty file."""
         if path.stat().st_size == 0:
             path.unlink()
             return path
-        target = self._root / place_of(path.name)
+        target = self._root / relative_path(path.name)
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
         for changed in (target.parent, target.parent.parent, self._root, path.parent):
@@ -135,7 +135,7 @@ class Journal:
         return target
 
     def _recover(self) -> Iterator[Path]:
-        """Complete what dead processes left. A last line without an end was never acknowledged: it is cut off."""
+        """Complete the files of dead processes. Cut an incomplete last line, which was never acknowledged."""
         for path in sorted((self._root / _OPEN).glob("*.ndjson")):
             try:
                 descriptor = os.open(path, os.O_RDWR)
@@ -159,7 +159,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether the file is still there: its writer may have completed it before it let go of the lock."""
+    """Return whether the file is still at its path. Its writer may have moved it before unlocking it."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -167,7 +167,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _whole_lines(descriptor: int) -> int:
-    """Bytes up to the end of the last whole line."""
+    """Return the number of bytes up to the end of the last complete line."""
     end = os.fstat(descriptor).st_size
     while end > 0:
         start = max(0, end - _TAIL)

@@ -1,14 +1,14 @@
-"""Hits of Google Analytics, Universal (`v=1`) and 4 (`v=2`), by GET or POST, read as events.
+"""Hits of Google Analytics, Universal (`v=1`) and 4 (`v=2`), by GET or POST, parsed as events.
 
 A hit is a set of parameters: the query of a GET, or the query and the form-encoded body of a POST. A body of several
-lines is a batch: each line is a hit that has the query's parameters too.
+lines is a batch: each line is a hit, and the query's parameters belong to all of them.
 
 | parameter | becomes |
 |---|---|
 | `tid` | `shop`; a property id such as `G-…` or `UA-…` stays in `extra` unless a shop has that name |
 | `cid`, `uid` | `client_id`; `uid` is `user_id` in `extra` if both are there |
 | `sid` | `session_id` |
-| `eid` | `event_id`, followed by the product's number if there are more (not Google's) |
+| `eid` | `event_id`, followed by the product's number if there are several (not Google's) |
 | `dl`, or `dh` and `dp` | `url` |
 | `cu` | `currency` in `extra` |
 | Universal: `pa`, else `t` | `event_type`; `t=item` is a purchase, `t=transaction` and a bare `t=event` are not used |
@@ -21,8 +21,8 @@ lines is a batch: each line is a hit that has the query's parameters too.
 | 4: `ep.NAME`, `epn.NAME` | the column that NAME is a name of: `search_term` is `query`; else `NAME` in `extra` |
 | 4: `epn.value` of a purchase or refund | `revenue` in `extra` |
 
-Transport parameters (`v`, `z`, `_p`, `_s` …), addresses and user agents are dropped. Every other parameter is kept in
-`extra`; those of products without their number (`pr1nm` as `nm`).
+Transport parameters (`v`, `z`, `_p`, `_s` …), addresses and user agents are dropped. Every other parameter goes to
+`extra`. The parameters of products lose their number there (`pr1nm` is `nm`).
 """
 
 import base64
@@ -34,14 +34,14 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from boat import events
-from boat.collect.body import MAX_EVENT_BYTES, MAX_EVENTS, Given, RefusedBody
-from boat.collect.validation import BadEvent, Reason
+from boat.collect.body import MAX_EVENT_BYTES, MAX_EVENTS, IncomingEvent, RefusedBody
+from boat.collect.validation import BadEvent, CollectReason
 
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 MAX_PRODUCTS = 200
 MAX_QUEUE = timedelta(hours=4)
 MAX_SHARED = 8192
-"""Most characters of what several events of one request repeat: what is kept of a request stays in proportion to it."""
+"""Most characters that all events of a request share. It bounds the stored size of a request."""
 
 _MAX_PARAMETERS = 1000
 _JSON_STARTS = (b"{", b"[")
@@ -54,7 +54,7 @@ _OF_PRODUCT = {"id": "product_id", "pr": "price", "qt": "quantity"}
 _PRODUCT_TYPES = frozenset({*events.PRODUCT_EVENT_TYPES, events.REFUND})
 
 _NOT_USED = "event"
-"""A hit type of Universal Analytics that `boat.events` lists as not used."""
+"""A hit type of Universal Analytics that `boat.events` lists as unused."""
 _ACTIONS = {"checkout": _NOT_USED, "checkout_option": _NOT_USED}
 _HIT_TYPES = {"item": "purchase", "transaction": _NOT_USED, "appview": "pageview"}
 _UNIVERSAL_PRODUCT = re.compile(r"pr([1-9]\d{0,2})([a-z]{2}[a-z0-9]{0,4})")
@@ -71,11 +71,11 @@ _PARAMETER_COLUMNS = frozenset({"event_id", "query", "product_id", "price", "qua
 
 @dataclass
 class _Hit:
-    """A hit while it is read.
+    """A parsed hit.
 
     Attributes:
-        fields: Columns of its events.
-        extra: What goes to `extra`.
+        fields: Columns that all its events share.
+        extra: Content of the column `extra` that all its events share.
         products: Columns and `extra` of each product, by its number.
     """
 
@@ -85,9 +85,9 @@ class _Hit:
 
 
 def is_hit(query: str, content: bytes) -> bool:
-    """Tell whether a POST is a hit or a batch of hits: it names a version and a property, client or event.
+    """Return whether a POST is a hit or a batch of hits: it has a version and a property, client or event.
 
-    JSON is no hit, whatever the query has.
+    JSON is never a hit.
     """
     if is_json(content):
         return False
@@ -100,30 +100,30 @@ def is_hit(query: str, content: bytes) -> bool:
 
 
 def is_json(content: bytes) -> bool:
-    """Tell whether a body can only be JSON."""
+    """Return whether a body begins like JSON."""
     return content[:1] in _JSON_STARTS or content.lstrip()[:1] in _JSON_STARTS
 
 
-def hits(query: str, content: bytes, received_at: datetime, shops: frozenset[str]) -> list[Given]:
-    """Return the events of all hits of a request, as if they had come as JSON. A bad hit is one bad event.
+def hits(query: str, content: bytes, received_at: datetime, shops: frozenset[str]) -> list[IncomingEvent]:
+    """Return the events of all hits of a request, in the form of JSON events. A bad hit is one bad event.
 
     Raises:
-        RefusedBody: There are too many, or a query is too large.
+        RefusedBody: There are too many events, or the query is too large.
     """
     if len(query) > MAX_EVENT_BYTES:
         raise RefusedBody(413, "too_large", f"The query has more than {MAX_EVENT_BYTES} bytes.")
     lines = [line for line in re.split(r"[\r\n]+", content.decode("utf-8", "replace")) if line.strip()] or [""]
     if len(lines) > 1 and len(query) > MAX_SHARED:
         raise RefusedBody(413, "too_large", f"The query of a batch has more than {MAX_SHARED} bytes.")
-    given: list[Given] = []
+    incoming: list[IncomingEvent] = []
     for line in lines:
-        given += _given(_joined(query, line.strip()), received_at, shops)
-        if len(given) > MAX_EVENTS:
-            raise RefusedBody(413, "too_many_events", f"A request has at most {MAX_EVENTS} events.")
-    return given
+        incoming += _parse(_joined(query, line.strip()), received_at, shops)
+        if len(incoming) > MAX_EVENTS:
+            raise RefusedBody(413, "too_many_events", f"A request may have at most {MAX_EVENTS} events.")
+    return incoming
 
 
-def _given(text: str, received_at: datetime, shops: frozenset[str]) -> list[Given]:
+def _parse(text: str, received_at: datetime, shops: frozenset[str]) -> list[IncomingEvent]:
     if len(text) > 2 * MAX_EVENT_BYTES:
         return [_too_large(text, f"The hit has more than {MAX_EVENT_BYTES} bytes.")]
     try:
@@ -131,13 +131,13 @@ def _given(text: str, received_at: datetime, shops: frozenset[str]) -> list[Give
     except ValueError:
         return [_too_large(text, f"The hit has more than {_MAX_PARAMETERS} parameters.")]
     try:
-        return [Given(event) for event in _events(parameters, received_at, shops)]
+        return [IncomingEvent(event) for event in _events(parameters, received_at, shops)]
     except BadEvent as flaw:
-        return [Given(parameters, flaw)]
+        return [IncomingEvent(parameters, flaw)]
 
 
-def _too_large(text: str, message: str) -> Given:
-    return Given(f"?{text}", BadEvent(Reason.TOO_LARGE, "", message))
+def _too_large(text: str, message: str) -> IncomingEvent:
+    return IncomingEvent(f"?{text}", BadEvent(CollectReason.TOO_LARGE, "", message))
 
 
 def _joined(query: str, line: str) -> str:
@@ -155,7 +155,9 @@ def _events(parameters: Mapping[str, str], received_at: datetime, shops: frozens
     elif version == "1":
         hit = _universal(parameters, received_at)
     else:
-        raise BadEvent(Reason.UNKNOWN_SCHEMA_VERSION, "v", "v is 1 (Universal Analytics) or 2 (Google Analytics 4).")
+        raise BadEvent(
+            CollectReason.UNKNOWN_SCHEMA_VERSION, "v", "v must be 1 (Universal Analytics) or 2 (Google Analytics 4)."
+        )
     if property_id := parameters.get("tid"):
         is_shop = property_id in shops or not _PROPERTY.fullmatch(property_id)
         (hit.fields if is_shop else hit.extra)["shop" if is_shop else "tid"] = property_id
@@ -169,7 +171,7 @@ def _events(parameters: Mapping[str, str], received_at: datetime, shops: frozens
 def _by_product(hit: _Hit) -> Iterator[dict[str, Any]]:
     if len(hit.products) > 1 and sum(len(name) + len(str(value)) for name, value in hit.extra.items()) > MAX_SHARED:
         message = f"The parameters that all products of the hit share have more than {MAX_SHARED} characters."
-        raise BadEvent(Reason.TOO_LARGE, "", message)
+        raise BadEvent(CollectReason.TOO_LARGE, "", message)
     for number, product in sorted(hit.products.items()):
         event_id = {"event_id": f"{hit.fields['event_id']}-{number}"} if _is_numbered(hit) else {}
         yield {**hit.fields, **product, "extra": hit.extra | product["extra"], **event_id}
@@ -183,7 +185,7 @@ def _universal(parameters: Mapping[str, str], received_at: datetime) -> _Hit:
     action, hit_type = parameters.get("pa"), parameters.get("t")
     name = _ACTIONS.get(action, action) if action else _HIT_TYPES.get(hit_type, hit_type) if hit_type else None
     if name is None:
-        raise BadEvent(Reason.MISSING, "event_type", "The hit has neither a type (t) nor a product action (pa).")
+        raise BadEvent(CollectReason.MISSING, "event_type", "The hit has neither a type (t) nor a product action (pa).")
     hit = _Hit({"event_type": name})
     if "qt" in parameters:
         hit.fields["event_time"] = (received_at - _queued(parameters["qt"])).isoformat()
@@ -226,7 +228,7 @@ def _product(hit: _Hit, number: int) -> dict[str, Any]:
 
 
 def _name_products(hit: _Hit) -> None:
-    """Let the name stand for the id of a product that has none: Google asks for one of them."""
+    """Use the name of a product as its id if the id is missing: Google requires only one of them."""
     for product in hit.products.values():
         if events.identifier(product.get("product_id")) is None and "nm" in product["extra"]:
             product["product_id"] = product["extra"]["nm"]
@@ -234,13 +236,13 @@ def _name_products(hit: _Hit) -> None:
 
 def _queued(text: str) -> timedelta:
     if not text.isascii() or not text.isdigit() or int(text[:12]) > MAX_QUEUE / timedelta(milliseconds=1):
-        raise BadEvent(Reason.NOT_A_TIME, "event_time", "qt is not a number of milliseconds up to four hours.")
+        raise BadEvent(CollectReason.NOT_A_TIME, "event_time", "qt is not a number of milliseconds up to four hours.")
     return timedelta(milliseconds=int(text))
 
 
 def _ga4(parameters: Mapping[str, str]) -> _Hit:
     if "en" not in parameters:
-        raise BadEvent(Reason.MISSING, "event_type", "The hit has no event name (en).")
+        raise BadEvent(CollectReason.MISSING, "event_type", "The hit has no event name (en).")
     hit = _Hit({"event_type": parameters["en"]})
     for parameter, value in parameters.items():
         kind, _, name = parameter.partition(".")
@@ -258,7 +260,7 @@ def _ga4(parameters: Mapping[str, str]) -> _Hit:
 
 
 def _lift_columns(hit: _Hit) -> None:
-    """Move event parameters that are columns of the contract out of `extra`."""
+    """Move event parameters that are columns of the contract from `extra` to `fields`."""
     candidates = events.candidates(hit.extra)
     names = [name for column in _PARAMETER_COLUMNS for name in candidates.get(column, ())]
     for name in (*names, *(name for name in _PARAMETER_TIMES if name in hit.extra)):
@@ -266,7 +268,7 @@ def _lift_columns(hit: _Hit) -> None:
 
 
 def _put_compact(hit: _Hit, number: int, text: str) -> None:
-    """Read a product such as `idA1~nmMug~pr9.5~qt2~k0size~v0L`: keys of two characters, values up to a tilde."""
+    """Parse a product such as `idA1~nmMug~pr9.5~qt2~k0size~v0L`: keys of two characters, values up to a tilde."""
     if number > MAX_PRODUCTS:
         return
     parts = [part.replace("~~", "~") for part in _GA4_PART.findall(text)]

@@ -1,10 +1,10 @@
-"""What is kept of a person: as little as the shop's figures need.
+"""Masking of personal data: only data that the shop's figures need is stored.
 
-An address is truncated (IPv4 to /24, IPv6 to /48) and hashed with a salt that lives in memory for one UTC day: the same
-visitor can be counted within a day, and nobody can tell later who it was. A user agent becomes browser, system and
-device, and whether it is a known crawler.
+An address is truncated (IPv4 to /24, IPv6 to /48) and hashed with a salt that is in memory for one UTC day. A visitor
+can be counted within a day and cannot be identified later. A user agent is reduced to browser, system, device, and a
+flag for known crawlers.
 
-What is masked, and where:
+Masked values:
 
 | value | e-mail addresses | phone numbers | card numbers |
 |---|---|---|---|
@@ -30,14 +30,14 @@ from urllib.parse import quote, unquote_plus
 from boat.events import IS_BOT
 
 NEVER_KEPT = frozenset({"ip", "ip_address", "remote_addr", "uip", "user_agent", "userAgent", "ua"})
-"""Fields of an event that would bring back what is dropped from its request."""
+"""Fields of an event that repeat data which is dropped from its request."""
 MAX_USER_AGENT = 512
 _MAX_HASHES = 10_000
 _LONGEST_NAME = 64
 _MASKS = ("[phone]", "[card]")
 _UNMASKED = ("", "id")
 
-# All parts are bounded, and each match starts where a token does: the time is linear in the text.
+# All parts are bounded, and a match starts at a token: the time is linear in the length of the text.
 _EMAIL = re.compile(r"(?<![\w.+%'-])[\w.+%'-]{1,64}?(?:@|%40)[\w-]{1,63}(?:\.[\w-]{1,63}){1,6}", re.IGNORECASE)
 _CARD = re.compile(r"(?<![\w.-])[2-6]\d{3}(?:[ -]?\d){10,15}(?![\w-])")
 _PHONE = re.compile(
@@ -49,7 +49,7 @@ _PHONE = re.compile(
     re.IGNORECASE,
 )
 _MANY_DIGITS = re.compile(r"(?:\d\D{0,3}){9}\d")
-"""Fewer digits are no phone number. Between two of one number there are at most two characters, or three as `%20`."""
+"""A phone number has at least 10 digits, with at most two characters (or `%20`) between two digits."""
 _DIAL = re.compile(r"[+(\d][\d ()./+-]{5,40}")
 _PHONE_WORDS = frozenset(
     {
@@ -74,12 +74,12 @@ _URL = re.compile(r"(?:[a-z][a-z0-9+.-]{1,20}://|tel:|sms:|mailto:|/|\?)\S*", re
 
 
 def has_email(text: str) -> bool:
-    """Tell whether there is an e-mail address in a text."""
+    """Return whether a text contains an e-mail address."""
     return ("@" in text or "%40" in text) and _EMAIL.search(text) is not None
 
 
 def masked(text: str) -> str:
-    """Return free text with `[email]`, `[card]` and `[phone]` in place of what looks like one."""
+    """Return free text with e-mail addresses, card and phone numbers replaced by `[email]`, `[card]` and `[phone]`."""
     text = _without_email(text)
     if _MANY_DIGITS.search(text):
         text = _CARD.sub(lambda match: "[card]" if _is_card(match[0]) else match[0], text)
@@ -88,7 +88,7 @@ def masked(text: str) -> str:
 
 
 def masked_url(text: str) -> str:
-    """Return a URL with mail addresses masked everywhere, phones and cards in parameters that are named for them."""
+    """Return a URL with e-mail addresses masked, and with phones and cards masked in parameters named for them."""
     text = _without_email(text)
     if ("=" in text and _has_named(text)) or text.startswith(("tel:", "sms:")):
         return _PARAMETER.sub(_masked_parameter, text)
@@ -96,7 +96,7 @@ def masked_url(text: str) -> str:
 
 
 def _has_named(text: str) -> bool:
-    """Tell whether a URL has a parameter whose name asks for a mask."""
+    """Return whether a URL has a parameter that is masked because of its name."""
     for part in _SEPARATORS.split(text):
         name, sign, _ = part.partition("=")
         if sign and len(name) <= _LONGEST_NAME and _kind(name) not in _UNMASKED:
@@ -105,7 +105,7 @@ def _has_named(text: str) -> bool:
 
 
 def masked_tree(value: Any, name: str = "") -> Any:
-    """Return JSON with all its texts masked, by the name of the field that they are in."""
+    """Return JSON with all texts masked according to the name of their field."""
     if isinstance(value, dict):
         return {_without_email(key): masked_tree(part, key) for key, part in value.items() if key not in NEVER_KEPT}
     if isinstance(value, list):
@@ -143,7 +143,7 @@ def _masked_parameter(match: "re.Match[str]") -> str:
 
 @lru_cache(2048)
 def _kind(name: str) -> str:
-    """Return what a field or parameter holds by its name: `id`, `text`, a mask for its whole value, or nothing."""
+    """Return the kind of a field or parameter by its name: `id`, `text`, a mask for its whole value, or empty."""
     name = unquote_plus(name)
     if _ID_NAME.search(name):
         return "id"
@@ -162,7 +162,7 @@ def _is_card(text: str) -> bool:
 
 
 def _is_article_number(text: str) -> bool:
-    """Tell whether a plain run of digits has the checksum of an EAN, UPC or ISBN-13."""
+    """Return whether a sequence of digits has the checksum of an EAN, UPC or ISBN-13."""
     if len(text) not in {8, 12, 13, 14} or not text.isdigit():
         return False
     digits = [int(digit) for digit in reversed(text)]
@@ -170,14 +170,14 @@ def _is_article_number(text: str) -> bool:
 
 
 class Addresses:
-    """Hashes of truncated addresses, with a new salt each day that is never written down."""
+    """Hashes of truncated addresses, with a new salt each day that is never stored."""
 
     def __init__(self) -> None:
         self._day, self._salt = date.min, b""
         self._hashes: dict[str, str] = {}
 
     def hashed(self, address: str, today: date) -> str:
-        """16 hex digits, or nothing where it is no address."""
+        """Return 16 hex digits, or an empty text if it is not an address."""
         if today != self._day:
             self._day, self._salt = today, secrets.token_bytes(32)
             self._hashes.clear()
@@ -191,7 +191,7 @@ class Addresses:
 
 
 def truncated(address: str) -> str:
-    """The network of an address: 203.0.113.0 for 203.0.113.77; nothing where it is no address."""
+    """Return the network of an address: 203.0.113.0 for 203.0.113.77. The text is empty if it is not an address."""
     try:
         parsed = ip_address(address)
     except ValueError:
@@ -208,21 +208,21 @@ _AUTOMATED = re.compile(
     "anthropic-ai|Claude-User|Claude-SearchBot|Perplexity-User|ChatGPT-User|SkypeUriPreview|Embedly|Iframely",
     re.IGNORECASE,
 )
-"""Crawlers and browsers without a window that ua-parser's list does not have."""
+"""Crawlers and headless browsers that are missing in ua-parser's list."""
 
 
 @lru_cache(2048)
 def reduced(user_agent: str) -> dict[str, Any]:
-    """Return `browser`, `os` and `device` as far as they are known, and `is_bot` for a known crawler.
+    """Return `browser`, `os` and `device` if they are known, and `is_bot` for a known crawler.
 
-    The answer is shared: do not change it.
+    The result is cached: do not change it.
     """
     from ua_parser import parse
 
     text = user_agent[:MAX_USER_AGENT]
     parsed = parse(text)
     parts = {"browser": parsed.user_agent, "os": parsed.os, "device": parsed.device}
-    known: dict[str, Any] = {name: part.family for name, part in parts.items() if part is not None}
-    # Java's own HTTP client is among the spiders of ua-parser's list: shops' servers and apps use it.
-    is_spider = known.get("device") == "Spider" and known.get("browser") != "Java"
-    return known | {IS_BOT: True} if is_spider or _AUTOMATED.search(text) else known
+    client: dict[str, Any] = {name: part.family for name, part in parts.items() if part is not None}
+    # ua-parser lists Java's HTTP client as a spider, but servers and apps of shops use it.
+    is_spider = client.get("device") == "Spider" and client.get("browser") != "Java"
+    return client | {IS_BOT: True} if is_spider or _AUTOMATED.search(text) else client

@@ -1,6 +1,6 @@
-"""The collector as a server of its own: `python -m boat.collect --landing DIR`.
+"""The collector as a local server: `boat collect --landing DIR`.
 
-Beside `/collect` it serves the snippet for a shop's pages, `/boat.js`, and at `/` a small shop that uses it.
+It also serves the snippet for a shop's pages, `/boat.js`, and at `/` a small demo shop that uses it.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from boat import settings
 from boat.collect import privacy
 from boat.collect.body import MAX_BODY_BYTES
 from boat.collect.commit import GroupCommit
-from boat.collect.core import Collector, Outcome, Policy, Refusal, Request
+from boat.collect.core import Collector, CollectRequest, CollectResult, Policy, Refusal
 from boat.collect.journal import Journal
 from boat.errors import SettingError
 
@@ -31,28 +31,28 @@ HEAD_SECONDS = 5.0
 BODY_SECONDS = 10.0
 MAX_HEAD_BYTES = 64 * 1024
 MAX_DRAINED_BYTES = 16 * MAX_BODY_BYTES
-"""How much of a body that is too large is read, as a client that still sends would not see the answer."""
+"""Bytes to read of a body that is too large. A client that is still sending would not see the answer."""
 MAX_CONNECTIONS = 1000
-"""With a whole body each they hold half a gigabyte."""
+"""Connections at once. With the largest body each, they need half a gigabyte."""
 KEEP_ALIVE_SECONDS = 2
-"""A shopper's next event may come on the same connection; an idle one takes another shopper's place."""
+"""Seconds to wait for a shopper's next event on an idle connection, which counts against `MAX_CONNECTIONS`."""
 
 _WHOLE = "boat.whole"
-"""Key of a request's state: its body has come already, so that no limit to the time of waiting for it is needed."""
-_SWITCH_SECONDS = 0.0002  # else the thread that syncs waits 5 ms, several times a sync, for a busy event loop
+"""Key of a request's state. It is set if the body has arrived, so that no time limit is needed."""
+_SWITCH_SECONDS = 0.0002  # by default the sync thread waits 5 ms for a busy event loop, several times per sync
 _STATIC = Path(__file__).with_name("static")
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a collector listens and what it writes.
+class ServerOptions:
+    """Address and files of a collector.
 
     Attributes:
-        landing: The landing folder; files go to `events/` in it.
+        landing: Landing folder. Files are written to its folder `events/`.
         host: Address to listen on.
         port: TCP port.
-        proxies: Addresses of the proxies in front of it, with commas between them.
-        rotate_seconds: How old a landing file grows.
+        proxies: Addresses of the proxies in front of it, separated by commas.
+        rotate_seconds: Age at which a landing file is completed.
     """
 
     landing: Path
@@ -63,11 +63,11 @@ class Place:
 
     @property
     def own_origins(self) -> frozenset[str]:
-        """Origins of the pages that it serves itself, as seen from its own machine."""
+        """Return the origins of the pages that the collector serves, for browsers on this machine."""
         return settings.origins((f"http://{name}:{self.port}" for name in ("127.0.0.1", "localhost")), "--port")
 
 
-class Endpoint:
+class CollectEndpoint:
     """`/collect` as an ASGI application."""
 
     def __init__(self, collector: Collector, commits: GroupCommit) -> None:
@@ -86,25 +86,25 @@ class Endpoint:
             await _send(send, outcome, {"connection": "close"})
             return
         if outcome is None:
-            request = Request(head.method, head.query, head.headers, head.address, body)
-            outcome = await self._kept(request, self._collector.take(request))
+            request = CollectRequest(head.method, head.query, head.headers, head.address, body)
+            outcome = await self._commit(request, self._collector.take(request))
         await _send(send, outcome, {})
 
-    async def _kept(self, request: Request, outcome: Outcome) -> Outcome:
-        """The outcome, once what it tells is on the disk."""
+    async def _commit(self, request: CollectRequest, outcome: CollectResult) -> CollectResult:
+        """Return the result once its lines are durable, or a refusal if they cannot be written."""
         if outcome.accepted or outcome.failed:
             try:
                 await self._commits.append(outcome.accepted, outcome.failed)
             except OSError:
-                refusal = Refusal(503, "storage_unavailable", "The events could not be kept.", {"retry-after": "5"})
+                refusal = Refusal(503, "storage_unavailable", "The events could not be stored.", {"retry-after": "5"})
                 return self._collector.refused(request, refusal)
         return outcome
 
 
 def application(collector: Collector, journal: Journal) -> ASGIApp:
-    """The ASGI application over a journal, which it closes in the end."""
+    """Return the ASGI application, which writes to a journal and closes it at the end."""
     commits = GroupCommit(journal)
-    endpoint = Endpoint(collector, commits)
+    endpoint = CollectEndpoint(collector, commits)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -127,15 +127,15 @@ def application(collector: Collector, journal: Journal) -> ASGIApp:
     )
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        # Routing and middleware would take a fifth of an event's time.
+        # Routing and middleware would add a fifth to the time of an event.
         is_event = scope["type"] == "http" and scope["path"] == "/collect"
         await (endpoint if is_event else pages)(scope, receive, send)
 
     return answer
 
 
-class Protocol(HttpToolsProtocol):
-    """uvicorn's, which waits for ever for the head of a request, with a limit to its time and size."""
+class LimitedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with limits to the time and size of a request's head. uvicorn itself waits for ever."""
 
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
@@ -143,7 +143,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._await_head()
+        self._start_head_timer()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -151,7 +151,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._forget_head()
+        self._cancel_head_timer()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -160,80 +160,86 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._in_head:  # most heads come whole, and need no timer
-            self._await_head()
+        if self._in_head:  # most heads arrive complete and need no timer
+            self._start_head_timer()
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._drop()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._forget_head()
+        self._cancel_head_timer()
         super().connection_lost(exc)
 
-    def _await_head(self) -> None:
+    def _start_head_timer(self) -> None:
         if self._head_timer is None:
             self._head_bytes = 0
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._drop)
 
-    def _forget_head(self) -> None:
+    def _cancel_head_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
     def _drop(self) -> None:
-        self._forget_head()
+        self._cancel_head_timer()
         self.transport.abort()
 
 
-def run(place: Place, policy: Policy) -> None:
-    """Serve until told to end.
+def run(listener: ServerOptions, policy: Policy) -> None:
+    """Serve until the process is stopped.
 
     Raises:
-        SettingError: The landing folder cannot be used, or a limit is none.
+        SettingError: The landing folder is not writable, or a limit is not a number above 0.
     """
     settings.positive(policy.events_per_second, "--events-per-second")
     settings.positive(policy.burst, "--burst")
-    settings.positive(place.rotate_seconds, "--rotate-seconds")
+    settings.positive(listener.rotate_seconds, "--rotate-seconds")
     if policy.signed_only and not policy.secrets:
-        raise SettingError("There is no key to sign with.", "Set BOAT_COLLECT_KEYS to key:secret.")
+        raise SettingError(
+            "--signed-only needs a signing key, but BOAT_COLLECT_KEYS is empty.", "Set BOAT_COLLECT_KEYS to key:secret."
+        )
     try:
-        journal = Journal(place.landing / "events", max_seconds=place.rotate_seconds)
+        journal = Journal(listener.landing / "events", max_seconds=listener.rotate_seconds)
     except OSError as error:
-        raise SettingError(f"Cannot write to {place.landing} ({error}).", "Name another folder.") from error
+        raise SettingError(
+            f"Cannot write to the landing folder {listener.landing} ({error}).", "Set --landing to another folder."
+        ) from error
     for path in journal.recovered:
-        print(f"completed {path.name}, which another process left", file=sys.stderr)
-    privacy.reduced("-")  # builds the library's tables, which takes longer than a shopper should wait
+        print(f"Completed {path.name}, a file of a process that was killed.", file=sys.stderr)
+    privacy.reduced("-")  # builds the library's tables now, so that the first shopper does not wait
     sys.setswitchinterval(_SWITCH_SECONDS)
-    print(f"Collecting on http://{place.host}:{place.port}/collect into {place.landing}", flush=True)
+    print(f"Collecting on http://{listener.host}:{listener.port}/collect into {listener.landing}", flush=True)
     uvicorn.run(
         application(Collector(policy), journal),
-        host=place.host,
-        port=place.port,
-        http=Protocol,
+        host=listener.host,
+        port=listener.port,
+        http=LimitedProtocol,
         ws="none",
         log_level="error",
         access_log=False,
         server_header=False,
-        proxy_headers=bool(place.proxies),
-        forwarded_allow_ips=place.proxies or None,
+        proxy_headers=bool(listener.proxies),
+        forwarded_allow_ips=listener.proxies or None,
         limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=15,
     )
 
 
-def _head(scope: Mapping[str, Any]) -> Request:
+def _head(scope: Mapping[str, Any]) -> CollectRequest:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     client = scope.get("client")
-    return Request(scope["method"], scope["query_string"].decode("latin-1"), headers, client[0] if client else "")
+    return CollectRequest(
+        scope["method"], scope["query_string"].decode("latin-1"), headers, client[0] if client else ""
+    )
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body.
+    """Return the complete body.
 
     Raises:
-        Refusal: It is too large, or comes too slowly.
-        ConnectionError: The client went away.
+        Refusal: The body is too large or too slow.
+        ConnectionError: The client disconnected.
     """
     if _WHOLE in scope.get("state", ()):
         return await _read(receive)
@@ -245,12 +251,12 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
 
 
 async def _read(receive: Receive) -> bytes:
-    content, size, more = bytearray(), 0, True
-    while more and size <= MAX_DRAINED_BYTES:
+    content, size, is_incomplete = bytearray(), 0, True
+    while is_incomplete and size <= MAX_DRAINED_BYTES:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ConnectionError
-        more, chunk = message.get("more_body", False), message.get("body", b"")
+        is_incomplete, chunk = message.get("more_body", False), message.get("body", b"")
         size += len(chunk)
         if size <= MAX_BODY_BYTES:
             content += chunk
@@ -259,8 +265,8 @@ async def _read(receive: Receive) -> bytes:
     return bytes(content)
 
 
-async def _send(send: Send, outcome: Outcome, more: Mapping[str, str]) -> None:
-    headers = {**outcome.headers, **more}
+async def _send(send: Send, outcome: CollectResult, extra_headers: Mapping[str, str]) -> None:
+    headers = {**outcome.headers, **extra_headers}
     if outcome.status != 204:
         headers["content-length"] = str(len(outcome.content))
     pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]

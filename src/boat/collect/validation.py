@@ -1,6 +1,6 @@
-"""Read one event as `boat.events` understands it: a row for the landing file, or the reason why it is refused.
+"""Validate an event by the rules of `boat.events`: return a row for the landing file, or raise the reason.
 
-The loader takes every row that is made here.
+The loader accepts every row that is returned here.
 """
 
 import re
@@ -17,7 +17,7 @@ from boat.collect import privacy
 from boat.events import ValueProblem
 
 MAX_DEPTH = 8
-"""Levels of objects and lists, the event itself being the first."""
+"""Most levels of objects and lists. The event itself is the first."""
 MAX_TEXT = {
     "event_id": 128,
     "shop": 64,
@@ -30,7 +30,7 @@ MAX_TEXT = {
 """Most characters of each text."""
 MAX_DEVICE_TIME = 64
 OURS = (events.IS_BOT, events.DEVICE_TIME, events.OCCURRENCE)
-"""Fields of `extra` that only the collector and the loader write. An event that brings them loses them."""
+"""Fields of `extra` that only the collector and the loader write. They are removed from events."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _IDS = ("event_id", "shop", "session_id", "client_id", "product_id")
@@ -41,14 +41,14 @@ _CONTENT = (
 )
 _TEXTS = {"url": privacy.masked_url, "query": privacy.masked}
 _PLAIN_ID = re.compile(r"[A-MO-TV-Za-mo-tv-z0-9_-][A-Za-z0-9_-]{0,62}|[A-Za-z_-]{1,22}[0-9][A-Za-z0-9_-]{0,40}")
-"""Most ids, with nothing to normalise or refuse: words for a missing value begin with n or u and have no digit."""
+"""Ids that need no further check. Words for a missing value begin with n or u and have no digit."""
 _NO_FIELDS = frozenset({"extra"})
 _ORDER = events.ORDER_NUMBER.name
 _CACHED_NAMES = 64
 
 
-class Reason(StrEnum):
-    """Why an event failed. The values are a contract: dead letters are grouped by them."""
+class CollectReason(StrEnum):
+    """Reason why an event failed. The values are a contract: dead letters are grouped by them."""
 
     NOT_JSON = "not_json"
     NOT_AN_OBJECT = "not_an_object"
@@ -68,26 +68,26 @@ class Reason(StrEnum):
 
 
 class BadEvent(Exception):
-    """An event that is refused.
+    """An event that is not valid.
 
     Args:
-        reason: Why.
-        field: The column of the contract that is wrong; empty for the event as a whole.
+        reason: Reason, as a code.
+        field: Column of the contract that is not valid. Empty: the event as a whole.
         message: Explanation for the sender. It quotes no value, because values may be personal.
     """
 
-    def __init__(self, reason: Reason, field: str, message: str) -> None:
+    def __init__(self, reason: CollectReason, field: str, message: str) -> None:
         super().__init__(message)
         self.reason, self.field, self.message = reason, field, message
 
 
 class Receipt:
-    """What all events of a request share.
+    """Values that all events of a request share.
 
     Args:
-        time: When the request came, in UTC.
-        sender: Fields that are added to the `extra` of each event.
-        shops: Names of the shops whose events are taken; empty means any.
+        time: Time of receipt in UTC.
+        sender: Fields to add to the `extra` of each event.
+        shops: Names of the accepted shops. Empty: any shop.
     """
 
     def __init__(self, time: datetime, sender: Mapping[str, Any], shops: frozenset[str] = frozenset()) -> None:
@@ -97,24 +97,24 @@ class Receipt:
 
 
 class _Names:
-    """An event's fields, by what they are.
+    """Names of an event's fields, by the column that they mean.
 
     Args:
-        keys: The names of its fields.
+        keys: Names of the fields.
     """
 
     def __init__(self, keys: tuple[str, ...]) -> None:
         candidates = events.candidates(keys)
-        candidates.pop(_ORDER, None)  # it is read as a part of `extra`
+        candidates.pop(_ORDER, None)  # it is read from `extra`
         self.columns = {column: tuple(names) for column, names in candidates.items()}
-        """Names that can be each column, the preferred one first."""
+        """Names of fields for each column, the preferred one first."""
         self.ids = [(column, self.columns[column]) for column in _IDS if column in self.columns]
         is_single = sum(map(len, self.columns.values())) == len(self.columns)
-        self.has_others = not is_single or len(self.columns) != len(set(keys) - _NO_FIELDS)
-        """Whether any field can be left for `extra`."""
+        self.has_remaining = not is_single or len(self.columns) != len(set(keys) - _NO_FIELDS)
+        """Whether a field may remain for `extra`."""
 
-    def others(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields that have a value and are no column of the row."""
+    def remaining(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that have a value and are not a column of the row."""
         dropped = {*_NO_FIELDS, *self.columns.get("received_at", ())}
         for column, names in self.columns.items():
             is_missing = _is_blank if column in _TEXTS else _is_nothing
@@ -129,17 +129,17 @@ class _Names:
 
 
 def row(event: Any, receipt: Receipt) -> dict[str, Any] | None:
-    """Return the columns of `boat.events` that have a value, with `extra`, or None if the event's type is not used.
+    """Return the columns of `boat.events` that have a value, with `extra`. Return None if the event's type is unused.
 
     Args:
         event: Parsed JSON.
-        receipt: The request that brought it.
+        receipt: Values that all events of the request share.
 
     Raises:
-        BadEvent: The event is refused.
+        BadEvent: The event is not valid.
     """
     if not isinstance(event, dict):
-        raise BadEvent(Reason.NOT_AN_OBJECT, "", "An event is a JSON object.")
+        raise BadEvent(CollectReason.NOT_AN_OBJECT, "", "An event must be a JSON object.")
     keys = tuple(event)
     names = _cached_names(keys) if len(keys) <= _CACHED_NAMES else _Names(keys)
     event_type = _event_type(event, names)
@@ -147,7 +147,7 @@ def row(event: Any, receipt: Receipt) -> dict[str, Any] | None:
         return None
     columns = _ids(event, names)
     columns["event_type"] = "purchase" if event_type == events.REFUND else event_type
-    _check_needed(columns, receipt.shops)
+    _check_required(columns, receipt.shops)
     columns["event_time"], device_time = _times(event, names, receipt)
     columns["received_at"] = receipt.text
     _put_texts(columns, event, names)
@@ -167,7 +167,7 @@ def row(event: Any, receipt: Receipt) -> dict[str, Any] | None:
 
 
 def number_equal(rows: Iterable[dict[str, Any]]) -> None:
-    """Number equal purchases, adds and removes of one request from 2 on: each is an event of its own."""
+    """Number equal purchases, adds and removes of one request from 2 on, so that each counts as an event."""
     counts: Counter[tuple[Any, ...]] = Counter()
     for columns in rows:
         if columns["event_type"] in events.COUNTED_TYPES and "event_id" not in columns:
@@ -181,7 +181,7 @@ def _value(event: Mapping[str, Any], names: _Names, column: str, reader: Callabl
     """Return the first value of a column that is not missing.
 
     Raises:
-        BadEvent: It cannot be read.
+        BadEvent: The value is not valid.
     """
     for name in names.columns.get(column, ()):
         try:
@@ -214,21 +214,21 @@ def _cached_order_names(keys: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _bad_value(column: str, problem: ValueProblem) -> BadEvent:
-    return BadEvent(Reason(problem.reason), column, f"{column} {problem.message}.")
+    return BadEvent(CollectReason(problem.reason), column, f"{column} {problem.message}.")
 
 
 def _event_type(event: Mapping[str, Any], names: _Names) -> str | None:
-    """Return a type of the contract or `refund`; None if the type is known and not used."""
+    """Return a type of the contract or `refund`, or None if the type is known and unused."""
     exact = event.get("event_type")
-    if type(exact) is str and exact in events.TYPE_NAMES:  # as most are
+    if type(exact) is str and exact in events.TYPE_NAMES:  # most events
         return events.TYPE_NAMES[exact]
     text = _value(event, names, "event_type", _type_text)
     if text is None:
-        raise BadEvent(Reason.MISSING, "event_type", "Send an event_type.")
+        raise BadEvent(CollectReason.MISSING, "event_type", "event_type is missing.")
     event_type = events.event_type(text)
     if event_type is None and not events.is_unused(text):
-        message = f"event_type is not known. The types are {', '.join(events.EVENT_TYPES)}."
-        raise BadEvent(Reason.UNKNOWN_EVENT_TYPE, "event_type", message)
+        message = f"event_type is unknown. Use one of {', '.join(events.EVENT_TYPES)}."
+        raise BadEvent(CollectReason.UNKNOWN_EVENT_TYPE, "event_type", message)
     return event_type
 
 
@@ -259,7 +259,7 @@ def _id(value: Any, column: str) -> str | None:
     except ValueProblem as problem:
         raise _bad_value(column, problem) from problem
     if text is not None and privacy.has_email(_checked(text, column)):
-        raise BadEvent(Reason.PERSONAL_DATA, column, f"{column} holds an e-mail address. Send a pseudonym.")
+        raise BadEvent(CollectReason.PERSONAL_DATA, column, f"{column} contains an e-mail address. Send a pseudonym.")
     return text
 
 
@@ -272,7 +272,7 @@ def _put_texts(columns: dict[str, Any], event: Mapping[str, Any], names: _Names)
 
 
 def _text(value: Any) -> str | None:
-    """Return a text that is no id: every word is a value, "none" too."""
+    """Return a text that is not an id. Words for a missing value are values here."""
     if isinstance(value, str):
         return None if _is_blank(value) else value
     if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
@@ -283,24 +283,30 @@ def _text(value: Any) -> str | None:
 def _checked(text: str, name: str) -> str:
     limit = MAX_TEXT[name]
     if len(text) > limit:
-        raise BadEvent(Reason.TOO_LONG, name, f"{name} has {len(text)} characters, at most {limit} are taken.")
+        raise BadEvent(
+            CollectReason.TOO_LONG, name, f"{name} has {len(text)} characters. At most {limit} are accepted."
+        )
     if not text.isprintable() and (_CONTROL.search(text) or not _is_unicode(text)):
-        raise BadEvent(Reason.BAD_CHARACTER, name, f"{name} holds a control character or half a surrogate pair.")
+        raise BadEvent(
+            CollectReason.BAD_CHARACTER, name, f"{name} contains a control character or half a surrogate pair."
+        )
     return text
 
 
-def _check_needed(columns: Mapping[str, Any], shops: frozenset[str]) -> None:
+def _check_required(columns: Mapping[str, Any], shops: frozenset[str]) -> None:
     if "session_id" not in columns and "client_id" not in columns:
-        raise BadEvent(Reason.MISSING, "session_id", "Send a session_id or a client_id.")
+        raise BadEvent(CollectReason.MISSING, "session_id", "session_id and client_id are missing. Send one of them.")
     event_type = columns["event_type"]
     if "product_id" not in columns and event_type in events.PRODUCT_EVENT_TYPES:
-        raise BadEvent(Reason.MISSING, "product_id", f"An event of type {event_type} needs a product_id.")
+        raise BadEvent(CollectReason.MISSING, "product_id", f"An event of type {event_type} needs a product_id.")
     if shops and columns["shop"] not in shops:
-        raise BadEvent(Reason.UNKNOWN_SHOP, "shop", "This collector takes no events of this shop. Check its name.")
+        raise BadEvent(
+            CollectReason.UNKNOWN_SHOP, "shop", "This collector does not accept events of this shop. Check its name."
+        )
 
 
 def _times(event: Mapping[str, Any], names: _Names, receipt: Receipt) -> tuple[str, str | None]:
-    """Return when the event counts, and the device's time if that is another one."""
+    """Return the time at which the event counts, and the device's time if it differs."""
     device_time: datetime | str | None = _value(event, names, "event_time", _moment)
     if not isinstance(device_time, datetime):
         return receipt.text, device_time
@@ -309,7 +315,7 @@ def _times(event: Mapping[str, Any], names: _Names, receipt: Receipt) -> tuple[s
 
 
 def _moment(value: Any) -> datetime | str | None:
-    """Return a time, or the number as text if no unit makes it one: the clock of that device is wrong."""
+    """Return a time. Return a number as text if it is not a time in any unit: the device's clock is wrong."""
     try:
         return events.moment(value)
     except ValueProblem:
@@ -328,8 +334,8 @@ def _schema_version(event: Mapping[str, Any], names: _Names) -> int:
         if _is_nothing(version):
             continue
         if isinstance(version, bool) or version not in (events.SCHEMA_VERSION, str(events.SCHEMA_VERSION)):
-            message = f"schema_version is {events.SCHEMA_VERSION}."
-            raise BadEvent(Reason.UNKNOWN_SCHEMA_VERSION, "schema_version", message)
+            message = f"schema_version must be {events.SCHEMA_VERSION}."
+            raise BadEvent(CollectReason.UNKNOWN_SCHEMA_VERSION, "schema_version", message)
     return events.SCHEMA_VERSION
 
 
@@ -338,14 +344,14 @@ def _extra(event: Mapping[str, Any], names: _Names, event_type: str) -> dict[str
     if nested is None or nested == "":
         nested = {}
     elif not isinstance(nested, dict):
-        raise BadEvent(Reason.WRONG_TYPE, "extra", "extra is not a JSON object.")
-    if not nested and not names.has_others:
+        raise BadEvent(CollectReason.WRONG_TYPE, "extra", "extra must be a JSON object.")
+    if not nested and not names.has_remaining:
         return {}
-    others = names.others(event)
-    # One level is the event's own; fields of `extra` are one level deeper than those beside it.
-    _walk(nested, MAX_DEPTH - 1)
-    _walk(others, MAX_DEPTH)
-    extra = {**nested, **others}
+    remaining = names.remaining(event)
+    # The event itself is one level. Fields of `extra` are one level deeper than the event's other fields.
+    _check_tree(nested, MAX_DEPTH - 1)
+    _check_tree(remaining, MAX_DEPTH)
+    extra = {**nested, **remaining}
     for name in OURS:
         extra.pop(name, None)
     _name_order(extra, event_type)
@@ -356,7 +362,7 @@ def _extra(event: Mapping[str, Any], names: _Names, event_type: str) -> dict[str
 
 
 def _name_order(extra: dict[str, Any], event_type: str) -> None:
-    """Keep the order number under its one name; drop placeholders such as 0."""
+    """Store the order number under its canonical name. Drop placeholders such as 0."""
     keys = tuple(extra)
     for name in _cached_order_names(keys) if len(keys) <= _CACHED_NAMES else events.candidates(keys).get(_ORDER, ()):
         try:
@@ -382,18 +388,18 @@ def _read_amounts(extra: dict[str, Any]) -> None:
                 extra[name] = amount
 
 
-def _walk(value: Any, levels: int) -> None:
-    """Refuse a value that some JSON parser cannot read."""
+def _check_tree(value: Any, levels: int) -> None:
+    """Raise `BadEvent` for a value that some JSON parsers cannot read."""
     if isinstance(value, str):
         if "\0" in value or not _is_unicode(value):
-            raise BadEvent(Reason.BAD_CHARACTER, "extra", "extra holds a NUL or half a surrogate pair.")
+            raise BadEvent(CollectReason.BAD_CHARACTER, "extra", "extra contains a NUL or half a surrogate pair.")
     elif isinstance(value, (dict, list)):
         if levels == 0:
-            raise BadEvent(Reason.TOO_DEEP, "", f"The event is nested deeper than {MAX_DEPTH} levels.")
+            raise BadEvent(CollectReason.TOO_DEEP, "", f"The event is nested deeper than {MAX_DEPTH} levels.")
         for part in (*value, *value.values()) if isinstance(value, dict) else value:
-            _walk(part, levels - 1)
+            _check_tree(part, levels - 1)
     elif isinstance(value, (int, float)) and not abs(value) < 2**63:
-        raise BadEvent(Reason.NOT_A_NUMBER, "extra", "extra holds a number beyond 64 bits.")
+        raise BadEvent(CollectReason.NOT_A_NUMBER, "extra", "extra contains a number beyond 64 bits.")
 
 
 def _is_unicode(text: str) -> bool:

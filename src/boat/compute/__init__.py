@@ -1,4 +1,4 @@
-"""Where jobs run: a subprocess on a laptop, AWS Batch or ECS."""
+"""Compute: jobs run as subprocesses on a laptop, on AWS Batch or on ECS."""
 
 from boat.compute.base import Compute, JobResult, JobSpec, connect
 

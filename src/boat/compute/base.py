@@ -1,4 +1,4 @@
-"""The compute seam: where a job (a training, an evaluation) runs, chosen by URL."""
+"""The compute seam: the service that runs a job (a training, an evaluation) is chosen by URL."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,25 +9,26 @@ from boat.backends import Backend, construct
 from boat.errors import JobError, JobStoppedError
 
 LAST_LINES = 20
-"""How many of a job's lines an error shows."""
+"""Lines of a job that an error shows."""
 
 
 @dataclass(frozen=True)
 class JobSpec:
-    """A job, told without saying where it runs.
+    """A job, independent of the service that runs it.
 
     Attributes:
         name: Readable name, for logs.
         module: Python module run with `python -m`; needs only `boat[train]`.
-        arguments: Its command line options, `{"seed": "1"}` becomes `--seed 1`.
-        timeout_seconds: The job is ended after that; where lost hosts are replaced, each attempt has that long.
-        environment: Variables to set beside the few a job always gets. No secrets: they can be read in consoles.
-        inputs: Options whose values are files or folders of the artifact store; the job gets them as paths.
-        outputs: The same for what it writes. A job that leaves one of them unwritten has failed.
-        checkpoint: File of the store that keeps the state of an interrupted job; passed as `--checkpoint`. Empty: none.
-        store: The artifact store. A job that runs elsewhere takes its code from there.
-        key: The same work has the same key: where a job of that key runs, or has succeeded, no second one is started.
-            Empty: each call is work of its own.
+        arguments: Command line options. `{"seed": "1"}` becomes `--seed 1`.
+        timeout_seconds: Longest run. If lost hosts are replaced, it is the limit of one attempt.
+        environment: Extra environment variables. No secrets, because consoles show them.
+        inputs: Options whose values are URIs in the artifact store. The job gets them as local paths.
+        outputs: Options whose values are URIs that the job writes. A job that leaves one unwritten has failed.
+        checkpoint: URI of the file with the state of an interrupted job, passed as `--checkpoint`. Empty: no
+            checkpoint.
+        store: URI of the artifact store. Batch and ECS jobs download their code from it.
+        key: Identity of the work. If a job with this key runs or has succeeded, no second one is started. Empty: each
+            call starts a job.
     """
 
     name: str
@@ -42,37 +43,33 @@ class JobSpec:
     key: str = ""
 
     def command(self) -> list[str]:
-        """The arguments after the interpreter."""
-        given = {**self.arguments, **self.inputs, **self.outputs}
+        """Return the arguments after the interpreter."""
+        options = {**self.arguments, **self.inputs, **self.outputs}
         if self.checkpoint:
-            given["checkpoint"] = self.checkpoint
-        return ["-m", self.module, *(part for key, value in given.items() for part in (f"--{key}", value))]
+            options["checkpoint"] = self.checkpoint
+        return ["-m", self.module, *(part for key, value in options.items() for part in (f"--{key}", value))]
 
-    def failure(self, what: str, last: Iterable[str] = (), hint: str = "") -> JobError:
-        """The error that says what became of this job."""
+    def failure(self, problem: str, last: Iterable[str] = (), hint: str = "") -> JobError:
+        """Return the error for a failed job: its name, the problem and its last lines."""
         lines = list(last)
-        said = f" Its last lines:\n{chr(10).join(lines[-LAST_LINES:])}\n" if lines else ""
-        return JobError(f"Job {self.name!r} {what}.{said}", hint)
+        tail = f" Its last lines:\n{chr(10).join(lines[-LAST_LINES:])}\n" if lines else ""
+        return JobError(f"Job {self.name!r} {problem}.{tail}", hint)
 
     def check(self, stop: Event | None) -> None:
-        """Give up once `stop` is set.
-
-        Raises:
-            JobStoppedError: It is.
-        """
+        """Raise `JobStoppedError` if `stop` is set."""
         if stop is not None and stop.is_set():
-            raise JobStoppedError(f"Job {self.name!r} was stopped.", "Its caller wants it no more.")
+            raise JobStoppedError(f"Job {self.name!r} was cancelled by its caller.")
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """What a job took.
+    """Time and cost of a job that succeeded.
 
     Attributes:
-        job: Its name where it ran.
-        seconds: Time of all its attempts.
-        attempts: How often it was started; more than one where hosts were lost.
-        dollars: What that cost, where the place knows a price.
+        job: Id of the job on the service that ran it.
+        seconds: Duration of all attempts together.
+        attempts: Number of starts. It is above 1 if hosts were lost.
+        dollars: Cost in US dollars, or None if no price is configured.
     """
 
     job: str
@@ -82,23 +79,23 @@ class JobResult:
 
 
 class Compute(Protocol):
-    """A place where jobs run."""
+    """A service that runs jobs."""
 
     @property
     def max_parallel(self) -> int:
-        """How many jobs can run at once without taking from each other."""
+        """Return the number of jobs that can run at once without slowing each other down."""
 
     def run(self, spec: JobSpec, on_line: Callable[[str], None], stop: Event | None = None) -> JobResult:
-        """Run a job to its end. `on_line` gets each line it prints, as it comes.
+        """Run a job to its end and pass each line that it prints to `on_line`.
 
-        Ends the job, with all its processes, if the caller is interrupted, `on_line` raises, or `stop` is set: by
-        another thread, which an interruption does not reach.
+        The job and all its processes are killed if the caller is interrupted, `on_line` raises, or another thread sets
+        `stop`.
 
         Raises:
             JobStoppedError: `stop` was set.
-            JobError: It exited with an error, ran past its time, or left an output unwritten; holds the last lines.
-            ComputeError: The place does not answer. A second call finds the job that it may have taken.
-            SettingError: The place cannot run jobs of this kind.
+            JobError: The job failed, ran too long, or left an output unwritten. The message has its last lines.
+            ComputeError: The service does not answer. A second call finds the job if it was submitted.
+            SettingError: The service cannot run this job.
         """
 
 
@@ -111,14 +108,14 @@ _BACKENDS = {
 
 
 def connect(url: str) -> Compute:
-    """The place behind a URL.
+    """Return the compute back end of a URL.
 
-    `local:` is a subprocess on this machine (`local:?max_parallel=2` runs two at a time), `batch://QUEUE/DEFINITION` is
-    AWS Batch, `ecs://CLUSTER/TASK_DEFINITION` is a task on ECS. `boat.compute.batch.Settings` and
-    `boat.compute.ecs.Settings` list their options.
+    `local:` runs subprocesses on this machine, and `local:?max_parallel=2` runs two at a time. `batch://QUEUE/DEFINITION`
+    is AWS Batch, and `ecs://CLUSTER/TASK_DEFINITION` is ECS. `boat.compute.batch.BatchOptions` and
+    `boat.compute.ecs.EcsOptions` list their options.
 
     Raises:
-        SettingError: Unknown protocol or setting, or its package is not installed.
+        SettingError: Unknown protocol or option, or its package is not installed.
     """
-    compute: Compute = construct("compute", url, _BACKENDS)
+    compute: Compute = construct("compute", "boat.compute", url, _BACKENDS)
     return compute

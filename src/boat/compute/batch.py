@@ -1,56 +1,56 @@
-"""Jobs on AWS Batch, which finds hosts, starts jobs anew where one is lost, and ends those that take too long."""
+"""Jobs on AWS Batch, which finds hosts, restarts jobs whose host is lost, and kills jobs that take too long."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from boat.compute.remote import Phase, RemoteCompute, RemoteSettings, Request, State, client, parse
+from boat.compute.remote import JobRequest, JobState, Phase, RemoteCompute, RemoteOptions, client, parse
 
 KEY_TAG = "boat:key"
 
 _GROUP = "/aws/batch/job"
 _LOST = "Host EC2"
-_LEAST_TIMEOUT = 60  # what the API takes
+_LEAST_TIMEOUT = 60  # of the API
 _ACTIVE = {"SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING"}
 _PHASES: Mapping[str, Phase] = {"RUNNING": "running", "SUCCEEDED": "succeeded", "FAILED": "failed"}
 
 
 @dataclass(frozen=True)
-class Settings(RemoteSettings):
-    """What `batch://QUEUE/DEFINITION?region=eu-west-1&gpus=1&price=0.526` can say.
+class BatchOptions(RemoteOptions):
+    """Options of `batch://QUEUE/DEFINITION?region=eu-west-1&gpus=1&price=0.526`.
 
-    Whether hosts are spot instances is the queue's to say: it has compute environments of either kind.
+    The queue decides whether hosts are spot instances: its compute environments are of either kind.
     """
 
 
 def connect(url: str) -> RemoteCompute:
-    """Batch behind a URL.
+    """Return AWS Batch as the back end of a URL.
 
     Raises:
-        SettingError: A setting is missing, unknown or no number.
+        SettingError: An option is missing, unknown or not a number.
     """
-    queue, definition, settings = parse(url, Settings, "batch://QUEUE/DEFINITION?region=eu-west-1&gpus=1")
-    return RemoteCompute(_Batch(queue, definition, settings), settings)
+    queue, definition, options = parse(url, BatchOptions, "batch://QUEUE/DEFINITION?region=eu-west-1&gpus=1")
+    return RemoteCompute(_Batch(queue, definition, options), options)
 
 
 class _Batch:
-    def __init__(self, queue: str, definition: str, settings: Settings) -> None:
-        self._queue, self._definition, self._settings = queue, definition, settings
-        self._client = client("batch", settings)
-        # SubmitJob has no token by which Batch would know a second try.
-        self._once = client("batch", settings, retried=False)
+    def __init__(self, queue: str, definition: str, options: BatchOptions) -> None:
+        self._queue, self._definition, self._options = queue, definition, options
+        self._client = client("batch", options)
+        # SubmitJob has no idempotency token, so boto3 must not repeat it.
+        self._once = client("batch", options, retried=False)
 
     def find(self, name: str) -> list[str]:
         pages = self._client.get_paginator("list_jobs").paginate(
             jobQueue=self._queue, filters=[{"name": "JOB_NAME", "values": [name]}]
         )
         jobs = [job for page in pages for job in page["jobSummaryList"]]
-        wanted = [job for job in jobs if job["status"] in _ACTIVE or job["status"] == "SUCCEEDED"]
-        return [job["jobId"] for job in sorted(wanted, key=lambda job: -job["createdAt"])]
+        usable = [job for job in jobs if job["status"] in _ACTIVE or job["status"] == "SUCCEEDED"]
+        return [job["jobId"] for job in sorted(usable, key=lambda job: -job["createdAt"])]
 
-    def submit(self, request: Request) -> str:
-        given = self._settings
-        needs = {"GPU": given.gpus, "VCPU": given.vcpus, "MEMORY": given.memory}
+    def submit(self, request: JobRequest) -> str:
+        options = self._options
+        resources = {"GPU": options.gpus, "VCPU": options.vcpus, "MEMORY": options.memory}
         answer = self._once.submit_job(
             jobName=request.name,
             jobQueue=self._queue,
@@ -59,11 +59,11 @@ class _Batch:
                 "command": list(request.command),
                 "environment": [{"name": name, "value": value} for name, value in request.environment.items()],
                 "resourceRequirements": [
-                    {"type": kind, "value": f"{amount:g}"} for kind, amount in needs.items() if amount
+                    {"type": kind, "value": f"{amount:g}"} for kind, amount in resources.items() if amount
                 ],
             },
             retryStrategy={
-                "attempts": given.attempts,
+                "attempts": options.attempts,
                 "evaluateOnExit": [
                     {"onStatusReason": f"{_LOST}*", "action": "RETRY"},
                     {"onReason": "*", "action": "EXIT"},
@@ -76,31 +76,31 @@ class _Batch:
         job: str = answer["jobId"]
         return job
 
-    def describe(self, job: str) -> State:
-        (found,) = self._client.describe_jobs(jobs=[job])["jobs"]
-        reason = found.get("statusReason", "")
-        phase = _PHASES.get(found["status"], "waiting")
-        over = found.get("attempts", [])
-        container = found.get("container", {})
+    def describe(self, job: str) -> JobState:
+        (description,) = self._client.describe_jobs(jobs=[job])["jobs"]
+        reason = description.get("statusReason", "")
+        phase = _PHASES.get(description["status"], "waiting")
+        attempts = description.get("attempts", [])
+        container = description.get("container", {})
         group = container.get("logConfiguration", {}).get("options", {}).get("awslogs-group", _GROUP)
-        names = [attempt.get("container", {}).get("logStreamName") for attempt in over]
+        names = [attempt.get("container", {}).get("logStreamName") for attempt in attempts]
         names.append(container.get("logStreamName"))
-        return State(
+        return JobState(
             phase="lost" if phase == "failed" and reason.startswith(_LOST) else phase,
             reason=reason,
             exit_code=container.get("exitCode"),
-            started=found["startedAt"] / 1000 if phase == "running" and "startedAt" in found else None,
-            seconds=sum(map(_seconds, over)),
-            attempts=max(len(over), 1),
+            started=description["startedAt"] / 1000 if phase == "running" and "startedAt" in description else None,
+            seconds=sum(map(_seconds, attempts)),
+            attempts=max(len(attempts), 1),
             streams=tuple((group, name) for name in dict.fromkeys(filter(None, names))),
         )
 
     def stop(self, job: str, reason: str) -> None:
-        self._client.terminate_job(jobId=job, reason=reason)  # nothing happens to one that has ended
+        self._client.terminate_job(jobId=job, reason=reason)  # ignored by Batch if the job has ended
 
 
 def _seconds(attempt: Mapping[str, Any]) -> float:
-    """Time an attempt was on a host; none for one that found no image."""
+    """Return how long an attempt ran. An attempt that found no image has no times."""
     if "startedAt" not in attempt or "stoppedAt" not in attempt:
         return 0.0
     return float(attempt["stoppedAt"] - attempt["startedAt"]) / 1000

@@ -1,6 +1,6 @@
-"""First words of a job in a container, sent as `python -c`: fetches Boat's code, checks its digest, hands over to it.
+"""Entry point of a job in a container, sent as `python -c`: downloads Boat's code, checks its digest and runs it.
 
-Runs before anything of Boat is there: the standard library, and boto3, which it installs where the image has none.
+Boat is not importable yet. Only the standard library is used, and boto3, which is installed if the image lacks it.
 """
 
 import hashlib
@@ -14,12 +14,12 @@ import tempfile
 import zipfile
 
 
-def main(job):  # type: ignore[no-untyped-def]  # every character is sent along
-    """Install what is missing, unpack the code and run the job; never returns."""
+def main(job):  # type: ignore[no-untyped-def]  # the source is sent with each job: keep it short
+    """Install missing packages, unpack the code, run the job and exit."""
     folder = tempfile.mkdtemp(prefix="boat-job-")
     code, site = os.path.join(folder, "code"), os.path.join(folder, "site")
-    there = {found.metadata["Name"].lower().replace("_", "-") for found in importlib.metadata.distributions()}
-    missing = [pin for pin in job["requirements"] if pin.split("==")[0] not in there]
+    installed = {dist.metadata["Name"].lower().replace("_", "-") for dist in importlib.metadata.distributions()}
+    missing = [pin for pin in job["requirements"] if pin.split("==")[0] not in installed]
     if missing:
         install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site]
         subprocess.run([*install, *missing], check=True)
@@ -28,9 +28,9 @@ def main(job):  # type: ignore[no-untyped-def]  # every character is sent along
 
     bucket, key = job["code"].removeprefix("s3://").split("/", 1)
     package = boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-    found = hashlib.sha256(package).hexdigest()
-    if found != job["sha256"]:
-        sys.exit("The code at %s has the digest %s, not %s." % (job["code"], found, job["sha256"]))  # noqa: UP031
+    digest = hashlib.sha256(package).hexdigest()
+    if digest != job["sha256"]:
+        sys.exit("The code at %s has the digest %s, not %s." % (job["code"], digest, job["sha256"]))  # noqa: UP031
     zipfile.ZipFile(io.BytesIO(package)).extractall(code)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [code, site, os.environ.get("PYTHONPATH")]))
     from boat.compute import job as boat_job

@@ -1,11 +1,11 @@
-"""Jobs as tasks on ECS, on Fargate or on hosts of one's own. ECS starts nothing anew: that is done here."""
+"""Jobs as tasks on ECS, on Fargate or on your own hosts. ECS does not restart a lost task, so Boat submits it again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from boat.compute.remote import NoHostError, Phase, RemoteCompute, RemoteSettings, Request, State, client, parse
+from boat.compute.remote import JobRequest, JobState, NoHostError, Phase, RemoteCompute, RemoteOptions, client, parse
 from boat.errors import SettingError
 
 _LOST_CODES = {"SpotInterruption", "TerminationNotice"}
@@ -16,15 +16,16 @@ _RUNNING = {"RUNNING", "DEACTIVATING", "STOPPING", "DEPROVISIONING"}
 
 
 @dataclass(frozen=True)
-class Settings(RemoteSettings):
-    """What `ecs://CLUSTER/TASK_DEFINITION?region=eu-west-1&subnets=subnet-1,subnet-2&spot=1` can say.
+class EcsOptions(RemoteOptions):
+    """Options of `ecs://CLUSTER/TASK_DEFINITION?region=eu-west-1&subnets=subnet-1,subnet-2&spot=1`.
 
     Attributes:
-        subnets: Of the task, with commas between. Fargate wants some.
-        security_groups: Of the task, with commas between.
-        public_ip: 1 gives the task a public address, which it needs in a public subnet.
-        spot: 1 runs it on Fargate Spot, 0 on Fargate, or, without `subnets`, where the cluster's default says.
-        container: Which container of the definition runs the job.
+        subnets: Subnets of the task, separated by commas. Fargate needs at least one.
+        security_groups: Security groups of the task, separated by commas.
+        public_ip: 1 assigns a public address to the task. It needs one in a public subnet.
+        spot: 1 runs the task on Fargate Spot. 0 runs it on Fargate, or with the cluster's default strategy if there
+            are no `subnets`.
+        container: Name of the container that runs the job.
     """
 
     subnets: str = ""
@@ -35,20 +36,20 @@ class Settings(RemoteSettings):
 
 
 def connect(url: str) -> RemoteCompute:
-    """ECS behind a URL.
+    """Return ECS as the back end of a URL.
 
     Raises:
-        SettingError: A setting is missing, unknown or no number.
+        SettingError: An option is missing, unknown or not a number.
     """
     example = "ecs://CLUSTER/TASK_DEFINITION?region=eu-west-1&subnets=subnet-1"
-    cluster, definition, settings = parse(url, Settings, example)
-    return RemoteCompute(_Ecs(cluster, definition, settings), settings)
+    cluster, definition, options = parse(url, EcsOptions, example)
+    return RemoteCompute(_Ecs(cluster, definition, options), options)
 
 
 class _Ecs:
-    def __init__(self, cluster: str, definition: str, settings: Settings) -> None:
-        self._cluster, self._definition, self._settings = cluster, definition, settings
-        self._client = client("ecs", settings)
+    def __init__(self, cluster: str, definition: str, options: EcsOptions) -> None:
+        self._cluster, self._definition, self._options = cluster, definition, options
+        self._client = client("ecs", options)
 
     def find(self, name: str) -> list[str]:
         arns: list[str] = []
@@ -60,18 +61,18 @@ class _Ecs:
         if not arns:
             return []
         tasks = self._client.describe_tasks(cluster=self._cluster, tasks=arns[:100])["tasks"]
-        wanted = [task for task in tasks if self._phase(task) not in ("failed", "lost")]
-        return [task["taskArn"] for task in sorted(wanted, key=lambda task: task["createdAt"], reverse=True)]
+        usable = [task for task in tasks if self._phase(task) not in ("failed", "lost")]
+        return [task["taskArn"] for task in sorted(usable, key=lambda task: task["createdAt"], reverse=True)]
 
-    def submit(self, request: Request) -> str:
+    def submit(self, request: JobRequest) -> str:
         answer = self._client.run_task(
             cluster=self._cluster,
             taskDefinition=self._definition,
-            clientToken=request.token,  # a second try with it starts no second task
+            clientToken=request.token,  # makes a repeated call idempotent
             startedBy=request.name,
             count=1,
             overrides=self._overrides(request),
-            **self._where(),
+            **self._network(),
         )
         if answer["tasks"]:
             arn: str = answer["tasks"][0]["taskArn"]
@@ -79,23 +80,26 @@ class _Ecs:
         reason = ", ".join(failure.get("reason", "") for failure in answer["failures"]) or "no reason given"
         if reason.startswith(_NO_ROOM):
             raise NoHostError(reason)
-        raise SettingError(f"ECS does not run {self._definition} on {self._cluster} ({reason}).", "Correct either.")
+        raise SettingError(
+            f"ECS cannot run the task definition {self._definition} on the cluster {self._cluster} ({reason}).",
+            "Correct one of them in the compute URL.",
+        )
 
-    def describe(self, job: str) -> State:
-        found = self._client.describe_tasks(cluster=self._cluster, tasks=[job])["tasks"]
-        if not found:
-            return State("lost", "ECS no longer knows it")
-        (task,) = found
+    def describe(self, job: str) -> JobState:
+        tasks = self._client.describe_tasks(cluster=self._cluster, tasks=[job])["tasks"]
+        if not tasks:
+            return JobState("lost", "ECS no longer lists the task")
+        (task,) = tasks
         phase, container = self._phase(task), self._container(task)
         started, stopped = task.get("startedAt"), task.get("stoppedAt")
         group, prefix = self._log
-        return State(
+        return JobState(
             phase=phase,
             reason=task.get("stoppedReason", "") or container.get("reason", ""),
             exit_code=container.get("exitCode"),
             started=started.timestamp() if started and phase == "running" else None,
             seconds=(stopped - started).total_seconds() if started and stopped else 0.0,
-            streams=((group, f"{prefix}/{self._settings.container}/{job.rsplit('/', 1)[1]}"),) if started else (),
+            streams=((group, f"{prefix}/{self._options.container}/{job.rsplit('/', 1)[1]}"),) if started else (),
         )
 
     def stop(self, job: str, reason: str) -> None:
@@ -110,47 +114,47 @@ class _Ecs:
         return "succeeded" if self._container(task).get("exitCode") == 0 else "failed"
 
     def _container(self, task: Mapping[str, Any]) -> Mapping[str, Any]:
-        mine = [entry for entry in task.get("containers", []) if entry.get("name") == self._settings.container]
-        return mine[0] if mine else {}
+        matches = [entry for entry in task.get("containers", []) if entry.get("name") == self._options.container]
+        return matches[0] if matches else {}
 
     @cached_property
     def _log(self) -> tuple[str, str]:
-        """Log group and the first part of its streams' names."""
+        """Return the log group and the prefix of its streams."""
         definition = self._client.describe_task_definition(taskDefinition=self._definition)["taskDefinition"]
         for container in definition["containerDefinitions"]:
             options = container.get("logConfiguration", {}).get("options", {})
-            if container["name"] == self._settings.container and {_GROUP, _PREFIX} <= options.keys():
+            if container["name"] == self._options.container and {_GROUP, _PREFIX} <= options.keys():
                 return options[_GROUP], options[_PREFIX]
         raise SettingError(
-            f"The task definition {self._definition} has no container {self._settings.container!r} with {_GROUP} and"
+            f"The task definition {self._definition} has no container {self._options.container!r} with {_GROUP} and"
             f" {_PREFIX}.",
-            "Name the container with container=, and give it the log driver awslogs.",
+            "Set container= in the compute URL, and give that container the log driver awslogs.",
         )
 
-    def _overrides(self, request: Request) -> dict[str, Any]:
-        given = self._settings
+    def _overrides(self, request: JobRequest) -> dict[str, Any]:
+        options = self._options
         container: dict[str, Any] = {
-            "name": given.container,
+            "name": options.container,
             "command": list(request.command),
             "environment": [{"name": name, "value": value} for name, value in request.environment.items()],
         }
-        if given.gpus:
-            container["resourceRequirements"] = [{"type": "GPU", "value": str(given.gpus)}]
-        sizes = {"cpu": round(given.vcpus * 1024), "memory": given.memory}
+        if options.gpus:
+            container["resourceRequirements"] = [{"type": "GPU", "value": str(options.gpus)}]
+        sizes = {"cpu": round(options.vcpus * 1024), "memory": options.memory}
         return {"containerOverrides": [container], **{name: str(size) for name, size in sizes.items() if size}}
 
-    def _where(self) -> dict[str, Any]:
-        given, where = self._settings, dict[str, Any]()
-        if given.subnets:
+    def _network(self) -> dict[str, Any]:
+        options, arguments = self._options, dict[str, Any]()
+        if options.subnets:
             network: dict[str, Any] = {
-                "subnets": given.subnets.split(","),
-                "assignPublicIp": "ENABLED" if given.public_ip else "DISABLED",
+                "subnets": options.subnets.split(","),
+                "assignPublicIp": "ENABLED" if options.public_ip else "DISABLED",
             }
-            if given.security_groups:
-                network["securityGroups"] = given.security_groups.split(",")
-            where["networkConfiguration"] = {"awsvpcConfiguration": network}
-        if given.spot:
-            where["capacityProviderStrategy"] = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
-        elif given.subnets:
-            where["launchType"] = "FARGATE"
-        return where
+            if options.security_groups:
+                network["securityGroups"] = options.security_groups.split(",")
+            arguments["networkConfiguration"] = {"awsvpcConfiguration": network}
+        if options.spot:
+            arguments["capacityProviderStrategy"] = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
+        elif options.subnets:
+            arguments["launchType"] = "FARGATE"
+        return arguments

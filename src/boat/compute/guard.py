@@ -1,7 +1,7 @@
-"""Runs a command and ends it, with its whole process group, when the caller is gone.
+"""Run a command and kill its whole process group when the caller ends.
 
-Started as a plain file, `python -I -S guard.py COMMAND…`, by `boat.compute.local`. The caller holds the other end of
-standard input; the operating system closes it however the caller ends, kill -9 included.
+`boat.compute.local` starts this file as `python -I -S guard.py COMMAND…`. The caller holds the other end of standard
+input. The operating system closes it even if the caller is ended by kill -9.
 """
 
 import os
@@ -17,7 +17,7 @@ def _end_with_caller() -> None:
 
 
 def main(command: list[str]) -> int:
-    """Run the command; its exit code, or 128 and the number of the signal that ended it."""
+    """Run the command and return its exit code: 128 plus the signal's number if a signal ended it."""
     threading.Thread(target=_end_with_caller, daemon=True).start()
     code = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
     return code if code >= 0 else 128 - code
@@ -25,4 +25,4 @@ def main(command: list[str]) -> int:
 
 if __name__ == "__main__":
     sys.stdout.flush()
-    os._exit(main(sys.argv[1:]))  # the thread that watches the caller must not hold up the end
+    os._exit(main(sys.argv[1:]))  # does not wait for the thread that watches the caller

@@ -1,4 +1,4 @@
-"""What goes on in a job's container: inputs from the store, the job itself, outputs to the store."""
+"""The steps in a job's container: download the inputs, run the job, upload the outputs."""
 
 import os
 import signal
@@ -10,28 +10,28 @@ from types import FrameType
 from typing import Any
 
 from boat.compute.base import JobSpec
-from boat.compute.staging import fetch_inputs, kept_checkpoint, publish_outputs
+from boat.compute.staging import fetch_inputs, publish_outputs, synced_checkpoint
 from boat.errors import BoatError
 
 END = "boat-job ended"
-"""Its last line, which is not the job's: whoever reads the log knows that nothing more comes."""
+"""Last line of the container's log. It tells the reader that the log is complete."""
 
 _GRACE_SECONDS = 60
-"""Whoever started the job ends it in time; if that one is gone, the job ends itself."""
+"""The caller kills a job at its time-out. If the caller has died, the job kills itself this much later."""
 
 
 def main(fields: Mapping[str, Any], folder: str) -> int:
-    """Run a job; its exit code.
+    """Run a job and return its exit code.
 
     Args:
-        fields: Of its `JobSpec`.
-        folder: Where it may write.
+        fields: Fields of its `JobSpec`.
+        folder: Folder for its files.
     """
-    signal.signal(signal.SIGTERM, _stop)  # sent before a host is taken away, and to end a job
+    signal.signal(signal.SIGTERM, _stop)  # sent before a host is reclaimed, and to cancel a job
     spec = JobSpec(**fields)
     try:
         local = fetch_inputs(spec, Path(folder) / "work")
-        with kept_checkpoint(spec.checkpoint, Path(local.checkpoint)):
+        with synced_checkpoint(spec.checkpoint, Path(local.checkpoint)):
             code = _run(local)
         if code == 0:
             publish_outputs(spec, local)
@@ -49,7 +49,7 @@ def _run(spec: JobSpec) -> int:
     try:
         code = process.wait(spec.timeout_seconds + _GRACE_SECONDS)
     except subprocess.TimeoutExpired:
-        print(f"The job was ended after {spec.timeout_seconds + _GRACE_SECONDS} s.", file=sys.stderr)
+        print(f"The job was killed after {spec.timeout_seconds + _GRACE_SECONDS} s.", file=sys.stderr)
         code = 124
     finally:
         process.kill()

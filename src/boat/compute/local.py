@@ -21,31 +21,34 @@ from boat.errors import SettingError
 _GUARD = Path(__file__).with_name("guard.py")
 _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
 _POLL_SECONDS = 0.5  # an interruption reaches a thread only between two waits
-_CORES = 2  # that a training makes good use of
+_CORES = 2  # that one training uses well
 
 
 class LocalCompute:
-    """Runs a job with this interpreter, in a process group of its own and a clean environment.
+    """Runs each job with this interpreter, in a separate process group and a clean environment.
 
     Args:
-        url: `local:`, or `local:?max_parallel=2` to run two jobs at once; else it is one for each two cores.
+        url: `local:`, or `local:?max_parallel=2` to run two jobs at once. The default is one job for every two cores.
 
     Raises:
-        SettingError: The URL says something else.
+        SettingError: The URL has another option, or `max_parallel` is not a number above 0.
     """
 
     def __init__(self, url: str = "local:") -> None:
         self.url = url
-        given = parse_qs(urlsplit(url).query, keep_blank_values=True)
-        max_parallel = given.pop("max_parallel", [str(max(1, (os.cpu_count() or 1) // _CORES))])[-1]
-        if given or not max_parallel.isdecimal() or max_parallel == "0":
-            raise SettingError(f"The compute URL {url!r} makes no sense.", "Write it like local:?max_parallel=2.")
+        options = parse_qs(urlsplit(url).query, keep_blank_values=True)
+        max_parallel = options.pop("max_parallel", [str(max(1, (os.cpu_count() or 1) // _CORES))])[-1]
+        if options or not max_parallel.isdecimal() or max_parallel == "0":
+            raise SettingError(
+                f"The compute URL {url!r} is not valid: its only option is max_parallel, a whole number above 0.",
+                "Write it like local:?max_parallel=2.",
+            )
         self.max_parallel = int(max_parallel)
 
     def run(self, spec: JobSpec, on_line: Callable[[str], None], stop: threading.Event | None = None) -> JobResult:
         """Run a job to its end; see `boat.compute.base.Compute.run`.
 
-        What lies on S3 is fetched for it and what it writes is put there: the job itself needs no rights.
+        Inputs on S3 are downloaded before the job and outputs are uploaded after it, so the job needs no rights on S3.
         """
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="boat-job-") as folder:
@@ -64,7 +67,7 @@ def _run(spec: JobSpec, on_line: Callable[[str], None], stop: threading.Event | 
         finally:
             _end_group(process)
     if not finished:
-        raise spec.failure(f"ran longer than {spec.timeout_seconds} s and was ended", last)
+        raise spec.failure(f"ran longer than {spec.timeout_seconds} s and was killed", last)
     if process.returncode:
         raise spec.failure(f"ended with exit code {process.returncode}", last)
 
@@ -72,7 +75,7 @@ def _run(spec: JobSpec, on_line: Callable[[str], None], stop: threading.Event | 
 def _start(spec: JobSpec) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-I", "-S", str(_GUARD), sys.executable, "-u", *spec.command()],
-        stdin=subprocess.PIPE,  # never written: the guard ends the job when it closes
+        stdin=subprocess.PIPE,  # never written: the guard kills the job when it closes
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=_environment(spec.environment),
@@ -84,7 +87,7 @@ def _start(spec: JobSpec) -> "subprocess.Popen[str]":
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """What any program needs; none of the caller's settings and secrets."""
+    """Return the few variables that any program needs, without the settings and secrets of the caller."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return {**inherited, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUTF8": "1", **extra}
 
@@ -96,7 +99,7 @@ def _follow(
     last: deque[str],
     check: Callable[[], None],
 ) -> bool:
-    """Hand on the job's lines until it ends; whether it did so before the deadline."""
+    """Pass on the job's lines until it ends. Return False if it still runs at the deadline."""
     assert process.stdout is not None
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
@@ -127,5 +130,5 @@ def _read(stream: Iterable[str], lines: "queue.SimpleQueue[str | None]") -> None
 
 
 def _end_group(process: "subprocess.Popen[str]") -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS answers the second for a group of zombies
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS raises the second for a group of zombies
         os.killpg(process.pid, signal.SIGKILL)

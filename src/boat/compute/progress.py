@@ -1,4 +1,4 @@
-"""How a job tells its progress: JSON on a marked line of its output, so that it needs no server."""
+"""Progress of a job: JSON on marked lines of its output, so that it needs no server."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ def report(**fields: Any) -> None:
 
 
 def parse(line: str) -> dict[str, Any] | None:
-    """The fields of a progress line; None for any other line."""
+    """Return the fields of a progress line, or None for any other line."""
     if not line.startswith(_MARK):
         return None
     fields: dict[str, Any] = json.loads(line[len(_MARK) :])

@@ -1,4 +1,4 @@
-"""A job's inputs and outputs, between the artifact store and the machine it runs on."""
+"""Download a job's inputs from the artifact store and upload its outputs."""
 
 import os
 import shutil
@@ -15,10 +15,10 @@ _LOOK_SECONDS = 0.2
 
 
 def fetch_inputs(spec: JobSpec, folder: Path) -> JobSpec:
-    """The same job with all that it reads and writes on this machine; what comes from afar lies in `folder`.
+    """Return the job with local paths. Inputs are downloaded to `folder` unless they are on this machine.
 
     Raises:
-        ArtifactError: An input is not there, or is not what its index says.
+        ArtifactError: An input is missing, or does not match its index.
     """
     inputs = {name: str(store.fetch(uri, folder / "inputs")) for name, uri in spec.inputs.items()}
     outputs = {name: str(_local(uri, folder / "outputs" / name)) for name, uri in spec.outputs.items()}
@@ -27,27 +27,29 @@ def fetch_inputs(spec: JobSpec, folder: Path) -> JobSpec:
 
 
 def publish_outputs(spec: JobSpec, local: JobSpec) -> None:
-    """Put what a job has written into the store; the checkpoint has done its duty then.
+    """Upload the outputs of a job, then delete its checkpoint.
 
     Raises:
-        JobError: It has not written all of it.
+        JobError: The job has left an output unwritten.
     """
     for name, uri in spec.outputs.items():
-        made = Path(local.outputs[name])
-        if not made.exists():
-            raise spec.failure(f"ended well but left no {PurePosixPath(uri).name}", hint=f"Does it write --{name}?")
-        store.publish(made, uri)
+        path = Path(local.outputs[name])
+        if not path.exists():
+            raise spec.failure(
+                f"succeeded but left no {PurePosixPath(uri).name}", hint=f"Check that it writes --{name}."
+            )
+        store.publish(path, uri)
     if spec.checkpoint:
         store.remove(spec.checkpoint)
 
 
 @contextmanager
-def kept_checkpoint(uri: str, path: Path) -> Iterator[None]:
-    """Fetch the checkpoint an earlier attempt left, and publish each new one while the job runs.
+def synced_checkpoint(uri: str, path: Path) -> Iterator[None]:
+    """Download the checkpoint of an earlier attempt, and upload each new one while the job runs.
 
     Args:
-        uri: The checkpoint in the store; nothing is done where it is of this machine.
-        path: Where the job has it. The job replaces it in one move.
+        uri: The checkpoint in the store. Nothing is done if it is a local path.
+        path: The checkpoint's local path. The job replaces the file atomically.
     """
     if not store.is_remote(uri):
         yield
@@ -55,17 +57,17 @@ def kept_checkpoint(uri: str, path: Path) -> Iterator[None]:
     if store.exists(uri):
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(store.fetch(uri, path.parent / "fetched"), path)
-    seen, ended = _state(path), threading.Event()
+    published, ended = _version(path), threading.Event()
 
     def publish_new() -> None:
-        nonlocal seen
-        state = _state(path)
-        if state and state != seen:
+        nonlocal published
+        version = _version(path)
+        if version and version != published:
             frozen = path.with_name("publishing")
             frozen.unlink(missing_ok=True)
             os.link(path, frozen)  # the job may replace it while it is read
             store.publish(frozen, uri)
-            seen = state
+            published = version
 
     def watch() -> None:
         while not ended.wait(_LOOK_SECONDS):
@@ -88,9 +90,9 @@ def _local(uri: str, folder: Path) -> Path:
     return folder / PurePosixPath(uri).name
 
 
-def _state(path: Path) -> tuple[int, int] | None:
+def _version(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns

@@ -13,7 +13,7 @@ FEW = 100
 
 
 class Reason(StrEnum):
-    """Why a row is in `raw.dead_letters`. What the collector did not take has a reason of `boat.collect.Reason`.
+    """Why a row is in `raw.dead_letters`. What the collector did not take has a reason of `boat.collect.CollectReason`.
 
     The values are a contract, and those of one name are the same in both.
     """

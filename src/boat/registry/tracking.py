@@ -1,7 +1,7 @@
 """Where trainings are recorded, for people to compare: MLflow, and what else is named. No training needs it.
 
-To add Weights and Biases, Comet or Neptune, write a class with a method `record` and name it in `BACKENDS`;
-docs/tracking.md has an example.
+To add Weights and Biases, Comet or Neptune, install a class with a method `record` as an entry point of the group
+`boat.trackers`. docs/tracking.md has an example.
 """
 
 import json
@@ -64,10 +64,7 @@ class Tracker(Protocol):
         """
 
 
-BACKENDS: dict[str, Backend] = {
-    "ndjson": Backend("boat.registry.tracking", "NdjsonTracker", "pip install boat"),
-}
-"""Trackers by the protocol of their URL, beside MLflow's. One of your own is a line here."""
+_BACKENDS = {"ndjson": Backend("boat.registry.tracking", "NdjsonTracker", "pip install boat")}
 
 
 def connect(url: str) -> Tracker:
@@ -76,7 +73,7 @@ def connect(url: str) -> Tracker:
     Raises:
         SettingError: Unknown protocol, or its package is not installed.
     """
-    tracker: Tracker = construct("tracking", url, BACKENDS)
+    tracker: Tracker = construct("tracking", "boat.trackers", url, _BACKENDS)
     return tracker
 
 

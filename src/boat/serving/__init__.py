@@ -1,4 +1,4 @@
-"""Endpoints: a host on a laptop, or SageMaker."""
+"""Serving: endpoints on a local host or on SageMaker."""
 
 from boat.serving.base import ServedModel, Serving, connect, invoke
 

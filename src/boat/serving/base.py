@@ -12,12 +12,12 @@ from boat.models.sessions import SessionEvent, instances
 
 @dataclass(frozen=True)
 class ServedModel:
-    """What an endpoint answers with.
+    """The model behind an endpoint.
 
     Attributes:
-        uri: Where the `model.tar.gz` lies.
-        digest: SHA-256 of that file, as the registry keeps it.
-        version: The registry's version.
+        uri: URI of the `model.tar.gz`.
+        digest: SHA-256 of that file, from the registry.
+        version: Version in the registry.
     """
 
     uri: str
@@ -29,18 +29,18 @@ class Serving(Protocol):
     """A host of endpoints."""
 
     def update(self, endpoint: str, model: ServedModel) -> None:
-        """Put a model behind an endpoint and return once it answers; requests go to the old one until then.
+        """Deploy a model to an endpoint and return once it answers. Until then the old model answers.
 
         Raises:
-            EndpointError: The model did not load; the endpoint still answers with what it had.
-            ArtifactError: The file is not the one the digest names.
+            EndpointError: The model cannot be loaded. The old model still answers.
+            ArtifactError: The file is missing, or does not match the digest.
         """
 
     def describe(self, endpoint: str) -> ServedModel | None:
-        """What the endpoint answers with now; None where it does not answer."""
+        """Return the model that answers, or None if the endpoint does not answer."""
 
     def runtime(self) -> Any:
-        """A boto3 `sagemaker-runtime` client."""
+        """Return a boto3 `sagemaker-runtime` client."""
 
 
 _BACKENDS = {
@@ -50,31 +50,31 @@ _BACKENDS = {
 
 
 def connect(url: str) -> Serving:
-    """The host behind a URL.
+    """Return the serving back end of a URL.
 
-    `local:http://127.0.0.1:8080` is the endpoint host on this machine; `sagemaker://eu-west-1?role=ARN` is Amazon's:
-    `boat.serving.sagemaker.Hosting` says what else that URL takes.
+    `local:http://127.0.0.1:8080` is the endpoint host on this machine. `sagemaker://eu-west-1?role=ARN` is Amazon
+    SageMaker; `boat.serving.sagemaker.Hosting` lists its options.
 
     Raises:
         SettingError: Unknown protocol, or its package is not installed.
     """
-    serving: Serving = construct("serving", url, _BACKENDS)
+    serving: Serving = construct("serving", "boat.serving", url, _BACKENDS)
     return serving
 
 
 def invoke(runtime: Any, endpoint: str, sessions: Sequence[Sequence[SessionEvent]]) -> list[Any]:
-    """Ask an endpoint for its answers to sessions, in order.
+    """Return the predictions of an endpoint for sessions, in the same order.
 
     Args:
         runtime: A boto3 `sagemaker-runtime` client.
-        endpoint: Its name.
-        sessions: The events of each, oldest first.
+        endpoint: Name of the endpoint.
+        sessions: Events of each session, oldest first.
 
     Returns:
-        A mapping with `product_id` and `score` a session for the next item, a share of 1 for purchase intent.
+        For each session a mapping with `product_id` and `score` (recommendations), or a share of 1 (intent).
 
     Raises:
-        EndpointError: There is no such endpoint, it did not answer, or its answer is no list of that length.
+        EndpointError: The endpoint does not exist or answer, or its answer is not a list of that length.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -89,8 +89,10 @@ def invoke(runtime: Any, endpoint: str, sessions: Sequence[Sequence[SessionEvent
     except (BotoCoreError, ClientError, ValueError, KeyError, TypeError) as error:
         raise EndpointError(
             f"Endpoint {endpoint} did not answer ({error}).",
-            "See whether its host runs and what it serves; promote/latest puts the champion there.",
+            "Check that its host runs. promote/latest deploys the champion.",
         ) from error
     if not isinstance(predictions, list) or len(predictions) != len(sessions):
-        raise EndpointError(f"Endpoint {endpoint} did not answer {len(sessions)} sessions one by one.", "Retrain it.")
+        raise EndpointError(
+            f"Endpoint {endpoint} did not give one answer for each of {len(sessions)} sessions.", "Retrain its model."
+        )
     return predictions

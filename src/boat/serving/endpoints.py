@@ -1,4 +1,4 @@
-"""Named endpoints and their models: loaded beside the old one, switched at once, there again after a crash."""
+"""Named endpoints and their models. An update loads the new model first, then switches. A restart restores all."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ from boat.models.sessions import SessionEvent, instances
 from boat.serving.base import ServedModel
 
 MAX_SESSIONS = 1000
-"""Sessions in one request: each takes a row of scores as long as the catalogue."""
+"""Most sessions in a request. Each of them needs a score for every product."""
 
 _KIND_OF = {endpoint: kind for kind, endpoint in ENDPOINT_OF.items()}
 _NAME = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}")
@@ -37,13 +37,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One endpoint at one moment. Whoever holds it can go on asking its model after a switch.
+    """State of an endpoint. A request that holds it can use its model even after a switch.
 
     Attributes:
-        name: Stable name.
-        served: What it answers with.
-        since: Since when, ISO 8601, UTC.
-        model: The loaded model; None where it could not be loaded again after a restart.
+        name: Name of the endpoint.
+        served: The model that answers.
+        since: Time of the switch to this model, ISO 8601 in UTC.
+        model: The loaded model, or None if it could not be loaded after a restart.
     """
 
     name: str
@@ -53,20 +53,20 @@ class Endpoint:
 
 
 class Endpoints:
-    """The endpoints of one host. All methods may be called from many threads.
+    """The endpoints of one host. All methods are thread-safe.
 
     Args:
-        state: Folder of this host alone: `endpoints.json` and the unpacked models.
+        state: Folder for `endpoints.json` and the unpacked models. Hosts must not share it.
     """
 
     def __init__(self, state: Path) -> None:
         self._state = state
         self._endpoints: dict[str, Endpoint] = {}
         self._updating: set[str] = set()
-        self._one_update = threading.Lock()  # loading takes memory and both cores
+        self._one_update = threading.Lock()  # loading needs memory and both cores
 
     def restore(self) -> None:
-        """Load what was served when the host last ran. A model that does not load leaves the others answering.
+        """Load the endpoints of the last run. If a model cannot be loaded, the other endpoints still answer.
 
         Raises:
             EndpointError: The state cannot be read.
@@ -74,35 +74,35 @@ class Endpoints:
         path = self._state / "endpoints.json"
         try:
             records = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-            kept = {name: (record.pop("since"), ServedModel(**record)) for name, record in records.items()}
+            saved = {name: (record.pop("since"), ServedModel(**record)) for name, record in records.items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise EndpointError(
                 f"Cannot read the endpoints in {path} ({error!r}).",
-                "Move it away and run promote/latest: it puts the champions back.",
+                "Move that file away and run promote/latest: it deploys the champions again.",
             ) from error
-        for name, (since, served) in kept.items():
+        for name, (since, served) in saved.items():
             self._endpoints[name] = Endpoint(name, served, since, self._restored(name, served))
 
     def get(self, name: str) -> Endpoint | None:
-        """The endpoint as it is now; None where there is none of that name."""
+        """Return the current state of an endpoint, or None if it does not exist."""
         return self._endpoints.get(name)
 
     def all(self) -> tuple[Endpoint, ...]:
-        """All endpoints, by name."""
+        """Return all endpoints, sorted by name."""
         return tuple(endpoint for _, endpoint in sorted(self._endpoints.items()))
 
     def status(self, endpoint: Endpoint) -> str:
-        """`InService`, `Updating` (it answers meanwhile) or `Failed`, as SageMaker calls them."""
+        """Return SageMaker's word for the status: `InService`, `Updating` (it still answers) or `Failed`."""
         if endpoint.name in self._updating:
             return "Updating"
         return "Failed" if endpoint.model is None else "InService"
 
     def update(self, name: str, served: ServedModel) -> Endpoint:
-        """Load, warm and try a model beside the one that answers, then switch. Requests under way end with the old one.
+        """Load, warm up and test a model, then switch the endpoint to it. Running requests finish with the old model.
 
         Raises:
-            EndpointError: Wrong name, wrong kind of model, or it does not answer as it should.
-            ArtifactError: The archive is damaged or not the one the digest names.
+            EndpointError: Wrong name, wrong kind of model, or a model that gives wrong answers.
+            ArtifactError: The archive is damaged, or does not match the digest.
         """
         _check_request(name, served)
         with self._one_update:
@@ -119,7 +119,8 @@ class Endpoints:
         else:
             since = datetime.now(UTC).isoformat(timespec="seconds")
             endpoint = Endpoint(name, served, since, self._load(name, served))
-        self._save({**self._endpoints, name: endpoint})  # before the switch: after a crash the newest answers
+        # Saved before the switch: a crash must not bring the old model back.
+        self._save({**self._endpoints, name: endpoint})
         self._endpoints[name] = endpoint
         self._prune(name, keep={served.digest, old.served.digest if old else served.digest})
         return endpoint
@@ -134,7 +135,7 @@ class Endpoints:
         return model
 
     def _unpacked(self, folder: Path) -> SavedModel | None:
-        """The model of an earlier unpacking: a roll back needs no archive. None where it is absent or damaged."""
+        """Return a model that is already unpacked, so that a rollback needs no archive. None if absent or damaged."""
         try:
             return SavedModel(folder) if folder.is_dir() else None
         except BoatError:
@@ -144,11 +145,11 @@ class Endpoints:
         try:
             return self._load(name, served)
         except BoatError as error:
-            _log.error("Endpoint %s does not answer with version %s: %s", name, served.version, error)
+            _log.error("Endpoint %s cannot load version %s: %s", name, served.version, error)
             return None
 
     def _save(self, endpoints: Mapping[str, Endpoint]) -> None:
-        records = {name: {**asdict(kept.served), "since": kept.since} for name, kept in endpoints.items()}
+        records = {name: {**asdict(endpoint.served), "since": endpoint.since} for name, endpoint in endpoints.items()}
         self._state.mkdir(parents=True, exist_ok=True)
         path = self._state / "endpoints.json"
         fresh = path.with_suffix(".tmp")
@@ -165,28 +166,28 @@ class Endpoints:
 
 
 def check_model(name: str, uri: str, model: SavedModel) -> None:
-    """Warm and try a model, before it answers for an endpoint.
+    """Warm up and test a model before an endpoint uses it.
 
     Raises:
-        EndpointError: It is of the wrong kind for this endpoint, or gives no sound answer.
-        ArtifactError: It does not answer.
+        EndpointError: The model is of the wrong kind for this endpoint, or gives wrong answers.
+        ArtifactError: The model does not answer.
     """
     kind = _KIND_OF.get(name, model.kind)
     if model.kind != kind:
-        raise EndpointError(f"Endpoint {name} takes a {kind} model, {uri} is for {model.kind}.")
+        raise EndpointError(f"Endpoint {name} takes a {kind} model, but {uri} is of kind {model.kind}.")
     model.warm()
     _smoke_test(name, model)
 
 
 def predict(endpoint: Endpoint, body: bytes) -> bytes:
-    """Answer the body of a request, `{"instances": […]}`, with `{"predictions": […]}`.
+    """Return `{"predictions": […]}` for the body of a request, `{"instances": […]}`.
 
     Raises:
-        DataError: The body is not that.
+        DataError: The body has another form.
         EndpointError: The model does not answer.
     """
     if endpoint.model is None:
-        raise EndpointError(f"Version {endpoint.served.version} of endpoint {endpoint.name} did not load.")
+        raise EndpointError(f"Version {endpoint.served.version} of endpoint {endpoint.name} could not be loaded.")
     try:
         request = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -195,22 +196,26 @@ def predict(endpoint: Endpoint, body: bytes) -> bytes:
         raise DataError('The body is not an object with a list "instances".')
     sessions = request["instances"]
     if len(sessions) > MAX_SESSIONS:
-        raise DataError(f"{len(sessions)} instances in one request.", f"Send at most {MAX_SESSIONS}.")
+        raise DataError(f"The request has {len(sessions)} instances.", f"Send at most {MAX_SESSIONS}.")
     try:
         return json.dumps({"predictions": endpoint.model.predict(sessions)}, allow_nan=False).encode()
     except BoatError:
         raise
-    except Exception as error:  # TensorFlow raises many kinds; none of them may end in a bare 500
+    except Exception as error:  # TensorFlow raises many types; each must become an answer with a message
         raise EndpointError(f"The model of endpoint {endpoint.name} failed ({error}).") from error
 
 
 def _check_request(name: str, served: ServedModel) -> None:
     if not _NAME.fullmatch(name):
-        raise EndpointError(f"{name!r} is no name for an endpoint.", "Use letters, digits and hyphens, 63 at most.")
+        raise EndpointError(
+            f"{name!r} is not a valid name of an endpoint.", "Use at most 63 letters, digits and hyphens."
+        )
     if not _DIGEST.fullmatch(served.digest):
-        raise EndpointError(f"{served.digest!r} is no SHA-256 in hex.", "Use the digest the registry keeps.")
+        raise EndpointError(f"{served.digest!r} is not a SHA-256 in hex.", "Use the digest from the registry.")
     if not _path(served.uri).is_absolute():
-        raise EndpointError(f"{served.uri!r} is no absolute path.", "This host reads models from its own machine.")
+        raise EndpointError(
+            f"{served.uri!r} is not an absolute path.", "This host reads models from its own disk only."
+        )
 
 
 def _path(uri: str) -> Path:
@@ -219,19 +224,17 @@ def _path(uri: str) -> Path:
 
 def _smoke_test(name: str, model: SavedModel) -> None:
     answers = model.predict(instances(_SMOKE))
-    sound = _sound_products if model.kind == "recommend" else _sound_share
-    if len(answers) != len(_SMOKE) or not all(map(sound, answers)):
-        raise EndpointError(
-            f"The new model for endpoint {name} gives no sound answer: {answers!r:.200}.", "Retrain it."
-        )
+    is_valid = _is_ranking if model.kind == "recommend" else _is_share
+    if len(answers) != len(_SMOKE) or not all(map(is_valid, answers)):
+        raise EndpointError(f"The new model for endpoint {name} gives wrong answers: {answers!r:.200}.", "Retrain it.")
 
 
-def _sound_products(answer: Any) -> bool:
+def _is_ranking(answer: Any) -> bool:
     scores = answer["score"]
     finite = all(map(math.isfinite, scores))
     descending = all(left >= right for left, right in pairwise(scores))
     return bool(scores) and len(scores) == len(answer["product_id"]) and finite and descending
 
 
-def _sound_share(answer: Any) -> bool:
+def _is_share(answer: Any) -> bool:
     return isinstance(answer, float) and 0.0 <= answer <= 1.0

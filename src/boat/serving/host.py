@@ -1,8 +1,8 @@
 """The endpoint host: `python -m boat.serving.host --port 8080 --state .boat/serving`.
 
-Speaks three protocols over HTTP: SageMaker Runtime (`POST /endpoints/NAME/invocations`), the SageMaker container's
-(`GET /ping`, `POST /invocations`), and a control of its own that `boat.serving.local` uses (`PUT` and `GET
-/endpoints/NAME`). It has no login: bind it to this machine.
+It offers three protocols over HTTP: SageMaker Runtime (`POST /endpoints/NAME/invocations`), the SageMaker container's
+(`GET /ping`, `POST /invocations`), and Boat's control protocol (`PUT` and `GET /endpoints/NAME`) for
+`boat.serving.local`. It has no authentication: bind it to this machine.
 """
 
 import argparse
@@ -34,14 +34,14 @@ from boat.serving.endpoints import Endpoint, Endpoints, predict
 
 MAX_BODY_BYTES = 5 * 1024**2
 MAX_WAITING = 256
-"""Requests under way at once; beyond it a client is told to come again rather than left waiting."""
+"""Most requests in progress. The host answers 503 to further requests."""
 
 _TARGET = "X-Amzn-SageMaker-Target-Model"
 _VARIANT = "AllTraffic"
 
 
 class _InvocationError(Exception):
-    """An answer in the shape that boto3 parses: the code in a header, the message in the body."""
+    """An error answer in boto3's format: the code is in a header, the message in the body."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -55,21 +55,21 @@ class _InvocationError(Exception):
 
 
 class Host:
-    """The HTTP side of the endpoints.
+    """The HTTP interface of the endpoints.
 
     Args:
-        endpoints: What answers.
-        threads: Predictions at once; the event loop itself never predicts.
+        endpoints: The endpoints.
+        threads: Most predictions at once. The event loop itself never predicts.
     """
 
     def __init__(self, endpoints: Endpoints, threads: int) -> None:
         self._endpoints = endpoints
         self._predictions = ThreadPoolExecutor(threads, "predict")
         self._updates = ThreadPoolExecutor(1, "update")
-        self._under_way = 0
+        self._in_progress = 0
 
     def app(self) -> Starlette:
-        """The ASGI application; it takes requests once the models of the last run are loaded."""
+        """Return the ASGI application. It accepts requests once the models of the last run are loaded."""
         return Starlette(
             routes=[
                 Route("/", self.page),
@@ -89,12 +89,12 @@ class Host:
         yield
 
     async def ping(self, request: Request) -> Response:
-        """200 where every endpoint answers."""
-        broken = [kept.name for kept in self._endpoints.all() if kept.model is None]
+        """Answer 200 if every endpoint has a model, else 503."""
+        broken = [endpoint.name for endpoint in self._endpoints.all() if endpoint.model is None]
         return JSONResponse({"failed": broken}, 503 if broken else 200)
 
     async def invoke(self, request: Request) -> Response:
-        """Answer the sessions of a request."""
+        """Return predictions for the sessions of a request."""
         try:
             endpoint = self._target(request)
             answer = await self._predict(endpoint, await _body(request))
@@ -113,9 +113,9 @@ class Host:
         return endpoint
 
     async def _predict(self, endpoint: Endpoint, body: bytes) -> bytes:
-        if self._under_way >= MAX_WAITING:
-            raise _InvocationError(503, "ServiceUnavailable", f"{MAX_WAITING} requests are under way. Try again.")
-        self._under_way += 1
+        if self._in_progress >= MAX_WAITING:
+            raise _InvocationError(503, "ServiceUnavailable", f"{MAX_WAITING} requests are in progress. Try again.")
+        self._in_progress += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._predictions, predict, endpoint, body)
         except DataError as error:
@@ -125,26 +125,26 @@ class Host:
             message = f'Received server error (500) from primary with message "{error}"'
             raise _InvocationError(500, "ModelError", message) from error
         finally:
-            self._under_way -= 1
+            self._in_progress -= 1
 
     async def list(self, request: Request) -> Response:
-        """All endpoints."""
+        """Return all endpoints."""
         return JSONResponse({"endpoints": [self._described(endpoint) for endpoint in self._endpoints.all()]})
 
     async def describe(self, request: Request) -> Response:
-        """One endpoint."""
+        """Return an endpoint."""
         endpoint = self._endpoints.get(request.path_params["name"])
         if endpoint is None:
-            return _refusal(404, "EndpointError", f"There is no endpoint {request.path_params['name']}.")
+            return _error(404, "EndpointError", f"There is no endpoint {request.path_params['name']}.")
         return JSONResponse(self._described(endpoint))
 
     async def update(self, request: Request) -> Response:
-        """Put a model, `{"uri", "digest", "version"}`, behind an endpoint; answers once it does."""
+        """Deploy a model, `{"uri", "digest", "version"}`, to an endpoint. Return once the model answers."""
         try:
             fields = json.loads(await _body(request))
             served = ServedModel(**{key: _text(fields, key) for key in ("uri", "digest", "version")})
         except (_InvocationError, ValueError, RecursionError, TypeError, KeyError) as error:
-            return _refusal(400, "SettingError", f"The body is not a model with uri, digest and version ({error}).")
+            return _error(400, "SettingError", f"The body is not a model with uri, digest and version ({error}).")
         name = request.path_params["name"]
         loop = asyncio.get_running_loop()
         try:
@@ -152,9 +152,9 @@ class Host:
                 self._described(await loop.run_in_executor(self._updates, self._endpoints.update, name, served))
             )
         except BoatError as error:
-            return _refusal(422, type(error).__name__, error.message, error.hint)
+            return _error(422, type(error).__name__, error.message, error.hint)
         except OSError as error:
-            return _refusal(500, "EndpointError", f"Cannot keep the model of endpoint {name} ({error}).")
+            return _error(500, "EndpointError", f"Cannot store the model of endpoint {name} ({error}).")
 
     def _described(self, endpoint: Endpoint) -> dict[str, Any]:
         return {
@@ -165,12 +165,12 @@ class Host:
         }
 
     async def page(self, request: Request) -> Response:
-        """What a person sees who opens the address in a browser."""
+        """Return a page for people that lists the endpoints."""
         return HTMLResponse(_page([self._described(endpoint) for endpoint in self._endpoints.all()], request))
 
 
 async def _body(request: Request) -> bytes:
-    """The body; read to its end even where it is too large, as a client that still sends would not see the answer."""
+    """Return the body. A body that is too large is read to its end: a client that sends does not see the answer."""
     body, size = bytearray(), 0
     try:
         async for chunk in request.stream():
@@ -180,7 +180,7 @@ async def _body(request: Request) -> bytes:
     except ClientDisconnect as error:
         raise _InvocationError(400, "ValidationError", "The body ended early.") from error
     if size > MAX_BODY_BYTES:
-        message = f"The body has {size} bytes, at most {MAX_BODY_BYTES} are taken."
+        message = f"The body has {size} bytes. At most {MAX_BODY_BYTES} are accepted."
         raise _InvocationError(413, "ValidationError", message)
     return bytes(body)
 
@@ -192,28 +192,28 @@ def _text(fields: Any, key: str) -> str:
     return value
 
 
-def _refusal(status: int, error: str, message: str, hint: str = "") -> Response:
+def _error(status: int, error: str, message: str, hint: str = "") -> Response:
     return JSONResponse({"error": error, "message": message, "hint": hint}, status)
 
 
 def _page(described: Sequence[dict[str, Any]], request: Request) -> str:
     rows = "".join(
-        f"<tr><td>{escape(one['name'])}</td><td>{escape(one['version'])}</td>"
-        f"<td{'' if one['status'] == 'InService' else ' class=bad'}>{one['status']}</td>"
-        f"<td class=dim>{escape(one['since'])}</td><td><code>{escape(one['digest'][:12])}</code></td></tr>"
-        for one in described
+        f"<tr><td>{escape(row['name'])}</td><td>{escape(row['version'])}</td>"
+        f"<td{'' if row['status'] == 'InService' else ' class=bad'}>{row['status']}</td>"
+        f"<td class=dim>{escape(row['since'])}</td><td><code>{escape(row['digest'][:12])}</code></td></tr>"
+        for row in described
     )
     table = f"<table><tr><th>Endpoint<th>Version<th>Status<th>Since (UTC)<th>Digest</tr>{rows}</table>"
-    nothing = "<p>No endpoint yet: <code>promote/latest</code> puts the first model here.</p>"
+    nothing = "<p>No endpoint yet: <code>promote/latest</code> deploys the first model.</p>"
     body = json.dumps({"instances": sessions.instances([[{"event_type": "detail", "product_id": "PRODUCT"}]])})
     name = described[0]["name"] if described else RECOMMEND
     curl = f"curl -H 'Content-Type: application/json' {request.base_url}endpoints/{name}/invocations -d '{body}'"
-    shown = table if described else nothing
-    return page("Boat endpoints", f"<h1>Endpoints</h1>{shown}<h2>Ask one</h2><pre>{escape(curl)}</pre>")
+    content = table if described else nothing
+    return page("Boat endpoints", f"<h1>Endpoints</h1>{content}<h2>Send a request</h2><pre>{escape(curl)}</pre>")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the host until it is told to end; returns the exit status: 0, or 1 with the error on stderr."""
+    """Run the host until it is stopped. Return 0, or 1 after printing the error to stderr."""
     try:
         _serve(arguments)
     except BoatError as error:
@@ -224,16 +224,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(arguments: Sequence[str] | None) -> None:
     defaults = settings.load()
-    parser = argparse.ArgumentParser(prog="python -m boat.serving.host", description="Answer for the served models.")
+    parser = argparse.ArgumentParser(prog="python -m boat.serving.host", description="Serve models over HTTP.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", default=str(defaults.endpoint_port), help="default: %(default)s")
-    parser.add_argument("--state", type=Path, default=defaults.serving, help="folder to keep (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="predictions at once")
+    parser.add_argument(
+        "--state", type=Path, default=defaults.serving, help="folder for its state (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="most predictions at once")
     options = parser.parse_args(arguments)
     port = settings.port(options.port, "--port")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greetings on a machine without a GPU
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's notes about missing GPUs
     app = Host(Endpoints(options.state), options.threads).app()
-    print(f"Endpoints on http://{options.host}:{port}, kept in {options.state}", flush=True)
+    print(f"Endpoints on http://{options.host}:{port}, state in {options.state}", flush=True)
     uvicorn.run(
         app,
         host=options.host,

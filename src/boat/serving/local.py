@@ -1,4 +1,4 @@
-"""The endpoint host on this machine, `python -m boat.serving.host`, as a serving back end."""
+"""Serving back end for the endpoint host on this machine, `python -m boat.serving.host`."""
 
 import json
 from typing import Any
@@ -22,17 +22,17 @@ class LocalServing:
         url: Such as `local:http://127.0.0.1:8080`.
 
     Raises:
-        SettingError: The part after `local:` is no address.
+        SettingError: The part after `local:` is not an address.
     """
 
     def __init__(self, url: str) -> None:
         self._address = url.removeprefix("local:").rstrip("/")
         if not self._address.startswith(("http://", "https://")):
-            raise SettingError(f"{url!r} is no serving URL.", "Write it like local:http://127.0.0.1:8080.")
+            raise SettingError(f"{url!r} is not a serving URL.", "Write it like local:http://127.0.0.1:8080.")
         self._http = urllib3.PoolManager(retries=False)
 
     def update(self, endpoint: str, model: ServedModel) -> None:
-        """Put a model behind an endpoint; see `boat.serving.base.Serving.update`."""
+        """Deploy a model to an endpoint; see `boat.serving.base.Serving.update`."""
         fields = {"uri": model.uri, "digest": model.digest, "version": model.version}
         answer = self._request("PUT", endpoint, fields)
         if answer.status != 200:
@@ -41,19 +41,21 @@ class LocalServing:
             raise kind(error.get("message") or f"{self._address} answered {answer.status}.", error.get("hint", ""))
 
     def describe(self, endpoint: str) -> ServedModel | None:
-        """What the endpoint answers with now; None where there is none, or its model did not load at a restart."""
+        """Return the model that answers. None if the endpoint is unknown or its model was not loaded at a restart."""
         answer = self._request("GET", endpoint)
         if answer.status == 404 and "error" in _error(answer):
             return None
         if answer.status != 200:
-            raise EndpointError(f"{self._address} answered {answer.status}.", "Is it Boat's endpoint host?")
+            raise EndpointError(
+                f"{self._address} answered {answer.status}.", "Check that Boat's endpoint host runs at this address."
+            )
         fields = answer.json()
         if fields["status"] == "Failed":
             return None
         return ServedModel(uri=fields["uri"], digest=fields["digest"], version=fields["version"])
 
     def runtime(self) -> Any:
-        """A boto3 `sagemaker-runtime` client that speaks to this host; it needs no account."""
+        """Return a boto3 `sagemaker-runtime` client for this host. It needs no account."""
         return boto3.client(
             "sagemaker-runtime",
             endpoint_url=self._address,
@@ -70,8 +72,8 @@ class LocalServing:
             return self._http.request(method, address, body=json.dumps(fields) if fields else None, timeout=timeout)
         except urllib3.exceptions.HTTPError as error:
             raise EndpointError(
-                f"No answer from the endpoint host at {self._address} for {endpoint} ({error}).",
-                "Is it running? Start it with: python -m boat.serving.host",
+                f"The endpoint host at {self._address} did not answer for {endpoint} ({error}).",
+                "Check that it runs. Start it with: python -m boat.serving.host",
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""Endpoints on Amazon SageMaker: the stock TensorFlow image, blue/green updates and alarms that roll them back."""
+"""Endpoints on Amazon SageMaker: stock TensorFlow image, blue/green updates, rollback by alarms."""
 
 import hashlib
 import json
@@ -38,10 +38,10 @@ _LONGEST_NAME = 50
 
 _GONE = {"404", "NoSuchKey", "NoSuchBucket"}
 _HINTS = {
-    "ResourceLimitExceeded": "Ask for more of these instances in Service Quotas, or name others in the serving URL.",
-    "ThrottlingException": "Too many calls in this account at the moment: try again later.",
-    "AccessDeniedException": "Give the role that deploys the action and the resource named.",
-    "ValidationException": "Compare the settings in the serving URL with what the message names.",
+    "ResourceLimitExceeded": "Request more instances in Service Quotas, or set another type in the serving URL.",
+    "ThrottlingException": "There are too many calls in this account. Retry later.",
+    "AccessDeniedException": "Grant the named action on the named resource to the role that deploys.",
+    "ValidationException": "Correct the named value in the serving URL.",
 }
 _CHECK_ACCESS = "Check region and address in the serving URL, and the credentials of this machine."
 
@@ -50,22 +50,22 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Hosting:
-    """What runs an endpoint, as the serving URL says it. Holds no secret.
+    """Options of a serving URL. They hold no secrets.
 
     Attributes:
         region: AWS region.
-        role: ARN of the execution role: reads the model from S3 and the image, writes logs and metrics.
+        role: ARN of the execution role. It reads the model on S3 and the image, and writes logs and metrics.
         instance: Instance type.
-        count: Instances behind each endpoint.
+        count: Number of instances of each endpoint.
         tensorflow: Version of the stock TensorFlow inference image.
-        image: Image to use in place of the stock one.
-        kms_key: Key that encrypts the instances' volumes; empty means Amazon's own.
-        canary: Percent of the capacity that gets the new model first, at most 50; 0 shifts all traffic at once.
-        bake: Seconds for which alarms are watched after each shift of traffic.
-        alarms: CloudWatch alarms, with commas between; one that goes off in an update brings the old model back.
-            Without any, SageMaker rolls back only a model that does not start.
-        wait: Seconds to wait for an update.
-        endpoint_url: Where SageMaker's API is, if not at its usual address.
+        image: Image to use instead of the stock image.
+        kms_key: Key that encrypts the volumes of the instances. Empty: Amazon's key.
+        canary: Percent of the capacity that gets the new model first, at most 50. 0 shifts all traffic at once.
+        bake: Seconds to watch the alarms after each shift of traffic.
+        alarms: Names of CloudWatch alarms, separated by commas. An alarm during an update rolls it back. Without
+            alarms, SageMaker rolls back only a model that does not start.
+        wait: Longest time to wait for an update, in seconds.
+        endpoint_url: Address of SageMaker's API, if it is not the default one.
     """
 
     region: str
@@ -83,43 +83,45 @@ class Hosting:
 
     @classmethod
     def parse(cls, url: str) -> "Hosting":
-        """Read `sagemaker://REGION?role=ARN&instance=ml.c6i.large&count=2&canary=10&alarms=…`.
+        """Parse `sagemaker://REGION?role=ARN&instance=ml.c6i.large&count=2&canary=10&alarms=…`.
 
         Raises:
-            SettingError: A setting is missing, unknown or cannot work.
+            SettingError: An option is missing, unknown or not valid.
         """
         parts = urlsplit(url)
-        given = dict(parse_qsl(parts.query, keep_blank_values=True))
-        kinds = {field.name: field.type for field in fields(cls) if field.name != "region"}
-        unknown = sorted(given.keys() - kinds.keys())
-        if unknown or not parts.netloc or not given.get("role"):
-            wrong = f"does not know {', '.join(unknown)}" if unknown else "needs a region and a role"
-            raise SettingError(f"The serving URL {url!r} {wrong}.", "Write it like sagemaker://eu-west-1?role=ARN.")
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        types = {field.name: field.type for field in fields(cls) if field.name != "region"}
+        unknown = sorted(options.keys() - types.keys())
+        if unknown or not parts.netloc or not options.get("role"):
+            problem = f"has the unknown option {', '.join(unknown)}" if unknown else "needs a region and a role"
+            raise SettingError(f"The serving URL {url!r} {problem}.", "Write it like sagemaker://eu-west-1?role=ARN.")
         try:
-            values: dict[str, Any] = {name: int(text) if kinds[name] is int else text for name, text in given.items()}
+            values: dict[str, Any] = {name: int(text) if types[name] is int else text for name, text in options.items()}
         except ValueError as error:
             raise SettingError(
-                f"A number in the serving URL {url!r} is none ({error}).", "Use whole numbers."
+                f"An option of the serving URL {url!r} is not a whole number ({error}).", "Correct its value."
             ) from error
         hosting = cls(parts.netloc, **values)
         if hosting.count < 1 or not 0 <= hosting.canary <= 50 or (hosting.canary and hosting.count == 1):
             raise SettingError(
-                f"{hosting.count} instances with a canary of {hosting.canary} percent cannot be (URL {url!r}).",
-                "A canary takes at most 50 percent of two instances or more; canary=0 shifts all traffic at once.",
+                f"A canary of {hosting.canary} percent is not possible with {hosting.count} instances (URL {url!r}).",
+                "Set canary to at most 50 and count to 2 or more, or canary=0 to shift all traffic at once.",
             )
         if not 0 <= hosting.bake <= 3600:
-            raise SettingError(f"bake={hosting.bake} cannot be (URL {url!r}).", "SageMaker bakes 3600 seconds at most.")
+            raise SettingError(
+                f"bake={hosting.bake} is not allowed (URL {url!r}).", "Set bake to a number from 0 to 3600."
+            )
         return hosting
 
     def image_uri(self) -> str:
-        """The container image.
+        """Return the URI of the container image.
 
         Raises:
-            SettingError: There is no stock image of that version in that region.
+            SettingError: There is no stock image of this version in this region.
         """
         if self.image:
             return self.image
-        from sagemaker.core import image_uris  # type: ignore[import-untyped]  # takes seconds
+        from sagemaker.core import image_uris  # type: ignore[import-untyped]  # the import takes seconds
 
         try:
             uri: str = image_uris.retrieve(
@@ -137,12 +139,12 @@ class Hosting:
         return uri
 
     def deployment(self) -> dict[str, Any]:
-        """The `DeploymentConfig` of an update: blue/green, in one step or two, watched by the alarms."""
+        """Return the `DeploymentConfig` of an update: blue/green, in one or two steps, with alarms."""
         routing: dict[str, Any] = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": self.bake}
         if self.canary:
             size = {"Type": "CAPACITY_PERCENT", "Value": self.canary}
             routing |= {"Type": "CANARY", "CanarySize": size}
-        limit = max(self.wait, 2 * self.bake + 1800)  # must exceed the bakes; instances take minutes to start
+        limit = max(self.wait, 2 * self.bake + 1800)  # must exceed the bake times; instances take minutes to start
         policy = {"TrafficRoutingConfiguration": routing, "MaximumExecutionTimeoutInSeconds": min(limit, 28800)}
         deployment: dict[str, Any] = {"BlueGreenUpdatePolicy": policy}
         names = [name.strip() for name in self.alarms.split(",") if name.strip()]
@@ -154,27 +156,28 @@ class Hosting:
 class SageMakerServing:
     """Endpoints in one region of an AWS account. Credentials come from boto3's standard chain.
 
-    A model and an endpoint configuration of SageMaker carry a fingerprint of their content in their name, so that a
-    call that was interrupted, or comes twice, finds what is there and goes on.
+    The names of SageMaker's models and endpoint configurations contain a fingerprint of their content. A repeated
+    call finds the objects of an interrupted one and continues with them.
 
     Args:
-        url: Such as `sagemaker://eu-west-1?role=ARN&instance=ml.c6i.large`; see `Hosting`.
+        url: URL such as `sagemaker://eu-west-1?role=ARN&instance=ml.c6i.large`; see `Hosting`.
 
     Raises:
-        SettingError: A setting in the URL is missing, unknown or cannot work.
+        SettingError: An option of the URL is missing, unknown or not valid.
     """
 
     def __init__(self, url: str) -> None:
         self._hosting = Hosting.parse(url)
-        self._session = boto3.Session()  # boto3's own is shared by all threads and keeps its first credentials
+        # boto3's default session is shared by all threads and never renews its credentials.
+        self._session = boto3.Session()
 
     def update(self, endpoint: str, model: ServedModel) -> None:
-        """Put a model behind an endpoint; see `boat.serving.base.Serving.update`.
+        """Deploy a model to an endpoint; see `boat.serving.base.Serving.update`.
 
-        The archive is fetched, held against its digest, loaded and tried on this machine before SageMaker hears of it.
+        The archive is first downloaded, compared with its digest, loaded and tested on this machine.
 
         Raises:
-            ReleaseError: SageMaker took the model and then went back to the one before.
+            ReleaseError: SageMaker rolled the new model back.
         """
         if not model.uri.startswith("s3://"):
             raise SettingError(
@@ -182,7 +185,9 @@ class SageMakerServing:
                 "Set the artifact store to s3://BUCKET/FOLDER.",
             )
         if len(endpoint) > _LONGEST_NAME:
-            raise SettingError(f"{endpoint!r} is too long a name for an endpoint.", f"Use {_LONGEST_NAME} characters.")
+            raise SettingError(
+                f"The endpoint name {endpoint!r} is too long.", f"Use at most {_LONGEST_NAME} characters."
+            )
         with _explained(endpoint):
             name = self._ensure_model(endpoint, model)
             config = self._ensure_config(endpoint, name)
@@ -190,7 +195,7 @@ class SageMakerServing:
             self._prune(endpoint, {config, before} if before else {config})
 
     def describe(self, endpoint: str) -> ServedModel | None:
-        """What the endpoint answers with now; during an update the model before. None where it does not answer."""
+        """Return the model that answers: the old one during an update, or None if the endpoint does not answer."""
         with _explained(endpoint):
             live = self._live(endpoint)
             if live is None or live["EndpointStatus"] not in _ANSWERING:
@@ -198,12 +203,12 @@ class SageMakerServing:
             return self._served(live["EndpointConfigName"])
 
     def runtime(self) -> Any:
-        """A boto3 `sagemaker-runtime` client."""
+        """Return a boto3 `sagemaker-runtime` client."""
         return self._client("sagemaker-runtime", connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 3})
 
     @cached_property
     def _sagemaker(self) -> Any:
-        # "standard" and not "adaptive": that one is called experimental, and slows all calls after one throttle.
+        # Not "adaptive", which is experimental and slows down all calls after one throttled call.
         retries = {"mode": "standard", "total_max_attempts": 8}
         return self._client("sagemaker", connect_timeout=5, read_timeout=60, retries=retries)
 
@@ -218,25 +223,25 @@ class SageMakerServing:
         )
 
     def _ensure_model(self, endpoint: str, model: ServedModel) -> str:
-        """Make SageMaker's model, unless an earlier call did; returns its name."""
+        """Create SageMaker's model unless it exists. Return its name."""
         container = {"Image": self._image, "ModelDataUrl": model.uri}
         request = {
             "PrimaryContainer": container,
             "ExecutionRoleArn": self._hosting.role,
-            "EnableNetworkIsolation": True,  # a SavedModel is a program; it needs no network
+            "EnableNetworkIsolation": True,  # a SavedModel can run code, and it needs no network
         }
         name = _named(endpoint, {**request, "digest": model.digest})
         tags = _tags({DIGEST_TAG: model.digest, VERSION_TAG: model.version, ENDPOINT_TAG: endpoint})
-        found = _found(self._sagemaker.describe_model, ModelName=name)
-        self._check_archive(endpoint, model, load=found is None)
-        if found is None:
+        existing = _describe(self._sagemaker.describe_model, ModelName=name)
+        self._check_archive(endpoint, model, load=existing is None)
+        if existing is None:
             _create(self._sagemaker.create_model, ModelName=name, Tags=tags, **request)
-        elif self._tags(found["ModelArn"]).get(VERSION_TAG) != model.version:
-            self._sagemaker.add_tags(ResourceArn=found["ModelArn"], Tags=tags)
+        elif self._tags(existing["ModelArn"]).get(VERSION_TAG) != model.version:
+            self._sagemaker.add_tags(ResourceArn=existing["ModelArn"], Tags=tags)
         return name
 
     def _ensure_config(self, endpoint: str, model_name: str) -> str:
-        """Make the endpoint configuration, unless an earlier call did; returns its name."""
+        """Create the endpoint configuration unless it exists. Return its name."""
         variant = {
             "VariantName": VARIANT,
             "ModelName": model_name,
@@ -248,25 +253,25 @@ class SageMakerServing:
         if self._hosting.kms_key:
             request["KmsKeyId"] = self._hosting.kms_key
         name = _named(endpoint, request)
-        if _found(self._sagemaker.describe_endpoint_config, EndpointConfigName=name) is None:
+        if _describe(self._sagemaker.describe_endpoint_config, EndpointConfigName=name) is None:
             tags = _tags({ENDPOINT_TAG: endpoint})
             _create(self._sagemaker.create_endpoint_config, EndpointConfigName=name, Tags=tags, **request)
         return name
 
     def _release(self, endpoint: str, config: str, model: ServedModel) -> str | None:
-        """Bring a configuration behind the endpoint; returns the one before, None where it is not known."""
+        """Switch the endpoint to a configuration. Return the previous one, or None if it is unknown."""
         deadline = time.monotonic() + self._hosting.wait
         live = self._live(endpoint)
-        if live is None or _heading_for(live) != config or live["EndpointStatus"] not in _ARRIVING:
-            live = self._settled(endpoint, deadline)  # an update to another model must end first
+        if live is None or _target_config(live) != config or live["EndpointStatus"] not in _ARRIVING:
+            live = self._wait_until_stable(endpoint, deadline)  # a running update must end first
             if live is not None and live["EndpointStatus"] == "Failed":
-                self._sagemaker.delete_endpoint(EndpointName=endpoint)  # the only thing a failed endpoint takes
-                live = self._settled(endpoint, deadline)
+                self._sagemaker.delete_endpoint(EndpointName=endpoint)  # a failed endpoint cannot be updated
+                live = self._wait_until_stable(endpoint, deadline)
             self._start(endpoint, config, exists=live is not None)
         before = live["EndpointConfigName"] if live else None
-        ended = self._settled(endpoint, deadline)
+        ended = self._wait_until_stable(endpoint, deadline)
         if ended is None or ended["EndpointStatus"] != "InService" or ended["EndpointConfigName"] != config:
-            raise self._undone(endpoint, model, ended)
+            raise self._release_error(endpoint, model, ended)
         _log.info("Endpoint %s answers with version %s (%s).", endpoint, model.version, config)
         return before if before != config else None
 
@@ -282,50 +287,50 @@ class SageMakerServing:
                 )
         except ClientError:
             live = self._live(endpoint)
-            if live is None or _heading_for(live) != config:
+            if live is None or _target_config(live) != config:
                 raise
-            # else the answer to a first try was lost, and SageMaker refuses boto3's second one
+            # The first call succeeded, its answer was lost, and SageMaker refused boto3's retry.
 
-    def _settled(self, endpoint: str, deadline: float) -> dict[str, Any] | None:
-        """The endpoint once nothing moves any more; None where there is none.
+    def _wait_until_stable(self, endpoint: str, deadline: float) -> dict[str, Any] | None:
+        """Wait for the end of a running update. Return the endpoint, or None if it does not exist.
 
         Raises:
-            EndpointError: It still moves at the deadline.
+            EndpointError: The update still runs at the deadline.
         """
-        pause, said = 0.1, ""
+        pause, logged = 0.1, ""
         while (live := self._live(endpoint)) is not None and live["EndpointStatus"] in _MOVING:
             status = live["EndpointStatus"]
             if time.monotonic() > deadline:
                 raise EndpointError(
                     f"Endpoint {endpoint} is still {status} after {self._hosting.wait} seconds.",
-                    "The next update of the same model waits on; wait= in the serving URL sets for how long.",
+                    "Retry: the next update of the same model continues to wait. Raise wait= in the serving URL.",
                 )
-            if status != said:
-                _log.info("Endpoint %s is %s (%s).", endpoint, status, _heading_for(live))
+            if status != logged:
+                _log.info("Endpoint %s is %s (%s).", endpoint, status, _target_config(live))
             time.sleep(pause)
-            pause, said = min(pause * 1.5, 15.0), status
+            pause, logged = min(pause * 1.5, 15.0), status
         return live
 
-    def _undone(self, endpoint: str, model: ServedModel, ended: Mapping[str, Any] | None) -> ReleaseError:
+    def _release_error(self, endpoint: str, model: ServedModel, ended: Mapping[str, Any] | None) -> ReleaseError:
         status = ended["EndpointStatus"] if ended else "deleted"
         reason = (ended or {}).get("FailureReason") or "SageMaker gives no reason"
         answering = self._served(ended["EndpointConfigName"]) if ended and status in _ANSWERING else None
-        state = f"Version {answering.version} answers" if answering else "Nothing answers"
+        state = f"Version {answering.version} answers" if answering else "The endpoint does not answer"
         return ReleaseError(
-            f"Endpoint {endpoint} did not keep version {model.version} ({status}): {reason.rstrip('.')}.",
-            f"{state}. See the log group /aws/sagemaker/Endpoints/{endpoint} and the alarms.",
+            f"Endpoint {endpoint} could not switch to version {model.version} ({status}): {reason.rstrip('.')}.",
+            f"{state}. Check the log group /aws/sagemaker/Endpoints/{endpoint} and the alarms.",
         )
 
     def _live(self, endpoint: str) -> dict[str, Any] | None:
-        return _found(self._sagemaker.describe_endpoint, EndpointName=endpoint)
+        return _describe(self._sagemaker.describe_endpoint, EndpointName=endpoint)
 
     def _served(self, config: str) -> ServedModel:
         model = self._sagemaker.describe_model(ModelName=self._model_of(config))
         tags = self._tags(model["ModelArn"])
         if DIGEST_TAG not in tags or VERSION_TAG not in tags:
             raise EndpointError(
-                f"Model {model['ModelName']} has no tags {DIGEST_TAG} and {VERSION_TAG}: Boat did not release it.",
-                "Delete that endpoint, or give Boat's another name.",
+                f"Model {model['ModelName']} has no tags {DIGEST_TAG} and {VERSION_TAG}: Boat did not deploy it.",
+                "Delete its endpoint, or use another account or region.",
             )
         return ServedModel(model["PrimaryContainer"]["ModelDataUrl"], tags[DIGEST_TAG], tags[VERSION_TAG])
 
@@ -338,7 +343,7 @@ class SageMakerServing:
         return {tag["Key"]: tag["Value"] for tag in self._sagemaker.list_tags(ResourceArn=arn)["Tags"]}
 
     def _check_archive(self, endpoint: str, model: ServedModel, load: bool) -> None:
-        """Hold the archive against its digest and, if it is new, load and try it, before it costs an instance."""
+        """Compare the archive with its digest. If it is new, load and test it before an instance is started."""
         with tempfile.TemporaryDirectory(prefix="boat-release-") as temporary:
             archive, folder = Path(temporary, "model.tar.gz"), Path(temporary, "model")
             self._download(model.uri, archive)
@@ -351,8 +356,8 @@ class SageMakerServing:
                 raise ArtifactError(f"{model.uri}: {error.message}", error.hint) from error
         if not self._hosting.image and _release_of(manifest.tensorflow_version) > _release_of(self._hosting.tensorflow):
             _log.warning(
-                "%s was exported with TensorFlow %s and the image has %s: a model is only promised to load in its own "
-                "version or a newer one. If it does not, SageMaker keeps the old model.",
+                "%s was exported with TensorFlow %s, but the image has the older version %s, which may not load it. "
+                "In that case SageMaker keeps the old model.",
                 model.uri,
                 manifest.tensorflow_version,
                 self._hosting.tensorflow,
@@ -365,30 +370,33 @@ class SageMakerServing:
             s3.download_file(parts.netloc, parts.path.lstrip("/"), str(path))
         except ClientError as error:
             if error.response["Error"]["Code"] in _GONE:
-                raise ArtifactError(f"There is no {uri} ({error}).", "Restore it, or retrain.") from error
+                raise ArtifactError(f"{uri} does not exist ({error}).", "Restore it, or retrain.") from error
             raise
 
     def _prune(self, endpoint: str, keep: set[str]) -> None:
-        """Delete the configurations and models of releases before the last; they cost nothing, but count as a quota."""
+        """Delete the configurations and models of earlier releases. They are free, but count towards a quota."""
         if len(keep) < 2:
             return
         try:
-            kept = {self._model_of(name) for name in keep}
+            models_to_keep = {self._model_of(name) for name in keep}
             for name in set(self._names("list_endpoint_configs", "EndpointConfig", endpoint)) - keep:
                 self._sagemaker.delete_endpoint_config(EndpointConfigName=name)
-            for name in set(self._names("list_models", "Model", endpoint)) - kept:
+            for name in set(self._names("list_models", "Model", endpoint)) - models_to_keep:
                 self._sagemaker.delete_model(ModelName=name)
         except (ClientError, BotoCoreError) as error:
-            _log.warning("Old releases of endpoint %s stay until the next update (%s).", endpoint, error)
+            _log.warning(
+                "Cannot delete old releases of endpoint %s (%s). The next update tries again.", endpoint, error
+            )
 
     def _names(self, operation: str, kind: str, endpoint: str) -> Iterator[str]:
         ours = re.compile(re.escape(endpoint) + "-[0-9a-f]{12}")
         for page in self._sagemaker.get_paginator(operation).paginate(NameContains=endpoint):
-            yield from (one[f"{kind}Name"] for one in page[f"{kind}s"] if ours.fullmatch(one[f"{kind}Name"]))
+            names = (entry[f"{kind}Name"] for entry in page[f"{kind}s"])
+            yield from filter(ours.fullmatch, names)
 
 
-def _heading_for(live: Mapping[str, Any]) -> str:
-    """The configuration the endpoint has, or gets once what is under way has ended well."""
+def _target_config(live: Mapping[str, Any]) -> str:
+    """Return the endpoint's configuration, or during an update the one that it will have."""
     pending: Mapping[str, str] = live.get("PendingDeploymentSummary") or live
     return pending["EndpointConfigName"]
 
@@ -402,8 +410,8 @@ def _tags(tags: Mapping[str, str]) -> Sequence[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
-def _found(describe: Callable[..., Any], **name: str) -> dict[str, Any] | None:
-    """What a describe call answers; None where SageMaker has no such thing, for which it has no code of its own."""
+def _describe(describe: Callable[..., Any], **name: str) -> dict[str, Any] | None:
+    """Return an object, or None if it does not exist. SageMaker has no error code for a missing object."""
     try:
         description: dict[str, Any] = describe(**name)
     except ClientError as error:
@@ -414,7 +422,7 @@ def _found(describe: Callable[..., Any], **name: str) -> dict[str, Any] | None:
 
 
 def _create(create: Callable[..., Any], **request: Any) -> None:
-    """Create what may be there: the answer to an earlier try can have been lost, and the name says the content."""
+    """Create an object unless it exists. The same name means the same content."""
     try:
         create(**request)
     except ClientError as error:
@@ -428,12 +436,12 @@ def _release_of(version: str) -> tuple[int, ...]:
 
 @contextmanager
 def _explained(endpoint: str) -> Iterator[None]:
-    """Say what AWS refused and what to do next."""
+    """Raise AWS errors as errors that name the endpoint and the next step."""
     try:
         yield
     except ClientError as error:
         hint = _HINTS.get(error.response["Error"]["Code"], _CHECK_ACCESS)
-        raise EndpointError(f"AWS refused what endpoint {endpoint} needs: {str(error).rstrip('.')}.", hint) from error
+        raise EndpointError(f"AWS refused a call for endpoint {endpoint}: {str(error).rstrip('.')}.", hint) from error
     except (BotoCoreError, Boto3Error) as error:
         raise EndpointError(
             f"AWS did not answer for endpoint {endpoint}: {str(error).rstrip('.')}.", _CHECK_ACCESS

@@ -1,8 +1,8 @@
-"""A synthetic shop: seeded, of any size in constant memory, in layout and shape of the Coveo Data Challenge 2021.
+"""A synthetic shop in the format of the Coveo Data Challenge 2021, generated from a seed in constant memory.
 
-Shoppers walk among related products: from a product on to the few that follow it, to others of its style, back, or
-somewhere else. What they put in the cart and buy depends on how long and how often they looked, and on an interest that
-no column shows. The figures come from the challenge's own data set, of which nothing is in here.
+Shoppers walk among related products: to one of the few that follow a product, to another of its style, back, or to a
+popular one. Adds and purchases depend on the number of views and repeated views, and on a hidden interest. The
+distributions follow the challenge's data set, but no data of it is included.
 """
 
 from boat.synthetic.shop import DRIFTS, Drift, Shop, generate

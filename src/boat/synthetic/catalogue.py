@@ -1,4 +1,4 @@
-"""The products of a synthetic shop: their names, what belongs together, and how much each is wanted in a week."""
+"""The products of a synthetic shop: names, related products, and demand per week."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ VECTOR = 50
 LINKS = 6
 STYLE_SIZE = 16
 _CATEGORIES = 173
-_TOP_SHARE = 0.0125  # of the wishes; those who follow links bring it to 0.0173 of the views
+_TOP_SHARE = 0.0125  # of the demand; shoppers who follow links raise it to 0.0173 of the views
 _LINK_SHARES = np.array([0.38, 0.22, 0.15, 0.11, 0.08, 0.06])
 
 # Nine departments, as many as the real shop has top categories.
@@ -35,23 +35,23 @@ _COLOURS = ("blue", "red", "green", "black", "white", "grey", "yellow", "rose", 
 
 
 @dataclass(frozen=True)
-class Catalogue:
-    """Products 0 … P-1, those of a style side by side.
+class ShopCatalogue:
+    """Products 0 … P-1, sorted by style.
 
     Attributes:
-        skus: Hash of each product, by generation: what it is called, and what once it has another id. Shape [G, P].
-        pages: Hash of each product's page, then of each category's, then of the other pages. Shape [P + C + others].
-        names: Readable name of each.
-        category: Index of its category, 0 … C-1. Shape [P].
+        skus: Hash of each product by generation. A new generation gives new ids to all products. Shape [G, P].
+        pages: Hashes of the pages of products, then of categories, then of other pages. Shape [all pages].
+        names: Readable name of each product.
+        category: Index of each product's category, 0 … C-1. Shape [P].
         category_hashes: Path of each category, hashes joined by `/`. Shape [C].
-        style_start: First product of its style, and of the style that goes with it. Shape [P, 2].
-        style_end: One past the last product of the same two. Shape [P, 2].
-        links: The products that follow each. Shape [P, LINKS].
-        link_cdf: Share of the links up to each. Shape [LINKS].
-        weight_cdf: Running sum of the products' weights, for drawing within a style. Shape [P + 1].
-        week_cdf: For each week w, w + the share of products up to each in what is wanted then. Shape [weeks * P].
-        launch_week: Week in which it is first sold. Shape [P].
-        vectors: Description vector of each, near that of its style. Shape [P, VECTOR].
+        style_start: First product of each product's style, and of its partner style. Shape [P, 2].
+        style_end: One past the last product of the same two styles. Shape [P, 2].
+        links: Products that follow each product. Shape [P, LINKS].
+        link_cdf: Cumulative share of the links. Shape [LINKS].
+        weight_cdf: Cumulative weight of the products, to draw within a style. Shape [P + 1].
+        week_cdf: For each week w, w plus the cumulative demand of the products. Shape [weeks * P].
+        launch_week: Week in which each product is first sold. Shape [P].
+        vectors: Description vector of each product, near that of its style. Shape [P, VECTOR].
     """
 
     skus: npt.NDArray[np.str_]
@@ -72,20 +72,20 @@ class Catalogue:
         return len(self.category)
 
     def popular(self, rng: np.random.Generator, week: Integers) -> Integers:
-        """Draw a product for each week, as wanted as it is then."""
+        """Draw a product for each week according to the demand in it."""
         drawn = np.searchsorted(self.week_cdf, week + rng.random(len(week)), side="right")
         return np.asarray(np.minimum(drawn, len(self.week_cdf) - 1) % len(self))
 
     def alike(self, rng: np.random.Generator, products: Integers, which: int) -> Integers:
-        """Draw a product of the same style (0) or of the style that goes with it (1)."""
+        """Draw a product of the same style (0) or of its partner style (1)."""
         start, end = self.style_start[products, which], self.style_end[products, which]
         low, high = self.weight_cdf[start], self.weight_cdf[end]
         drawn = np.searchsorted(self.weight_cdf, low + rng.random(len(products)) * (high - low), side="right") - 1
         return np.asarray(np.clip(drawn, start, end - 1))
 
 
-def make(rng: np.random.Generator, seed: int, products: int, weeks: int, generations: int = 1) -> Catalogue:
-    """Make up a catalogue. The more products, the more the few favourites stand out, as in shops of those sizes."""
+def make(rng: np.random.Generator, seed: int, products: int, weeks: int, generations: int = 1) -> ShopCatalogue:
+    """Generate a catalogue. In larger catalogues the favourites have larger shares, as in real shops."""
     styles = max(1, round(products / STYLE_SIZE))
     style = np.sort(rng.integers(0, styles, products))
     leaves = min(_CATEGORIES, max(1, styles // 2))
@@ -99,10 +99,10 @@ def make(rng: np.random.Generator, seed: int, products: int, weeks: int, generat
     pair = np.stack([style, partner[style]], axis=1)
     empty = bounds[pair] == bounds[pair + 1]
     pair = np.where(empty, style[:, None], pair)
-    later = np.minimum(rng.integers(0, weeks + 1, products), weeks - 1)  # twice as many in the last week
+    later = np.minimum(rng.integers(0, weeks + 1, products), weeks - 1)  # twice as many launches in the last week
     launch_week = np.where(rng.random(products) < 0.55, 0, later)
-    launch_week[bounds[:-1][bounds[:-1] < products]] = 0  # each style sells something from the start
-    draft = Catalogue(
+    launch_week[bounds[:-1][bounds[:-1] < products]] = 0  # each style has a product from the start
+    draft = ShopCatalogue(
         skus=np.array([_hash(f"{seed} product {index}") for index in range(generations * products)]).reshape(
             -1, products
         ),
@@ -121,22 +121,22 @@ def make(rng: np.random.Generator, seed: int, products: int, weeks: int, generat
     )
     everything = np.arange(products)
     for link in range(LINKS):
-        # Two of the six lead to what goes with a product, the others to what is like it.
+        # Two of the six lead to the partner style, four to the same style.
         draft.links[:, link] = draft.alike(rng, everything, int(link in (1, 3)))
     return draft
 
 
 def _by_size(products: int, small: float, large: float) -> float:
-    """Between a shop of 2,000 products and one of 20,000 or more, whose favourites stand out as the real shop's do."""
+    """Interpolate between a shop of 2,000 products and a shop of 20,000 or more, which is like the real shop."""
     return float(np.interp(np.log10(products), [3.3, 4.3], [small, large]))
 
 
 def _weights(rng: np.random.Generator, products: int) -> Floats:
-    wanted = rng.normal(0, 1, products)
-    # Few are looked at often, yet none of these is far ahead of the others.
+    appeal = rng.normal(0, 1, products)
+    # A few products are viewed often, but no favourite is far ahead of the next one.
     spread, among_favourites = _by_size(products, 1.5, 2.8), _by_size(products, 1.5, 2.1)
     favourite = 1.5
-    weights = np.exp(spread * np.minimum(wanted, favourite) + among_favourites * np.maximum(wanted - favourite, 0))
+    weights = np.exp(spread * np.minimum(appeal, favourite) + among_favourites * np.maximum(appeal - favourite, 0))
     cap = _by_size(products, 0.006, _TOP_SHARE) * weights.sum()
     return np.asarray(np.minimum(weights, cap) / weights.sum())
 
@@ -144,8 +144,8 @@ def _weights(rng: np.random.Generator, products: int) -> Floats:
 def _week_cdf(rng: np.random.Generator, weights: Floats, launch_week: Integers, weeks: int) -> Floats:
     rows = []
     for week in range(weeks):
-        wanted = weights * np.exp(rng.normal(0, 0.6, len(weights))) * (launch_week <= week)
-        rows.append(week + np.cumsum(wanted) / wanted.sum())
+        demand = weights * np.exp(rng.normal(0, 0.6, len(weights))) * (launch_week <= week)
+        rows.append(week + np.cumsum(demand) / demand.sum())
     return np.concatenate(rows)
 
 
@@ -157,20 +157,20 @@ def _vectors(rng: np.random.Generator, style: Integers, styles: int) -> Floats:
 
 
 def _names(rng: np.random.Generator, category: Integers, style: Integers) -> list[str]:
-    """Those of a style share noun and cut or material, so that a shopper's path can be read."""
+    """Generate names. Products of a style share noun and material, so that people can read a shopper's path."""
     nouns = [noun for department in _NOUNS.values() for noun in department]
     variants = list(combinations(_COLOURS, _CUTS))
-    names, seen, leaves = [], dict[str, int](), int(category.max()) + 1
+    names, counts, leaves = [], dict[str, int](), int(category.max()) + 1
     for leaf, group in zip(category.tolist(), style.tolist(), strict=True):
         colour, cut = variants[rng.integers(len(variants))]
         name = f"{_MATERIALS[group % len(_MATERIALS)]} {cut} {nouns[leaf * len(nouns) // leaves]}, {colour}"
-        seen[name] = seen.get(name, 0) + 1
-        names.append(name if seen[name] == 1 else f"{name} (no. {seen[name]})")
+        counts[name] = counts.get(name, 0) + 1
+        names.append(name if counts[name] == 1 else f"{name} (no. {counts[name]})")
     return names
 
 
 def _category_hashes(seed: int, leaves: int) -> list[str]:
-    """One to three levels, below nine top ones."""
+    """Generate paths of one to three levels, below nine top categories."""
     paths = []
     for leaf in range(leaves):
         top = leaf * len(_NOUNS) // leaves

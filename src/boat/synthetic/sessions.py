@@ -1,11 +1,11 @@
-"""What the shoppers of a synthetic shop do: some thousand sessions at a time, all in arrays."""
+"""The events of a synthetic shop's shoppers, simulated in arrays of some thousand sessions."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from boat.synthetic.catalogue import Catalogue, Floats, Integers
+from boat.synthetic.catalogue import Floats, Integers, ShopCatalogue
 
 PAGEVIEW, DETAIL, ADD, REMOVE, PURCHASE = range(5)
 
@@ -14,8 +14,8 @@ _LENGTH_AT = np.array([0.0, 0.1879, 0.188, 0.36, 0.5, 0.75, 0.9, 0.95, 0.99, 0.9
 _LENGTHS = np.array([1.0, 1.0, 1.51, 2.5, 3.0, 7.5, 16.0, 25.5, 58.0, 105.0, 200.0])
 _WITH_PRODUCT = 0.815  # of the sessions that have two events or more
 _FURTHER_PRODUCTS = 0.62  # of the pairs of events after the first product
-_AGAIN, _LINKED, _ALIKE = 0.125, 0.58, 0.15  # next step of a walk; else something popular
-_WANTING = np.array([-4.0, -2.7, -1.4])  # to buy what is in the cart, by the pages opened after it: none, one, more
+_AGAIN, _LINKED, _ALIKE = 0.125, 0.58, 0.15  # next step of a walk; otherwise a popular product
+_BUY_LOGITS = np.array([-4.0, -2.7, -1.4])  # of buying the cart, by the pages opened after the add: 0, 1, 2 or more
 _HALF_HOUR_MS = 30 * 60 * 1000
 _DAY_MS = 24 * 60 * 60 * 1000
 
@@ -25,9 +25,9 @@ class Views:
     """Product views, ordered by session and time. All of shape [views].
 
     Attributes:
-        session: Which session of the chunk.
-        position: 0 for a session's first.
-        left: Pages that the session opens after it.
+        session: Index of the session in the chunk.
+        position: Number of earlier views of the session.
+        left: Pages that the session opens after the view.
         product: Index in the catalogue.
         time: Milliseconds since 1970.
     """
@@ -44,7 +44,7 @@ class Events:
     """Rows of the browsing file, in no particular order. All of shape [events].
 
     Attributes:
-        session: Which session of the chunk.
+        session: Index of the session in the chunk.
         action: PAGEVIEW, DETAIL, ADD, REMOVE or PURCHASE.
         product: Index in the catalogue, -1 for a page view.
         page: Index in the catalogue's pages.
@@ -58,8 +58,8 @@ class Events:
     time: Integers
 
 
-def simulate(rng: np.random.Generator, shop: Catalogue, day: Integers, first_day_ms: int) -> tuple[Events, Views]:
-    """Play sessions that begin on the given days (0 is the first day). `day` has the shape [sessions]."""
+def simulate(rng: np.random.Generator, shop: ShopCatalogue, day: Integers, first_day_ms: int) -> tuple[Events, Views]:
+    """Simulate sessions. `day` is the day on which each of them begins, from 0. Shape [sessions]."""
     sessions = len(day)
     length = np.rint(np.exp(np.interp(rng.random(sessions), _LENGTH_AT, np.log(_LENGTHS)))).astype(np.int64)
     with_product = (length > 1) & (rng.random(sessions) < _WITH_PRODUCT)
@@ -79,7 +79,7 @@ def simulate(rng: np.random.Generator, shop: Catalogue, day: Integers, first_day
 
 
 def _clock(rng: np.random.Generator, owner: Integers, steps: Integers) -> Integers:
-    """Milliseconds from midnight UTC of each step: busiest in the American evening, half a minute between steps."""
+    """Return the time of each step in milliseconds from midnight UTC. The American evening is the busiest time."""
     opens = np.mod(rng.normal(20, 5, len(steps)), 24) / 24 * _DAY_MS
     gaps = np.exp(rng.normal(np.log(13_500), 1.58, len(owner)))
     breaks = rng.random(len(owner)) < 0.0002
@@ -90,7 +90,7 @@ def _clock(rng: np.random.Generator, owner: Integers, steps: Integers) -> Intege
 
 
 def _choose(rng: np.random.Generator, owner: Integers, steps: Integers, chosen: Integers) -> npt.NDArray[np.bool_]:
-    """Choose that many of each session's steps at random. Shape [all steps]."""
+    """Choose the given number of steps of each session at random. Return a mask of shape [all steps]."""
     order = np.lexsort((rng.random(len(owner)), owner))
     mask = np.zeros(len(owner), bool)
     mask[order] = _positions(steps) < chosen[owner]
@@ -98,12 +98,12 @@ def _choose(rng: np.random.Generator, owner: Integers, steps: Integers, chosen: 
 
 
 def _positions(counts: Integers) -> Integers:
-    """0, 1, … for each session, one after the other."""
+    """Return 0, 1, … for each session, concatenated."""
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-def _walk(rng: np.random.Generator, shop: Catalogue, viewed: Integers, week: Integers) -> Integers:
-    """The products of each session, one session after the other. Shape [sum of viewed]."""
+def _walk(rng: np.random.Generator, shop: ShopCatalogue, viewed: Integers, week: Integers) -> Integers:
+    """Return the products of each session, concatenated. Shape [sum of viewed]."""
     start = np.cumsum(viewed) - viewed
     walk = np.zeros(int(viewed.sum()), np.int64)
     active = np.flatnonzero(viewed > 0)
@@ -117,30 +117,30 @@ def _walk(rng: np.random.Generator, shop: Catalogue, viewed: Integers, week: Int
     return walk
 
 
-def _next(rng: np.random.Generator, shop: Catalogue, here: Integers, week: Integers) -> Integers:
+def _next(rng: np.random.Generator, shop: ShopCatalogue, here: Integers, week: Integers) -> Integers:
     die = rng.random(len(here))
     link = np.searchsorted(shop.link_cdf, rng.random(len(here)) * shop.link_cdf[-1], side="right")
     linked = shop.links[here, np.minimum(link, shop.links.shape[1] - 1)]
     popular = shop.popular(rng, week)
-    there = np.where(die < _AGAIN + _LINKED + _ALIKE, shop.alike(rng, here, 0), popular)
-    there = np.where(die < _AGAIN + _LINKED, linked, there)
-    elsewhere = (shop.launch_week[there] > week) | (there == here)  # not on sale yet, or seen just now
-    there = np.where(elsewhere, popular, there)
-    return np.where(die < _AGAIN, here, there)
+    following = np.where(die < _AGAIN + _LINKED + _ALIKE, shop.alike(rng, here, 0), popular)
+    following = np.where(die < _AGAIN + _LINKED, linked, following)
+    is_unsuitable = (shop.launch_week[following] > week) | (following == here)  # not on sale yet, or just viewed
+    following = np.where(is_unsuitable, popular, following)
+    return np.where(die < _AGAIN, here, following)
 
 
 def _other_pages(
     rng: np.random.Generator,
-    shop: Catalogue,
+    shop: ShopCatalogue,
     is_view: npt.NDArray[np.bool_],
     viewed: Integers,
     owner: Integers,
     product: Integers,
 ) -> Integers:
-    """A page for each step that shows no product: half of them the category of the product that comes next."""
+    """Return a page for each step without a product. Half of them show the category of the next product."""
     products, categories = len(shop), len(shop.category_hashes)
-    others = len(shop.pages) - products - categories
-    anywhere = products + categories + np.minimum(rng.zipf(1.5, len(owner)) - 1, others - 1)
+    other_pages = len(shop.pages) - products - categories
+    anywhere = products + categories + np.minimum(rng.zipf(1.5, len(owner)) - 1, other_pages - 1)
     if not len(product):
         return anywhere
     last = (np.cumsum(viewed) - 1)[owner]
@@ -150,7 +150,7 @@ def _other_pages(
 
 
 def _carts(rng: np.random.Generator, views: Views, viewed: Integers) -> list[Events]:
-    """Adds, removes and purchases: likelier after many looks and second looks, and with an interest nobody sees."""
+    """Return adds, removes and purchases. They are likelier after many or repeated views, and with hidden interest."""
     repeats = _repeats(views, len(viewed))
     interest = rng.normal(0, 1, len(viewed))
     depth = np.log1p(viewed)
@@ -158,23 +158,23 @@ def _carts(rng: np.random.Generator, views: Views, viewed: Integers) -> list[Eve
     added = np.where(adding, np.minimum(1 + rng.poisson(0.5, len(viewed)), viewed), 0)
     chosen = _choose(rng, views.session, viewed, added)
     adds = _after(rng, views, chosen, ADD, 4_000)
-    # Who goes on after the add buys oftener.
+    # Shoppers who continue after the add buy more often.
     left = np.zeros(len(viewed), np.int64)
     np.maximum.at(left, views.session[chosen], views.left[chosen])
     removing = adding & _chance(rng, -0.85 - 0.3 * interest)
-    wanting = _WANTING[np.minimum(left, 2)] + 0.2 * (added - 1) + 0.1 * np.minimum(repeats, 4) + 0.8 * interest
-    buying = adding & _chance(rng, wanting - 0.8 * removing)
+    logit = _BUY_LOGITS[np.minimum(left, 2)] + 0.2 * (added - 1) + 0.1 * np.minimum(repeats, 4) + 0.8 * interest
+    buying = adding & _chance(rng, logit - 0.8 * removing)
     bought = chosen & buying[views.session]
     end = np.zeros(len(viewed), np.int64)
     np.maximum.at(end, views.session, views.time)
     purchases = _after(rng, views, bought, PURCHASE, 60_000, end)
-    taken = np.flatnonzero(chosen & removing[views.session])
-    removes = [_after(rng, views, again, REMOVE, 20_000) for again in _again(rng, taken, len(views.session))]
+    removed = np.flatnonzero(chosen & removing[views.session])
+    removes = [_after(rng, views, again, REMOVE, 20_000) for again in _again(rng, removed, len(views.session))]
     return [adds, *removes, purchases]
 
 
 def _repeats(views: Views, sessions: int) -> Integers:
-    """How often a session looked at a product that it had seen before. Shape [sessions]."""
+    """Return the number of repeated product views of each session. Shape [sessions]."""
     pairs = np.unique(np.stack([views.session, views.product]), axis=1)
     return np.bincount(views.session, minlength=sessions) - np.bincount(pairs[0], minlength=sessions)
 
@@ -184,7 +184,7 @@ def _chance(rng: np.random.Generator, logit: Floats) -> npt.NDArray[np.bool_]:
 
 
 def _again(rng: np.random.Generator, views: Integers, size: int) -> list[npt.NDArray[np.bool_]]:
-    """One removal is several remove events in a row, as in the real shop: a mask of views for each."""
+    """Return a mask of views for each remove event. As in the real shop, a removal sends several events."""
     times = rng.geometric(0.27, len(views))
     masks = []
     for turn in range(int(times.max(initial=0))):
@@ -202,7 +202,7 @@ def _after(
     delay_ms: int,
     end: Integers | None = None,
 ) -> Events:
-    """An event for each chosen view, some time after it, or after the session's `end`."""
+    """Return an event for each chosen view, some time after it, or after the session's `end`."""
     session, product = views.session[mask], views.product[mask]
     since = views.time[mask] if end is None else end[session]
     time = since + 1_000 + rng.exponential(delay_ms, len(session)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Writing a synthetic shop's files, a chunk of sessions after the other."""
+"""Write the files of a synthetic shop in chunks of sessions."""
 
 import math
 from collections.abc import Iterator
@@ -15,21 +15,21 @@ import pyarrow.csv as pacsv
 
 from boat.errors import SettingError
 from boat.synthetic import catalogue
-from boat.synthetic.catalogue import VECTOR, Catalogue, Floats, Integers
+from boat.synthetic.catalogue import VECTOR, Floats, Integers, ShopCatalogue
 from boat.synthetic.sessions import PAGEVIEW, Events, Views, simulate
 
 Drift = Literal["collapse", "lost-pageviews", "new-product-ids"]
 DRIFTS: dict[Drift, str] = {
-    "collapse": "a tenth of the sessions come",
+    "collapse": "only a tenth of the sessions come",
     "lost-pageviews": "page views are no longer sent",
     "new-product-ids": "every product has another id",
 }
-"""What can be wrong with a shop's last day."""
+"""Faults of the last day, with an explanation."""
 
 CHUNK = 10_000
 _ACTIONS = np.array(["", "detail", "add", "remove", "purchase"])
 _NEIGHBOURS = 40
-_DUPLICATES = 5e-5  # of the rows, exact copies as in the real files
+_DUPLICATES = 5e-5  # share of rows that are exact copies, as in the real files
 _HEADERS = {
     "browsing_train.csv": (
         "session_id_hash,event_type,product_action,product_sku_hash,server_timestamp_epoch_ms,hashed_url"
@@ -42,7 +42,7 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Shop:
-    """What was written: rows of the browsing and the search file, sessions, products."""
+    """Counts of a written shop: rows of the browsing file and the search file, sessions, products."""
 
     folder: Path
     sessions: int
@@ -62,23 +62,23 @@ def generate(
 ) -> Shop:
     """Write a shop's files: `browsing_train.csv`, `search_train.csv`, `sku_to_content.csv`, `product_names.csv`.
 
-    The same arguments give the same bytes. Memory does not grow with the sessions. Each file gets its name once it is
-    complete.
+    The same arguments give the same bytes. The memory does not grow with the number of sessions. A file gets its final
+    name once it is complete.
 
     Args:
-        folder: Where to; made if missing, files of these names are replaced.
-        sessions: How many sessions; about 7.4 events each.
-        days: How many days they spread over.
-        seed: Any whole number from 0.
-        products: Size of the catalogue, 50 at least.
-        end: The last day; yesterday (UTC) by default.
-        drift: What is wrong with the last day, of `DRIFTS`; None: nothing.
+        folder: Output folder, created if missing. Files of these names are replaced.
+        sessions: Number of sessions, of about 7.4 events each.
+        days: Number of days.
+        seed: A whole number from 0.
+        products: Number of products, at least 50.
+        end: Last day. None: yesterday in UTC.
+        drift: Fault of the last day, one of `DRIFTS`. None: no fault.
 
     Raises:
-        SettingError: A number is too small, or no such drift.
+        SettingError: A number is too small, or the drift is unknown.
     """
     if drift and drift not in DRIFTS:
-        raise SettingError(f"There is no drift {drift!r}.", f"Use {', '.join(DRIFTS)}.")
+        raise SettingError(f"The drift {drift!r} is unknown.", f"Use one of: {', '.join(DRIFTS)}.")
     for name, value, least in (
         ("sessions", sessions, 1),
         ("days", days, 1),
@@ -86,7 +86,7 @@ def generate(
         ("seed", seed, 0),
     ):
         if value < least:
-            raise SettingError(f"A shop with {name}={value} cannot be made.", f"{name} must be {least} or more.")
+            raise SettingError(f"A shop with {name}={value} cannot be generated.", f"Set {name} to {least} or more.")
     last = end or datetime.now(UTC).date() - timedelta(days=1)
     first = datetime.combine(last - timedelta(days=days - 1), datetime.min.time(), UTC)
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,20 +102,20 @@ def generate(
             size = min(CHUNK, sessions - chunk * CHUNK)
             chunk_rng = np.random.default_rng([seed, chunk])
             day = chunk_rng.choice(days, size, p=traffic)
-            played, views = simulate(chunk_rng, shop, day, int(first.timestamp() * 1000))
+            simulated, views = simulate(chunk_rng, shop, day, int(first.timestamp() * 1000))
             ids, last_day = _session_ids(chunk_rng, size), day == days - 1
             if drift == "lost-pageviews":
-                played = _without_pageviews(played, last_day)
-            # Of which generation the products are that a session sees.
+                simulated = _without_pageviews(simulated, last_day)
+            # Generation of the product ids in each session.
             generation = last_day.astype(np.int64) * (generations - 1)
-            events += _write_browsing(chunk_rng, shop, played, ids, generation, browsing)
+            events += _write_browsing(chunk_rng, shop, simulated, ids, generation, browsing)
             searches += _write_searches(chunk_rng, shop, views, ids, generation, searching)
     return Shop(folder, sessions, events, searches, products)
 
 
 @contextmanager
 def _file(folder: Path, name: str) -> Iterator[IO[bytes]]:
-    """A file that gets its name, and replaces what had it, when all of it is written."""
+    """Open a file that replaces the file of this name once it is complete."""
     unfinished = folder / f"{name}.tmp"
     try:
         with unfinished.open("wb") as stream:
@@ -127,7 +127,7 @@ def _file(folder: Path, name: str) -> Iterator[IO[bytes]]:
 
 
 def _traffic(rng: np.random.Generator, days: int, drift: Drift | None) -> Floats:
-    """Share of the sessions on each day: falling to a third in three months, and two days of outage in a long time."""
+    """Return the share of sessions per day. It falls to a third in three months. Long periods have a two-day outage."""
     share = np.exp(-np.arange(days) * 1.09 / 90) * rng.uniform(0.9, 1.1, days)
     if days >= 60:
         share[days // 2 : days // 2 + 2] = 0
@@ -142,16 +142,21 @@ def _session_ids(rng: np.random.Generator, size: int) -> pa.Array:
 
 
 def _without_pageviews(events: Events, sessions: npt.NDArray[np.bool_]) -> Events:
-    """The events without the page views of some sessions, given as a mask."""
-    kept = (events.action != PAGEVIEW) | ~sessions[events.session]
-    return Events(*(getattr(events, name)[kept] for name in Events.__dataclass_fields__))
+    """Return the events without the page views of the sessions in the mask."""
+    mask = (events.action != PAGEVIEW) | ~sessions[events.session]
+    return Events(*(getattr(events, name)[mask] for name in Events.__dataclass_fields__))
 
 
 def _write_browsing(
-    rng: np.random.Generator, shop: Catalogue, events: Events, ids: pa.Array, generation: Integers, stream: IO[bytes]
+    rng: np.random.Generator,
+    shop: ShopCatalogue,
+    events: Events,
+    ids: pa.Array,
+    generation: Integers,
+    stream: IO[bytes],
 ) -> int:
     rows = len(events.session)
-    # By session, but neither session nor file in order of time.
+    # Sorted by session, but not by time.
     order = np.argsort(events.session * 8 + rng.uniform(0, 12, rows), kind="stable")
     order = np.concatenate([order, order[rng.random(rows) < _DUPLICATES]])
     session, action, product, page = (
@@ -174,9 +179,9 @@ def _write_browsing(
 
 
 def _write_searches(
-    rng: np.random.Generator, shop: Catalogue, views: Views, ids: pa.Array, generation: Integers, stream: IO[bytes]
+    rng: np.random.Generator, shop: ShopCatalogue, views: Views, ids: pa.Array, generation: Integers, stream: IO[bytes]
 ) -> int:
-    """Searches just before a product view: what was looked for is like that product, and often it is clicked."""
+    """Write a search before some product views. Its query is similar to that product, which is often clicked."""
     searches = rng.random(len(ids)) < 0.11 / 0.66  # of the sessions with a product view
     times = np.where(searches, rng.geometric(0.41, len(ids)), 0)
     picked = np.flatnonzero(views.position < times[views.session])
@@ -191,30 +196,30 @@ def _write_searches(
     return len(lines)
 
 
-def _results(rng: np.random.Generator, shop: Catalogue, product: int, generation: int) -> tuple[str, str]:
-    """Cells of the products found and of those clicked: nothing found for a quarter, a click on a third of the rest."""
+def _results(rng: np.random.Generator, shop: ShopCatalogue, product: int, generation: int) -> tuple[str, str]:
+    """Return the cells of results and clicks. A quarter has no results, and a third of the rest has a click."""
     if rng.random() > 0.735:
         return "", ""
-    # Its neighbours are of its style and of those beside it.
+    # The results are products of its style and of neighbouring styles.
     first = min(max(product - _NEIGHBOURS // 2, 0), len(shop) - _NEIGHBOURS)
-    others = first + rng.permutation(_NEIGHBOURS)
-    shown = [product, *others[others != product][: rng.integers(2, 25)].tolist()]
-    rng.shuffle(shown)
+    neighbours = first + rng.permutation(_NEIGHBOURS)
+    results = [product, *neighbours[neighbours != product][: rng.integers(2, 25)].tolist()]
+    rng.shuffle(results)
     skus = shop.skus[generation]
-    cell = ", ".join(f"'{skus[index]}'" for index in shown)
+    cell = ", ".join(f"'{skus[index]}'" for index in results)
     clicked = f"\"['{skus[product]}']\"" if rng.random() < 0.298 else ""
     return f'"[{cell}]"', clicked
 
 
-def _write_catalogue(rng: np.random.Generator, shop: Catalogue, content: IO[bytes], names: IO[bytes]) -> None:
-    """Half the products have a description, fewer a picture, as in the real shop; all have a name."""
-    known = rng.random(len(shop)) < 0.48
-    pictured = known & (rng.random(len(shop)) < 0.9)
+def _write_catalogue(rng: np.random.Generator, shop: ShopCatalogue, content: IO[bytes], names: IO[bytes]) -> None:
+    """Write all names, and content for half of the products, most of them with a picture, as in the real shop."""
+    described = rng.random(len(shop)) < 0.48
+    pictured = described & (rng.random(len(shop)) < 0.9)
     buckets = rng.integers(1, 11, len(shop))
     for row, sku in enumerate(shop.skus.ravel().tolist()):
         index = row % len(shop)
         names.write(f'{sku},"{shop.names[index]}"\n'.encode())
-        if not known[index]:
+        if not described[index]:
             content.write(f"{sku},,,,\n".encode())
             continue
         image = shop.vectors[index] / np.linalg.norm(shop.vectors[index]) * rng.uniform(308, 570)

@@ -1,4 +1,4 @@
-"""The warehouse seam: what Boat needs of a database, and how one is chosen by URL."""
+"""The warehouse seam: the operations that Boat needs of a database, which is chosen by URL."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,56 +14,56 @@ if TYPE_CHECKING:
 
 
 class Warehouse(Protocol):
-    """A database that holds the raw log and, built by dbt, everything after it."""
+    """A database with the raw log and the tables that dbt builds from it."""
 
     dialect: str
-    """`duckdb` or `snowflake`: also the dbt target's name."""
+    """`duckdb` or `snowflake`. It is also the name of the dbt target."""
 
     def transaction(self) -> AbstractContextManager["Transaction"]:
-        """Open a connection for a few statements, in one transaction: committed at the end, rolled back on an error."""
+        """Open a connection in a transaction, which is committed at the end or rolled back after an error."""
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """Keep other processes out while a tool of its own (dbt, Great Expectations) works on the database.
+        """Lock the database for this process while a tool (dbt, Great Expectations) works on it.
 
-        Released by the operating system when the holder dies. Nothing to do where the database takes many writers.
+        The operating system releases the lock if the process dies. A database with many writers needs no lock.
         """
 
     def dbt_environment(self) -> Mapping[str, str]:
-        """Environment variables that `dbt/profiles.yml` reads; `BOAT_DBT_TARGET` among them."""
+        """Return the environment variables for `dbt/profiles.yml`, such as `BOAT_DBT_TARGET`."""
 
     def sqlalchemy_url(self) -> str:
-        """URL under which Great Expectations pushes its queries down. Holds no secret."""
+        """Return the SQLAlchemy URL for Great Expectations. It holds no secrets."""
 
     def connect_arguments(self) -> Mapping[str, Any]:
-        """What SQLAlchemy needs beside the URL, secrets among it: its `connect_args`."""
+        """Return SQLAlchemy's `connect_args`, which include secrets."""
 
 
 class Transaction(Protocol):
-    """An open connection. Statements are the warehouse's own SQL; parameters are positional `?`."""
+    """An open connection in a transaction. Statements are in the warehouse's SQL, with `?` for parameters."""
 
     def lock(self) -> None:
-        """Wait until no other session that took its turn is open, and then see all that those have committed.
+        """Wait until no other transaction holds the lock. Later statements see all that was committed before.
 
-        Who adds what is not there yet takes it before the first look: two who look at the same time would both add it.
-        What the session did before is committed. Its end gives the turn back.
+        Lock before reading, if only missing rows are inserted: two transactions that read at once would both insert
+        them. Earlier statements of this transaction are committed. The lock is released at the end of the transaction.
         """
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None: ...
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> "pa.Table":
-        """Rows of a query as Arrow; column names in lower case."""
+        """Return the rows of a query as an Arrow table with column names in lower case."""
 
     def export(self, sql: str, path: Path, order_by: Sequence[str]) -> int:
-        """Write a query's rows to one Parquet file in the order of these columns; returns the number of rows.
+        """Write the rows of a query to a Parquet file, sorted by `order_by`. Return the number of rows.
 
-        The same rows give the same bytes, whatever the warehouse.
+        The same rows give the same bytes in every warehouse.
         """
 
     def scratch(self) -> AbstractContextManager["DuckDBTransaction"]:
-        """A DuckDB to read and judge files with before their rows are received: this one, or one on this machine."""
+        """Open a DuckDB to read and validate files in, before their rows are uploaded with `received`."""
 
     def received(self, local: "DuckDBTransaction", sql: str) -> AbstractContextManager[str]:
-        """The rows of a query on the scratch DuckDB, as a relation that a statement of this session can select from."""
+        """Upload the rows of a query on the scratch DuckDB. Hold a relation that statements here can select from."""
 
 
 _BACKENDS = {
@@ -73,10 +73,10 @@ _BACKENDS = {
 
 
 def connect(url: str) -> Warehouse:
-    """The warehouse behind a URL: `duckdb:////absolute/path.duckdb`, `snowflake://CONNECTION`. Opens nothing yet.
+    """Return the warehouse of a URL: `duckdb:////absolute/path.duckdb` or `snowflake://CONNECTION`. Do not connect yet.
 
     Raises:
         SettingError: Unknown protocol, or its package is not installed.
     """
-    warehouse: Warehouse = construct("warehouse", url, _BACKENDS)
+    warehouse: Warehouse = construct("warehouse", "boat.warehouses", url, _BACKENDS)
     return warehouse

@@ -1,7 +1,7 @@
-"""A SQLAlchemy dialect for DuckDB whose results can be read after their connection closed.
+"""A SQLAlchemy dialect for DuckDB whose results can be read after their connection is closed.
 
-Great Expectations reads a metric's rows once the connection is back in the pool; duckdb-engine fetches lazily from that
-connection, so each metric fails. Here the rows are fetched with the statement: a metric has few.
+Great Expectations reads the rows of a metric after the connection is back in the pool. duckdb-engine fetches rows
+lazily from that connection, so every metric fails. This dialect fetches the few rows of a metric with the statement.
 """
 
 from pathlib import Path
@@ -32,6 +32,6 @@ class BufferedDialect(Dialect):
 
 
 def url(path: Path) -> str:
-    """The URL of a DuckDB file in this dialect, known to SQLAlchemy from now on."""
+    """Register the dialect with SQLAlchemy and return the URL of a DuckDB file in it."""
     registry.register(_NAME, __name__, BufferedDialect.__name__)
     return URL.create(_NAME, database=str(path)).render_as_string()

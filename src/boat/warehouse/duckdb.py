@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 LOCK_TIMEOUT_SECONDS = 600
-_turns: "defaultdict[Path, threading.Lock]" = defaultdict(threading.Lock)
-"""Of the threads of this process."""
+_thread_locks: "defaultdict[Path, threading.Lock]" = defaultdict(threading.Lock)
+"""Lock of each database between the threads of this process."""
 _PREFIX = "duckdb:///"
 _OPTIONS = ("memory_limit", "threads")
 
@@ -28,15 +28,15 @@ _OPTIONS = ("memory_limit", "threads")
 class DuckDBWarehouse:
     """A DuckDB file.
 
-    DuckDB lets one process write and keeps readers of other processes out meanwhile, so processes take turns through a
-    lock file beside the database; the threads of one process share the turn.
+    While a process writes to a DuckDB file, other processes cannot even read it. Processes take turns with a lock file
+    next to the database. The threads of a process share the lock.
 
     Args:
-        url: `duckdb:///relative/path` or `duckdb:////absolute/path`, with `?memory_limit=2GB&threads=2` where DuckDB's
-            own choice (80 % of the memory, all cores) is too much, here or in dbt.
+        url: `duckdb:///relative/path` or `duckdb:////absolute/path`, with `?memory_limit=2GB&threads=2` if DuckDB's
+            defaults (80 % of the memory, all cores) are too much, here or in dbt.
 
     Raises:
-        SettingError: The URL names no file, or an option that is not one of the two.
+        SettingError: The URL has no file name, or an unknown option.
     """
 
     dialect = "duckdb"
@@ -45,48 +45,51 @@ class DuckDBWarehouse:
         location, _, options = url.removeprefix(_PREFIX).partition("?")
         if not url.startswith(_PREFIX) or not location or location.startswith(":"):
             raise SettingError(
-                f"{url!r} names no DuckDB file.", "Write duckdb:///relative/path or duckdb:////absolute/path."
+                f"The warehouse URL {url!r} has no file name.",
+                "Write duckdb:///relative/path or duckdb:////absolute/path.",
             )
         self.path = Path(location).expanduser().absolute()
         self._options = dict(parse_qsl(options))
         if unknown := self._options.keys() - set(_OPTIONS):
-            raise SettingError(f"{url!r} has the unknown option {min(unknown)!r}.", f"Use {' or '.join(_OPTIONS)}.")
+            raise SettingError(
+                f"The warehouse URL {url!r} has the unknown option {min(unknown)!r}.", f"Use {' or '.join(_OPTIONS)}."
+            )
 
     @contextmanager
     def exclusive(self, timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
-        """Keep other processes out. Re-entrant in this process; the operating system frees it when the holder dies.
+        """Lock the file for this process. The lock is re-entrant, and released by the system if the process dies.
 
         Raises:
-            BoatError: Another process held it all the time.
+            BoatError: Another process has held the lock for the whole time-out.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # One lock object a path and process, whichever thread asks: a flow holds it while its tasks open sessions.
+        # One lock object per path for all threads: a flow holds it while its tasks open transactions.
         lock = filelock.FileLock(f"{self.path}.lock", thread_local=False, is_singleton=True)
         try:
             held = lock.acquire(timeout=timeout_seconds)
         except filelock.Timeout as error:
             raise BoatError(
-                f"Another process has kept the warehouse {self.path} busy for {timeout_seconds:g} s.",
-                "Wait for the flow run that uses it, or stop it, and try again.",
+                f"Another process has locked the warehouse {self.path} for {timeout_seconds:g} s.",
+                "Wait for the flow run that uses it, or cancel that run, and retry.",
             ) from error
         with held:
             yield
 
     @contextmanager
     def transaction(self) -> Iterator["DuckDBTransaction"]:
-        """Open a connection in one transaction: committed at the end, rolled back on an error.
+        """Open a connection in a transaction, which is committed at the end or rolled back after an error.
 
         Raises:
-            BoatError: The file is in use by a program that does not take turns, or is no DuckDB file.
+            BoatError: Another program has the file open without the lock, or it is not a DuckDB file.
         """
-        with self.exclusive(), ExitStack() as turn:
+        with self.exclusive(), ExitStack() as stack:
             connection = self._open()
             try:
                 connection.begin()
                 try:
-                    yield DuckDBTransaction(connection, partial(turn.enter_context, _turns[self.path]))
+                    yield DuckDBTransaction(connection, partial(stack.enter_context, _thread_locks[self.path]))
                 except BaseException:
-                    with suppress(duckdb.Error):  # the error that came first is the one to show
+                    with suppress(duckdb.Error):  # the first error is the one to show
                         connection.rollback()
                     raise
                 connection.commit()
@@ -94,11 +97,11 @@ class DuckDBWarehouse:
                 connection.close()
 
     def dbt_environment(self) -> Mapping[str, str]:
-        limits = {f"BOAT_DUCKDB_{name.upper()}": value for name, value in {**_own_choice(), **self._options}.items()}
+        limits = {f"BOAT_DUCKDB_{name.upper()}": value for name, value in {**_defaults(), **self._options}.items()}
         return {"BOAT_DBT_TARGET": self.dialect, "BOAT_DUCKDB_PATH": str(self.path), **limits}
 
     def sqlalchemy_url(self) -> str:
-        """`duckdb_buffered:///path`: see `boat.warehouse.buffered`, which this makes known to SQLAlchemy."""
+        """Return `duckdb_buffered:///path` and register that dialect; see `boat.warehouse.buffered`."""
         from boat.warehouse import buffered
 
         return buffered.url(self.path)
@@ -110,19 +113,19 @@ class DuckDBWarehouse:
         try:
             connection = duckdb.connect(self.path)
         except duckdb.IOException as error:
-            hint = "Is it a DuckDB file, readable and writable, on a disk with room?"
+            hint = "Check that it is a DuckDB file, that you may write to it, and that the disk is not full."
             if "lock" in str(error):
-                hint = "Close the other program that has it open (a DuckDB shell, a notebook) and try again."
+                hint = "Close the other program that has it open (a DuckDB shell, a notebook) and retry."
             raise BoatError(f"Cannot open the warehouse {self.path}: {error}", hint) from error
-        # Set after opening: connections of one process to one file must agree on what is given at opening.
+        # Set after opening: all connections of a process to a file must be opened with the same configuration.
         connection.execute("set TimeZone = 'UTC'; set autoinstall_known_extensions = false")
         for name, value in self._options.items():
             connection.execute(f"set {name} = ?", [value])
         return connection
 
 
-def _own_choice() -> dict[str, str]:
-    """What DuckDB sets the options to by itself on this machine."""
+def _defaults() -> dict[str, str]:
+    """Return DuckDB's default of each option on this machine."""
     with duckdb.connect() as connection:
         return {
             name: str(connection.execute(f"select current_setting('{name}')").fetchall()[0][0]) for name in _OPTIONS
@@ -133,16 +136,16 @@ class DuckDBTransaction:
     """An open DuckDB connection.
 
     Args:
-        connection: In a transaction.
-        wait_for_turn: Waits for the threads of this process; other processes are kept out already.
+        connection: Connection in a transaction.
+        acquire_lock: Waits for the other threads of this process. Other processes are already locked out.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, wait_for_turn: Callable[[], object] = bool) -> None:
-        self._connection, self._wait_for_turn = connection, wait_for_turn
+    def __init__(self, connection: duckdb.DuckDBPyConnection, acquire_lock: Callable[[], object] = bool) -> None:
+        self._connection, self._acquire_lock = connection, acquire_lock
 
     def lock(self) -> None:
-        """Wait until no other session that took its turn is open; begins a transaction, which sees all before it."""
-        self._wait_for_turn()
+        """Wait until no other transaction holds the lock, then begin a transaction that sees all earlier ones."""
+        self._acquire_lock()
         self._connection.commit()
         self._connection.begin()
 
@@ -150,33 +153,33 @@ class DuckDBTransaction:
         self._connection.execute(sql, list(parameters))
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> "pa.Table":
-        """Rows of a query as Arrow; column names in lower case."""
+        """Return the rows of a query as an Arrow table with column names in lower case."""
         rows = self._connection.execute(sql, list(parameters)).to_arrow_table()
         return rows.rename_columns([name.lower() for name in rows.column_names])
 
     def export(self, sql: str, path: Path, order_by: Sequence[str] = ()) -> int:
-        """Write a query's rows to one Parquet file in the order of these columns; returns the number of rows."""
+        """Write the rows of a query to a Parquet file, sorted by `order_by`. Return the number of rows."""
         ordered = f"{sql}\norder by {', '.join(order_by)}" if order_by else sql
         self._connection.execute(f"copy ({ordered}) to ? (format parquet, compression zstd)", [str(path)])
         (rows,) = self._connection.fetchone() or (0,)
         return int(rows)
 
     def register(self, name: str, rows: "pa.RecordBatchReader") -> None:
-        """Let queries read a stream of Arrow batches, once, under this name."""
+        """Register a stream of Arrow batches under a name. It can be read once."""
         self._connection.register(name, rows)
 
     def scratch(self) -> AbstractContextManager["DuckDBTransaction"]:
-        """This session itself: its temporary tables."""
+        """Return this transaction: its temporary tables are the scratch space."""
         return nullcontext(self)
 
     def received(self, local: "DuckDBTransaction", sql: str) -> AbstractContextManager[str]:
-        """The query itself: it is here already."""
+        """Return the query as a relation: its rows are already in this database."""
         return nullcontext(f"({sql})")
 
 
 @contextmanager
 def scratch() -> Iterator[DuckDBTransaction]:
-    """A DuckDB that lasts for a while, in a temporary folder so that it need not fit into memory."""
+    """Open a temporary DuckDB. It is on disk, so that it need not fit into memory."""
     with tempfile.TemporaryDirectory(prefix="boat-scratch-") as folder, duckdb.connect(f"{folder}/db") as connection:
         connection.execute("set TimeZone = 'UTC'; set autoinstall_known_extensions = false")
         yield DuckDBTransaction(connection)

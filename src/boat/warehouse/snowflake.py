@@ -1,4 +1,4 @@
-"""Snowflake as the warehouse. What it must find there is made by `deployments/snowflake/setup.sql`."""
+"""Snowflake as the warehouse. `deployments/snowflake/setup.sql` creates the objects that it needs."""
 
 import base64
 import tempfile
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 STATEMENT_TIMEOUT_SECONDS = 3600
 LOGIN_TIMEOUT_SECONDS = 30
 NETWORK_TIMEOUT_SECONDS = 120
-"""How long the connector repeats a request: without it an answer of HTTP 500 is asked for again for many minutes."""
+"""Limit for the connector's retries of a request. Its default repeats an HTTP 500 for many minutes."""
 
 LANDING_STAGE, LANDING_ROWS = "raw.landing", "raw.landing_rows"
-TURN = "raw.turn"
+LOCK_TABLE = "raw.turn"
 SNAPSHOT_STAGE = "raw.snapshots"
 _FILE_BYTES = "128MB"  # Snowflake's advice for files that are loaded in parallel: 100 to 250 MB
 _WRONG_LOGIN = range(390100, 390200)
@@ -46,17 +46,17 @@ _DUCKDB = {pa.int64(): "bigint", pa.float64(): "double", pa.date32(): "date", pa
 
 @dataclass(frozen=True)
 class Login:
-    """Who connects where, by key pair.
+    """Account and credentials of a connection with a key pair.
 
     Attributes:
         account: Account identifier, `organisation-account`.
-        user: A service user with the key's public half.
-        private_key: PKCS#8 DER without passphrase, in base64: what the connector, dbt and SQLAlchemy all take.
-        database: Where the raw log and the marts are.
-        warehouse: What computes; empty means the user's default.
-        role: With the rights of `boat_load`, `boat_transform` and `boat_read`; empty means the user's default.
-        host: Where the account answers if not at its own name: a private link, or an emulator.
-        port: Port there.
+        user: Service user with the public key.
+        private_key: PKCS#8 DER without passphrase, in base64, for the connector, dbt and SQLAlchemy.
+        database: Database of the raw log and the marts.
+        warehouse: Snowflake warehouse for queries. Empty: the user's default.
+        role: Role with the rights of `boat_load`, `boat_transform` and `boat_read`. Empty: the user's default.
+        host: Address of the account, if it is not the default one: a private link, or an emulator.
+        port: Port of the host.
         protocol: `https`, or `http` for an emulator.
     """
 
@@ -72,7 +72,7 @@ class Login:
 
     @classmethod
     def from_key(cls, key: bytes, **parts: Any) -> "Login":
-        """With the key as DER bytes."""
+        """Create a login from a key in DER bytes."""
         return cls(private_key=base64.b64encode(key).decode(), **parts)
 
 
@@ -80,11 +80,10 @@ class SnowflakeWarehouse:
     """A Snowflake database.
 
     Args:
-        login: Who connects where.
-        tag: Query tag of every statement, such as the flow run's id: what it cost is found by it in the query history.
-        unload: Whether snapshots are unloaded to a stage and fetched from there, which is the fast way for millions of
-            rows; else the result is streamed, which is all that an emulator can do. The files are the same, byte by
-            byte.
+        login: Account and credentials.
+        tag: Query tag of every statement, such as the flow run's id. The query history shows its cost.
+        unload: Whether to unload snapshots to a stage and download them, which is fast for millions of rows. False
+            streams the result, because emulators cannot unload. Both give the same bytes.
     """
 
     dialect = "snowflake"
@@ -96,20 +95,20 @@ class SnowflakeWarehouse:
 
     @contextmanager
     def transaction(self) -> Iterator["SnowflakeTransaction"]:
-        """Open a connection in one transaction: committed at the end, rolled back on an error.
+        """Open a connection in a transaction, which is committed at the end or rolled back after an error.
 
-        A statement that defines something (`create …`) commits what came before it: Snowflake has it so.
+        Snowflake commits the transaction before each DDL statement (`create …`).
 
         Raises:
             SettingError: Snowflake refuses the user, key or role.
-            BoatError: It cannot be reached.
+            BoatError: Snowflake does not answer.
         """
         connection = self._connect()
         try:
             try:
                 yield SnowflakeTransaction(connection, self._unload)
             except BaseException:
-                with suppress(Error):  # the error that came first is the one to show
+                with suppress(Error):  # the first error is the one to show
                     connection.rollback()
                 raise
             connection.commit()
@@ -117,7 +116,7 @@ class SnowflakeWarehouse:
             connection.close()
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """Nothing to do: Snowflake takes many writers."""
+        """Do nothing: Snowflake supports many writers."""
         return nullcontext()
 
     def dbt_environment(self) -> Mapping[str, str]:
@@ -133,11 +132,11 @@ class SnowflakeWarehouse:
             "BOAT_SNOWFLAKE_PORT": str(login.port),
             "BOAT_SNOWFLAKE_PROTOCOL": login.protocol,
             "BOAT_SNOWFLAKE_QUERY_TAG": self._tag,
-            "DBT_ENV_SECRET_SNOWFLAKE_PRIVATE_KEY": login.private_key,  # of this name dbt writes no value to its logs
+            "DBT_ENV_SECRET_SNOWFLAKE_PRIVATE_KEY": login.private_key,  # dbt masks this prefix in its logs
         }
 
     def sqlalchemy_url(self) -> str:
-        """Without secrets: they are in `connect_arguments`."""
+        """Return a URL without secrets, which are in `connect_arguments`."""
         return f"snowflake://{self._login.user}@{self._login.account}/{self._login.database}"
 
     def connect_arguments(self) -> Mapping[str, Any]:
@@ -154,7 +153,7 @@ class SnowflakeWarehouse:
             "protocol": login.protocol,
             "login_timeout": LOGIN_TIMEOUT_SECONDS,
             "network_timeout": NETWORK_TIMEOUT_SECONDS,
-            # With the login, so that not even the first statement goes without.
+            # Set at login, so that they apply to the first statement too.
             "session_parameters": {
                 "QUERY_TAG": self._tag,
                 "STATEMENT_TIMEOUT_IN_SECONDS": STATEMENT_TIMEOUT_SECONDS,
@@ -165,22 +164,23 @@ class SnowflakeWarehouse:
         }
 
     def _connect(self) -> "SnowflakeConnection":
-        place = f"{self._login.account} as {self._login.user}"
+        account = f"{self._login.account} as user {self._login.user}"
         try:
             return snowflake.connector.connect(**self.connect_arguments(), autocommit=False, paramstyle="qmark")
         except Error as error:
             if error.errno in _WRONG_LOGIN:
                 raise SettingError(
-                    f"Snowflake refuses {place}: {error.msg}",
-                    "Does the user have the public half of this key, and the role?",
+                    f"Snowflake refused the login to {account}: {error.msg}",
+                    "Check that the user has the public key of this private key, and the role.",
                 ) from error
             raise BoatError(
-                f"Cannot connect to Snowflake {place}: {error.msg}", "See the account's name and the network."
+                f"Cannot connect to Snowflake account {account}: {error.msg}",
+                "Check the name of the account and the network.",
             ) from error
 
 
 class SnowflakeTransaction:
-    """An open Snowflake connection."""
+    """An open Snowflake connection in a transaction."""
 
     def __init__(self, connection: "SnowflakeConnection", unload: bool) -> None:
         self._connection = connection
@@ -189,38 +189,38 @@ class SnowflakeTransaction:
     def lock(self) -> None:
         """Lock the one row of a table until the end of the transaction.
 
-        Snowflake knows no other lock that holds: inserts do not wait for each other, and keys are not enforced. An
-        update waits for the transaction of the one before it, and each statement sees what was committed before it
-        (READ COMMITTED).
+        Snowflake has no other usable lock: inserts do not wait for each other, and keys are not enforced. An update
+        waits for the transaction of an earlier update, and each statement sees all earlier commits (READ COMMITTED).
 
         Raises:
-            BoatError: Another session has kept its turn all the time, or there is no such table.
+            BoatError: Another transaction holds the lock for too long, or the table does not exist.
         """
         try:
             self._connection.commit()
-            if not self._update_turn():
-                self._run(f"insert into {TURN} values (null)")
+            if not self._update_lock():
+                self._run(f"insert into {LOCK_TABLE} values (null)")
                 self._connection.commit()
-                self._update_turn()
+                self._update_lock()
         except DatabaseError as error:
             raise BoatError(
-                f"Snowflake gave no turn to write to the raw log: {error.msg}",
-                "Try again when the other load is done. Was this version's deployments/snowflake/setup.sql run?",
+                f"Cannot lock the raw log on Snowflake: {error.msg}",
+                "Retry after the other load has finished. Check that this version's deployments/snowflake/setup.sql "
+                "was run.",
             ) from error
 
-    def _update_turn(self) -> int:
-        return self._run(f"update {TURN} set taken_at = current_timestamp()::timestamp_ntz").rowcount or 0
+    def _update_lock(self) -> int:
+        return self._run(f"update {LOCK_TABLE} set taken_at = current_timestamp()::timestamp_ntz").rowcount or 0
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         self._run(sql, parameters)
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> "pa.Table":
-        """Rows of a query as Arrow; column names in lower case."""
+        """Return the rows of a query as an Arrow table with column names in lower case."""
         cursor = self._run(sql, parameters)
         return _typed(cursor.fetch_arrow_all(force_return_table=True), _schema(cursor.description))
 
     def export(self, sql: str, path: Path, order_by: Sequence[str]) -> int:
-        """Write a query's rows to one Parquet file, in the order of these columns; returns the number of rows."""
+        """Write the rows of a query to a Parquet file, sorted by `order_by`. Return the number of rows."""
         if self._unload:
             return self._export_unloaded(sql, path, order_by)
         cursor = self._run(sql)
@@ -228,22 +228,22 @@ class SnowflakeTransaction:
         batches = (batch for rows in cursor.fetch_arrow_batches() for batch in _typed(rows, schema).to_batches())
         with scratch() as local:
             local.register("result", pa.RecordBatchReader.from_batches(schema, batches))
-            # Sorted here: how the stream was cut into batches would show in the file's bytes.
+            # Sorted here, so that the file's bytes do not depend on how the stream is cut into batches.
             return local.export("select * from result", path, order_by)
 
     def scratch(self) -> AbstractContextManager[DuckDBTransaction]:
-        """A DuckDB on this machine, to read and judge files with before they go to the warehouse."""
+        """Open a DuckDB on this machine to read and validate files in, before their rows are uploaded."""
         return scratch()
 
     @contextmanager
     def received(self, local: DuckDBTransaction, sql: str) -> Iterator[str]:
-        """Rows of a query on the scratch DuckDB, as something to select from here.
+        """Upload the rows of a query on the scratch DuckDB. Hold a relation that statements here can select from.
 
-        They go as Parquet through a stage into one column of a transient table, in this very transaction: a table of
-        their own would have to be created, and that commits.
+        The rows go as Parquet through a stage into one column of an existing transient table. A new table cannot be
+        created within the transaction, because Snowflake commits it before DDL.
         """
         columns = local.query(f"describe {sql}").to_pylist()
-        # A time as text says the same to every reader of Parquet.
+        # Readers of Parquet interpret timestamps differently, but not text.
         texts = {c["column_name"] for c in columns if c["column_type"] == "TIMESTAMP"}
         written = ", ".join(
             f"cast({c['column_name']} as varchar) as {c['column_name']}"
@@ -262,33 +262,34 @@ class SnowflakeTransaction:
         self._run(f"delete from {LANDING_ROWS}")
 
     def _copy_in(self, folder: Path) -> None:
-        place = f"@{LANDING_STAGE}/{uuid.uuid4().hex}"  # a name of its own: files of a name loaded before are skipped
+        stage = f"@{LANDING_STAGE}/{uuid.uuid4().hex}"  # a new path: Snowflake skips names that were loaded before
         try:
-            self._run(f"put 'file://{folder}/*.parquet' {place} auto_compress = false parallel = 8")
-            self._run(f"copy into {LANDING_ROWS} from {place} file_format = (type = parquet) purge = true")
+            self._run(f"put 'file://{folder}/*.parquet' {stage} auto_compress = false parallel = 8")
+            self._run(f"copy into {LANDING_ROWS} from {stage} file_format = (type = parquet) purge = true")
         except DatabaseError as error:
             raise BoatError(
-                f"Snowflake did not take the rows: {error.msg}", "Was deployments/snowflake/setup.sql run?"
+                f"Snowflake did not accept the uploaded rows: {error.msg}",
+                "Check that deployments/snowflake/setup.sql was run.",
             ) from error
 
     def _export_unloaded(self, sql: str, path: Path, order_by: Sequence[str]) -> int:
         schema = _schema(self._connection.cursor().describe(sql))
-        # As a number, a time loses nothing: unloaded as a time it is cut to milliseconds.
+        # Snowflake cuts unloaded timestamps to milliseconds, so they are unloaded as numbers.
         selected = ", ".join(
             f"date_part(epoch_microsecond, {column.name}) as {column.name}" if _is_time(column) else column.name
             for column in schema
         )
-        place = f"@{SNAPSHOT_STAGE}/{uuid.uuid4().hex}/"
+        stage = f"@{SNAPSHOT_STAGE}/{uuid.uuid4().hex}/"
         with tempfile.TemporaryDirectory(prefix="boat-unload-") as folder, scratch() as local:
             try:
-                done = self._run(
-                    f"copy into {place} from (select {selected} from ({sql})) "
+                summary = self._run(
+                    f"copy into {stage} from (select {selected} from ({sql})) "
                     "file_format = (type = parquet) header = true max_file_size = 134217728"
                 ).fetchall()
-                if done[0][0]:  # rows unloaded; none make no file
-                    self._run(f"get {place} 'file://{folder}/' parallel = 8")
+                if summary[0][0]:  # number of rows; without rows there is no file
+                    self._run(f"get {stage} 'file://{folder}/' parallel = 8")
             finally:
-                self._run(f"remove {place}")
+                self._run(f"remove {stage}")
             return local.export(_reading(Path(folder), schema), path, order_by)
 
     def _run(self, sql: str, parameters: Sequence[Any] = ()) -> "SnowflakeCursor":
@@ -298,60 +299,62 @@ class SnowflakeTransaction:
 
 
 def from_url(url: str) -> SnowflakeWarehouse:
-    """The warehouse of `snowflake://NAME`, a connection in the connector's own `connections.toml`.
+    """Return the warehouse of `snowflake://NAME`, a connection in the connector's `connections.toml`.
 
     Raises:
-        SettingError: There is none of that name, or it has no key pair.
+        SettingError: There is no connection of that name, or it has no key pair.
     """
     from snowflake.connector.config_manager import CONFIG_MANAGER
 
     name, options = parse(url)
     try:
         connections: Any = CONFIG_MANAGER["connections"]
-        known = dict(connections[name])
-        key = _read_key(Path(known["private_key_file"]), known.get("private_key_file_pwd"))
+        connection = dict(connections[name])
+        key = _read_key(Path(connection["private_key_file"]), connection.get("private_key_file_pwd"))
         login = Login.from_key(
             key,
-            **{part: known[part] for part in ("account", "user", "database")},
-            **{part: known[part] for part in ("warehouse", "role") if part in known},
-            **options.place,
+            **{part: connection[part] for part in ("account", "user", "database")},
+            **{part: connection[part] for part in ("warehouse", "role") if part in connection},
+            **options.login,
         )
     except (Error, KeyError, OSError, ValueError) as error:
         raise SettingError(
-            f"{url!r}: no connection {name!r} with account, user, database and private_key_file ({error}).",
-            "Write it into ~/.snowflake/connections.toml; in a flow, it is the name of a Snowflake Connector block.",
+            f"There is no connection {name!r} with account, user, database and private_key_file ({error}).",
+            "Add it to ~/.snowflake/connections.toml. In a flow, use the name of a Snowflake Connector block.",
         ) from error
     return SnowflakeWarehouse(login, unload=options.unload)
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a URL can say beside the connection's name: `?host=…&port=…&protocol=…&unload=false`."""
+class SnowflakeOptions:
+    """Options of a Snowflake URL: `?host=…&port=…&protocol=…&unload=false`. `login` has the fields of `Login`."""
 
-    place: Mapping[str, Any]
+    login: Mapping[str, Any]
     unload: bool
 
 
-def parse(url: str) -> tuple[str, Options]:
-    """The connection's or block's name, and the options.
+def parse(url: str) -> tuple[str, SnowflakeOptions]:
+    """Parse a URL into the name of the connection or block, and the options.
 
     Raises:
-        SettingError: No name, or an unknown option.
+        SettingError: The URL has no name, or an unknown option.
     """
     parts = urlsplit(url)
-    given = dict(parse_qsl(parts.query))
-    # The URL itself is not shown: somebody may have put a password in.
+    texts = dict(parse_qsl(parts.query))
+    # The URL is not shown, because it may contain a password.
     if not parts.netloc or parts.path.strip("/") or parts.username:
-        raise SettingError("The Snowflake URL names no connection.", "Write snowflake://NAME, and no secrets.")
-    if unknown := given.keys() - set(_OPTIONS):
+        raise SettingError(
+            "The Snowflake URL has no connection name, or more than that.", "Write snowflake://NAME, and no secrets."
+        )
+    if unknown := texts.keys() - set(_OPTIONS):
         raise SettingError(
             f"snowflake://{parts.netloc} has the unknown option {min(unknown)!r}.", f"Use {', '.join(_OPTIONS)}."
         )
-    unload = given.pop("unload", "true") != "false"
-    if not given.get("port", "0").isdigit():
-        raise SettingError(f"snowflake://{parts.netloc} has the port {given['port']!r}.", "Write a number.")
-    place = {name: int(value) if name == "port" else value for name, value in given.items()}
-    return parts.netloc, Options(place, unload)
+    unload = texts.pop("unload", "true") != "false"
+    if not texts.get("port", "0").isdigit():
+        raise SettingError(f"snowflake://{parts.netloc} has the port {texts['port']!r}.", "Write a number.")
+    login = {name: int(value) if name == "port" else value for name, value in texts.items()}
+    return parts.netloc, SnowflakeOptions(login, unload)
 
 
 def _read_key(path: Path, passphrase: str | None) -> bytes:
@@ -366,7 +369,7 @@ def _read_key(path: Path, passphrase: str | None) -> bytes:
 
 
 def _schema(description: "Sequence[ResultMetadata]") -> pa.Schema:
-    """The Arrow types that DuckDB has for the same columns."""
+    """Return the schema that DuckDB gives to the same columns."""
     fields = []
     for column in description:
         kind = pa.int64() if column.type_code == _FIXED and not column.scale else _ARROW.get(column.type_code)
@@ -377,7 +380,7 @@ def _schema(description: "Sequence[ResultMetadata]") -> pa.Schema:
 
 
 def _typed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    # Unsafe: Snowflake's times have nanoseconds, of which ours use none.
+    # An unsafe cast: Snowflake's times have nanoseconds, which Boat does not use.
     return rows.rename_columns(schema.names).cast(schema, safe=False)
 
 
@@ -386,7 +389,7 @@ def _is_time(column: pa.Field) -> bool:
 
 
 def _reading(folder: Path, schema: pa.Schema) -> str:
-    """The query for unloaded files, with the types that a DuckDB warehouse would give."""
+    """Return the query for unloaded files, with the types of a DuckDB warehouse."""
     columns = ", ".join(
         f"make_timestamp({c.name}::bigint) as {c.name}" if _is_time(c) else f"{c.name}::{_duckdb_type(c)} as {c.name}"
         for c in schema

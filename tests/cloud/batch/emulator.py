@@ -1,13 +1,13 @@
-"""AWS Batch, ECS and CloudWatch Logs on a real socket, as far as Boat speaks them, with containers that really run.
+"""AWS Batch, ECS and CloudWatch Logs on a real socket, as far as Boat uses them, with real processes as containers.
 
-Requests are held against botocore's own model of each service, so that what a real client sends is what the service
-would take. A container is a subprocess in a clean environment: the variables of its job, those every container has,
-and where to find the credentials of its role. It ends as a container does: with all its processes.
+Requests are validated against botocore's model of each service, as the real service would do. A container is a
+subprocess in a clean environment: the variables of its job, the variables of every container, and the address of its
+role's credentials. It ends with all its processes, as a container does.
 
-`faults` are tuples that each strike once: `("throttle", OPERATION)`, `("drop", OPERATION)` (done, but the connection
-is cut), `("error", OPERATION)` (done, but the answer is a server error), `("hang",)` (no host comes), `("lose",)` (the
-host goes once the job has written `ready`, or has trained twelve epochs), `("nothing",)` (the container ends well at
-once), `("full",)` (ECS has no room). `jobs` is the ledger: all that ever ran.
+`faults` are tuples that are injected once: `("throttle", OPERATION)`, `("drop", OPERATION)` (done, but the connection
+is cut), `("error", OPERATION)` (done, but the answer is a server error), `("hang",)` (there is no host), `("lose",)`
+(the host is lost once the job has written `ready`, or has trained twelve epochs), `("nothing",)` (the container
+succeeds at once), `("full",)` (ECS has no capacity). `jobs` is the ledger of all jobs.
 """
 
 import json
@@ -53,13 +53,13 @@ class RefusedError(Exception):
 
 
 class Container:
-    """A command in a clean environment, and the log stream that takes its output.
+    """A command in a clean environment, and the log stream of its output.
 
     Args:
-        command: What it runs; `python` is the interpreter of the tests.
-        environment: Its variables, beside those of every container.
-        stream: Where its lines go.
-        on_ready: Called with it once it has got somewhere.
+        command: Command to run. `python` is the interpreter of the tests.
+        environment: Variables besides the variables of every container.
+        stream: Receives the lines.
+        on_ready: Called with the container once its job is ready.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Container:
         return self.process.poll() is None
 
     def wait(self) -> int:
-        """Its exit code; all its processes have ended then."""
+        """Wait for the end of all its processes, and return the exit code."""
         code = self.process.wait()
         self.kill()
         self._reader.join()
@@ -138,10 +138,10 @@ class Job:
 
 
 class Emulator:
-    """The services' memory, and what they do with it.
+    """State and operations of the services.
 
     Args:
-        aws: Where S3 is.
+        aws: Address of S3.
     """
 
     def __init__(self, aws: str) -> None:
@@ -163,8 +163,8 @@ class Emulator:
         return [job for job in self.jobs.values() if not job.ended]
 
     def processes(self) -> list[Container]:
-        """Containers that still run."""
-        return [each for job in self.jobs.values() for each in job.containers if each.runs]
+        """Return running containers."""
+        return [container for job in self.jobs.values() for container in job.containers if container.runs]
 
     def reset(self) -> None:
         for job in self.active():
@@ -182,7 +182,7 @@ class Emulator:
     # Calls
 
     def call(self, service: str, operation: str, body: Body) -> tuple[Body, bool]:
-        """The answer, and whether the connection is cut in place of it."""
+        """Return the answer, and whether to cut the connection instead."""
         with self._lock:
             self.calls[operation] += 1
             if self._strikes("throttle", operation):
@@ -218,16 +218,16 @@ class Emulator:
         }
 
     def _batch_ListJobs(self, body: Body) -> Body:
-        (wanted,) = body["filters"]
-        found = [
+        (filters,) = body["filters"]
+        matches = [
             job
             for job in self._of("batch")
-            if wanted == {"name": "JOB_NAME", "values": [job.name]} and body["jobQueue"] == QUEUE
+            if filters == {"name": "JOB_NAME", "values": [job.name]} and body["jobQueue"] == QUEUE
         ]
-        return {"jobSummaryList": [_summary(job) for job in found]}
+        return {"jobSummaryList": [_summary(job) for job in matches]}
 
     def _batch_DescribeJobs(self, body: Body) -> Body:
-        return {"jobs": [_detail(self.jobs[each]) for each in body["jobs"] if each in self.jobs]}
+        return {"jobs": [_detail(self.jobs[job_id]) for job_id in body["jobs"] if job_id in self.jobs]}
 
     def _batch_TerminateJob(self, body: Body) -> Body:
         job = self.jobs.get(body["jobId"])
@@ -252,8 +252,8 @@ class Emulator:
 
     def _ecs_ListTasks(self, body: Body) -> Body:
         stopped = body["desiredStatus"] == "STOPPED"
-        found = [job for job in self._of("ecs") if job.name == body["startedBy"]]
-        return {"taskArns": [job.id for job in found if (job.ended or bool(job.ending)) == stopped]}
+        matches = [job for job in self._of("ecs") if job.name == body["startedBy"]]
+        return {"taskArns": [job.id for job in matches if (job.ended or bool(job.ending)) == stopped]}
 
     def _ecs_DescribeTasks(self, body: Body) -> Body:
         return {"tasks": [_task(self.jobs[arn]) for arn in body["tasks"] if arn in self.jobs], "failures": []}
@@ -283,7 +283,7 @@ class Emulator:
     # Jobs
 
     def _of(self, service: str) -> list[Job]:
-        """Jobs as lists have them, which may lag behind."""
+        """Return the jobs in lists, which may lag behind."""
         before = time.time() - self.unlisted_seconds
         return [job for job in self.jobs.values() if job.service == service and job.created <= before]
 
@@ -314,7 +314,7 @@ class Emulator:
             again = self._attempt(job, running)
 
     def _attempt(self, job: Job, running: str) -> bool:
-        """One container from start to end; whether there is another."""
+        """Run a container to its end. Return whether there is another attempt."""
         with self._lock:
             nothing = self._strikes("nothing")
         lost = threading.Event()
@@ -333,7 +333,7 @@ class Emulator:
         container = Container(command, self._environment(job), self.streams[job.stream], lose)
         job.containers.append(container)
         job.status = running
-        if job.ending:  # it came between the two
+        if job.ending:  # the job ended between the two checks
             container.kill()
         code = container.wait()
         job.stopped, job.exit_code = time.time(), None if lost.is_set() else code
@@ -352,7 +352,7 @@ class Emulator:
 
     def _environment(self, job: Job) -> dict[str, str]:
         return {
-            **{each["name"]: each["value"] for each in _overrides(job).get("environment", [])},
+            **{variable["name"]: variable["value"] for variable in _overrides(job).get("environment", [])},
             "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self.url}/credentials",
             "AWS_ENDPOINT_URL_S3": self.aws,
         }
@@ -438,7 +438,7 @@ class _Handler(BaseHTTPRequestHandler):
     emulator: Emulator
 
     def do_GET(self) -> None:
-        """The credentials of a container's role."""
+        """Return the credentials of a container's role."""
         keys = {"AccessKeyId": "role", "SecretAccessKey": "role", "Token": "role"}
         self._answer({**keys, "Expiration": "2099-01-01T00:00:00Z"})
 
@@ -477,7 +477,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def running(aws: str) -> Iterator[Emulator]:
-    """The emulator on a free port; every container has ended after."""
+    """Run the emulator on a free port. Kill all containers at the end."""
     emulator = Emulator(aws)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"emulator": emulator}))
     emulator.url = f"http://127.0.0.1:{server.server_port}"

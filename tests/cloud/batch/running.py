@@ -1,4 +1,4 @@
-"""moto for S3, and the emulator of Batch, ECS and Logs, as a test uses them."""
+"""moto for S3, and the emulator of Batch, ECS and Logs, for tests."""
 
 import uuid
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ class Cloud:
     """Running emulators.
 
     Attributes:
-        aws: moto's address.
+        aws: Address of moto.
         emulator: The emulator.
-        store: An artifact store of one's own.
+        store: URI of an empty artifact store.
     """
 
     aws: str
@@ -31,7 +31,7 @@ class Cloud:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a machine in the account has: credentials, region, and here where S3 is."""
+        """Return the environment of a machine in the account: credentials, region and the address of S3."""
         return {
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
@@ -40,11 +40,11 @@ class Cloud:
         }
 
     def batch(self, **settings: Any) -> str:
-        """A compute URL."""
+        """Return a compute URL."""
         return f"batch://{QUEUE}/{DEFINITION}?{self._query(settings)}"
 
     def ecs(self, **settings: Any) -> str:
-        """A compute URL."""
+        """Return a compute URL."""
         return f"ecs://{CLUSTER}/{TASK}?{self._query({'subnets': 'subnet-1,subnet-2', 'spot': 1, **settings})}"
 
     def _query(self, settings: dict[str, Any]) -> str:
@@ -53,7 +53,7 @@ class Cloud:
 
 @contextmanager
 def running_cloud() -> Iterator[tuple[str, Emulator]]:
-    """Address of moto, and the emulator."""
+    """Start moto and the emulator. Yield the address of moto, and the emulator."""
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     moto.start()
     address, port = moto.get_host_and_port()

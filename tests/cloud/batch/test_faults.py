@@ -1,4 +1,4 @@
-"""Whatever goes wrong, a piece of work is one job: none is submitted twice, none is left running."""
+"""After every fault, work is done by one job: it is not submitted twice, and not left running."""
 
 import os
 import signal
@@ -45,7 +45,7 @@ pathlib.Path(options["--output"]).write_text("done")
 
 @pytest.fixture
 def work(cloud: Cloud, tmp_path: Path) -> Callable[..., JobSpec]:
-    """A job of three steps with a checkpoint after each; it says when it is ready to be disturbed, and waits there."""
+    """Return a job with a checkpoint after each of three steps. It prints `ready` after the first and waits."""
     (tmp_path / "work.py").write_text(textwrap.dedent(WORK))
 
     def spec(key: str, settle: float = 0, until: Path = tmp_path) -> JobSpec:
@@ -54,7 +54,7 @@ def work(cloud: Cloud, tmp_path: Path) -> Callable[..., JobSpec]:
             module="work",
             arguments={"settle": str(settle), "until": str(until)},
             environment={"PYTHONPATH": str(tmp_path)},
-            outputs={"output": store.join(cloud.store, key, "made.txt")},
+            outputs={"output": store.join(cloud.store, key, "result.txt")},
             checkpoint=store.join(cloud.store, "checkpoints", key),
             store=cloud.store,
             key=key,
@@ -65,13 +65,13 @@ def work(cloud: Cloud, tmp_path: Path) -> Callable[..., JobSpec]:
 
 @pytest.fixture(params=["batch", "ecs"])
 def url(request: pytest.FixtureRequest, cloud: Cloud) -> Callable[..., str]:
-    place: Callable[..., str] = getattr(cloud, request.param)
-    return place
+    make_url: Callable[..., str] = getattr(cloud, request.param)
+    return make_url
 
 
 @pytest.fixture
 def times(every_fault: bool) -> int:
-    """How often a fault strikes on Batch, and as often on ECS."""
+    """Number of injections of a fault, on Batch and on ECS."""
     return 5 if every_fault else 2
 
 
@@ -82,13 +82,13 @@ def run(url: str, spec: JobSpec) -> list[str]:
 
 
 def run_all(url: str, specs: Sequence[JobSpec]) -> list[list[str]]:
-    """The lines of each, all at the same time."""
+    """Run jobs at the same time and return the lines of each."""
     with ThreadPoolExecutor(len(specs)) as pool:
         return list(pool.map(lambda spec: run(url, spec), specs))
 
 
 def fail_all(url: str, specs: Sequence[JobSpec], match: str) -> None:
-    """Each of them ends with a `JobError` that says so."""
+    """Check that each job ends with a `JobError` that matches."""
 
     def fail(spec: JobSpec) -> None:
         with pytest.raises(JobError, match=match):
@@ -99,7 +99,7 @@ def fail_all(url: str, specs: Sequence[JobSpec], match: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["throttle", "drop", "error"])
-def test_a_submission_that_goes_wrong_is_one_job(
+def test_a_faulty_submission_creates_one_job(
     cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec], fault: str, times: int
 ) -> None:
     specs = [work(f"{fault}-{number}") for number in range(times)]
@@ -111,14 +111,14 @@ def test_a_submission_that_goes_wrong_is_one_job(
     assert cloud.emulator.active() == []
 
 
-def test_a_list_that_lags_behind_does_not_lead_to_a_second_job(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
+def test_a_lagging_list_does_not_cause_a_second_job(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
     cloud.emulator.unlisted_seconds = 0.4
     cloud.emulator.faults.append(("drop", "SubmitJob"))
     run(cloud.batch(poll=0.3), work("lag"))
     assert len(cloud.emulator.jobs) == 1
 
 
-def test_a_job_whose_host_is_lost_goes_on_from_its_checkpoint_on_another(
+def test_a_job_resumes_from_its_checkpoint_if_its_host_is_lost(
     cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec], times: int
 ) -> None:
     specs = [work(f"lost-{number}", settle=1.5) for number in range(times)]
@@ -132,7 +132,7 @@ def test_a_job_whose_host_is_lost_goes_on_from_its_checkpoint_on_another(
     assert cloud.emulator.active() == []
 
 
-def test_all_attempts_are_paid_for(cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec]) -> None:
+def test_the_cost_includes_all_attempts(cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec]) -> None:
     cloud.emulator.faults.append(("lose",))
     result = compute.connect(url(price=3600)).run(work("paid", settle=0.5), lambda line: None)
     assert result.attempts == 2
@@ -140,7 +140,7 @@ def test_all_attempts_are_paid_for(cloud: Cloud, url: Callable[..., str], work: 
     assert result.dollars == pytest.approx(result.seconds, abs=0.01)
 
 
-def test_hosts_are_replaced_only_so_often(cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec]) -> None:
+def test_the_number_of_attempts_is_limited(cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec]) -> None:
     cloud.emulator.faults += [("lose",)] * 2
     failing = replace(work("lost for good"), checkpoint="", module="always_ready")
     (Path(failing.environment["PYTHONPATH"]) / "always_ready.py").write_text(
@@ -152,7 +152,7 @@ def test_hosts_are_replaced_only_so_often(cloud: Cloud, url: Callable[..., str],
     assert cloud.emulator.active() == []
 
 
-def test_a_bug_is_never_paid_for_twice(
+def test_a_bug_is_never_retried(
     cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec], times: int
 ) -> None:
     specs = [replace(work(f"bug-{number}"), module="buggy") for number in range(times)]
@@ -161,7 +161,7 @@ def test_a_bug_is_never_paid_for_twice(
     assert [len(job.containers) for job in cloud.emulator.jobs.values()] == [1] * times
 
 
-def test_a_job_that_no_host_takes_is_ended_and_says_why(
+def test_a_job_without_a_host_is_stopped_with_the_reason(
     cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec], times: int
 ) -> None:
     cloud.emulator.faults += [("hang",)] * times
@@ -171,17 +171,17 @@ def test_a_job_that_no_host_takes_is_ended_and_says_why(
     assert sum(len(job.containers) for job in cloud.emulator.jobs.values()) == 0
 
 
-def test_a_success_without_an_artifact_is_a_failure_and_is_not_gone_on_with(
+def test_a_success_without_its_output_is_a_failure_and_is_not_reused(
     cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec], times: int
 ) -> None:
     specs = [work(f"nothing-{number}") for number in range(times)]
     cloud.emulator.faults += [("nothing",)] * times
-    fail_all(url(), specs, r"succeeded but left no s3://.*made\.txt")
+    fail_all(url(), specs, r"succeeded but left no s3://.*result\.txt")
     assert len(cloud.emulator.jobs) == times
     assert "step 3" in run(url(), specs[0])
 
 
-def test_a_full_cluster_is_waited_for(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
+def test_a_job_waits_for_a_full_cluster(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
     cloud.emulator.faults += [("full",)] * 3
     assert "step 3" in run(cloud.ecs(), work("full"))
     assert len(cloud.emulator.jobs) == 1
@@ -190,9 +190,7 @@ def test_a_full_cluster_is_waited_for(cloud: Cloud, work: Callable[..., JobSpec]
         run(cloud.ecs(wait=0), work("too full"))
 
 
-def test_the_same_work_again_is_found_and_not_run_again(
-    cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec]
-) -> None:
+def test_work_with_the_same_key_runs_once(cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec]) -> None:
     first = run(url(), work("again"))
     assert run(url(), work("again")) == first
     assert len(cloud.emulator.jobs) == 1
@@ -215,7 +213,7 @@ def _caller(url: str, spec: JobSpec) -> "subprocess.Popen[str]":
 
 def _read_until(process: "subprocess.Popen[str]", line: str) -> None:
     assert process.stdout is not None
-    assert any(each.strip() == line for each in process.stdout)
+    assert any(output.strip() == line for output in process.stdout)
 
 
 def _end(callers: Sequence["subprocess.Popen[str]"], number: int) -> None:
@@ -243,7 +241,7 @@ def test_a_killed_callers_jobs_are_found_by_the_retry(
     assert len(cloud.emulator.jobs) == len(specs)
 
 
-def test_an_interrupted_callers_jobs_are_ended(
+def test_jobs_of_an_interrupted_caller_are_stopped(
     cloud: Cloud, url: Callable[..., str], work: Callable[..., JobSpec], tmp_path: Path
 ) -> None:
     specs = [work(f"interrupted-{number}", until=tmp_path / "never") for number in range(CALLERS)]
@@ -255,7 +253,7 @@ def test_an_interrupted_callers_jobs_are_ended(
     assert len(cloud.emulator.jobs) == len(callers)
 
 
-def test_a_service_that_does_not_answer_is_told_apart_from_a_bug(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
+def test_a_throttling_service_is_a_temporary_error(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
     started = time.monotonic()
     cloud.emulator.faults += [("throttle", "SubmitJob")] * 8
     with pytest.raises(ComputeError, match="could not be submitted"):
@@ -264,12 +262,12 @@ def test_a_service_that_does_not_answer_is_told_apart_from_a_bug(cloud: Cloud, w
     assert time.monotonic() - started < 20
 
 
-def test_a_place_that_does_not_exist_is_a_wrong_setting(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
-    with pytest.raises(SettingError, match=r"'some work' was refused.*Cannot find elsewhere"):
+def test_an_unknown_queue_is_a_wrong_setting(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
+    with pytest.raises(SettingError, match=r"refused job 'some work'.*Cannot find elsewhere"):
         run(cloud.batch().replace("//boat-train/", "//elsewhere/"), work("elsewhere"))
 
 
-def test_code_that_was_changed_on_its_way_is_not_run(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
+def test_changed_code_is_not_run(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
     from boat.compute import package
 
     store.publish_bytes(b"something else", store.join(cloud.store, "code", f"{package.code().digest}.zip"))
@@ -277,27 +275,27 @@ def test_code_that_was_changed_on_its_way_is_not_run(cloud: Cloud, work: Callabl
         run(cloud.batch(), work("changed"))
 
 
-def test_a_folder_of_this_machine_cannot_be_reached_from_there(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
-    with pytest.raises(SettingError, match=r"cannot reach /tmp/snapshot"):
+def test_a_local_folder_cannot_be_an_input(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
+    with pytest.raises(SettingError, match=r"cannot read /tmp/snapshot"):
         run(cloud.batch(), replace(work("local"), inputs={"snapshot": "/tmp/snapshot"}))
 
 
 @pytest.mark.parametrize(
     ("url", "named"),
     [
-        ("batch://queue/definition", "misses region"),
-        ("batch://queue?region=eu-west-1", "misses a name"),
-        ("batch://queue/definition?region=eu-west-1&gpu=1", "does not know gpu"),
+        ("batch://queue/definition", "lacks region"),
+        ("batch://queue?region=eu-west-1", "lacks a name"),
+        ("batch://queue/definition?region=eu-west-1&gpu=1", "unknown option gpu"),
         ("ecs://cluster/task?region=eu-west-1&vcpus=many", "many"),
         ("ecs://cluster/task?region=eu-west-1&attempts=0", "attempt"),
     ],
 )
-def test_a_url_that_cannot_work_says_what_is_wrong(url: str, named: str) -> None:
+def test_an_invalid_url_is_refused_with_the_reason(url: str, named: str) -> None:
     with pytest.raises(SettingError, match=named):
         compute.connect(url)
 
 
-def test_needs_are_passed_on(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
+def test_gpus_cpus_and_memory_are_requested(cloud: Cloud, work: Callable[..., JobSpec]) -> None:
     run(cloud.batch(gpus=1, vcpus=4, memory=14000, attempts=2), work("needs"))
     run(cloud.ecs(vcpus=2, memory=8192, spot=0), work("needs on ecs"))
     batch, ecs = (job.request for job in cloud.emulator.jobs.values())
@@ -310,5 +308,5 @@ def test_needs_are_passed_on(cloud: Cloud, work: Callable[..., JobSpec]) -> None
     assert batch["tags"] == {"boat:key": "needs"}
     assert (ecs["overrides"]["cpu"], ecs["overrides"]["memory"], ecs["launchType"]) == ("2048", "8192", "FARGATE")
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in {
-        each["value"] for each in batch["containerOverrides"]["environment"]
+        variable["value"] for variable in batch["containerOverrides"]["environment"]
     }

@@ -1,4 +1,4 @@
-"""Snapshot, training and evaluation with the store on S3 and the jobs on Batch: the job itself knows of neither."""
+"""Snapshot, training and evaluation with the store on S3 and jobs on Batch. The job's code depends on neither."""
 
 import json
 from collections.abc import Callable
@@ -20,14 +20,14 @@ QUICK = {"dimensions": 8, "epochs": 3, "patience": 3, "refit_epochs": 1, "seed":
 
 @pytest.fixture
 def training(cloud: Cloud, shop_snapshot: Callable[..., Path]) -> JobSpec:
-    """A training of a small shop's recommendations, in three epochs."""
-    taken = store.publish(shop_snapshot(), store.join(cloud.store, "snapshots", "shop"))
+    """A training of the recommendations of a small shop, in three epochs."""
+    uri = store.publish(shop_snapshot(), store.join(cloud.store, "snapshots", "shop"))
     return JobSpec(
         name="train recommend",
         module="boat.models.train",
         arguments={"kind": "recommend", "parameters": json.dumps(QUICK)},
         timeout_seconds=120,
-        inputs={"snapshot": taken},
+        inputs={"snapshot": uri},
         outputs={"output": store.join(cloud.store, "models", "recommend-1")},
         checkpoint=store.join(cloud.store, "checkpoints", "recommend-1.npz"),
         store=cloud.store,
@@ -35,13 +35,13 @@ def training(cloud: Cloud, shop_snapshot: Callable[..., Path]) -> JobSpec:
     )
 
 
-@pytest.mark.soak  # tests/cloud/test_night.py does so too, as flows
-def test_a_model_is_trained_and_evaluated_there_on_code_from_the_store(
+@pytest.mark.soak  # tests/cloud/test_night.py covers it with flows
+def test_a_model_is_trained_and_evaluated_with_code_from_the_store(
     cloud: Cloud, training: JobSpec, tmp_path: Path
 ) -> None:
-    place = compute.connect(cloud.batch(price=0.5))
+    batch = compute.connect(cloud.batch(price=0.5))
     lines: list[str] = []
-    result = place.run(training, lines.append)
+    result = batch.run(training, lines.append)
     assert [epoch["epoch"] for epoch in map(parse, lines) if epoch] == [1, 2, 3]
     assert result.dollars == pytest.approx(result.seconds / 7200, abs=1e-4)
     model = store.join(training.outputs["output"], "model.tar.gz")
@@ -60,12 +60,12 @@ def test_a_model_is_trained_and_evaluated_there_on_code_from_the_store(
         checkpoint="",
         key=figures,
     )
-    place.run(evaluation, lambda line: None)
+    batch.run(evaluation, lambda line: None)
     assert json.loads(store.read_text(figures))["challenger"]["targets"] > 0
     assert cloud.emulator.active() == []
 
 
-def test_a_training_whose_host_is_lost_goes_on_on_another(cloud: Cloud, training: JobSpec) -> None:
+def test_a_training_resumes_on_another_host(cloud: Cloud, training: JobSpec) -> None:
     long = {**QUICK, "epochs": 24, "patience": 24}
     spec = replace(training, arguments={"kind": "recommend", "parameters": json.dumps(long)})
     cloud.emulator.faults.append(("lose",))

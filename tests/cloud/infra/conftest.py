@@ -1,4 +1,4 @@
-"""moto's server over HTTP, asked by boto3 as AWS would be."""
+"""moto's server over HTTP, called by boto3 like AWS."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from tests.serving.running_host import free_port
 
 @pytest.fixture(scope="session")
 def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a moto server of its own process."""
+    """Address of a moto server in a separate process."""
     port = free_port()
     program = str(Path(sys.executable).with_name("moto_server"))
     log = (tmp_path_factory.mktemp("moto") / "log").open("wb")
@@ -28,7 +28,7 @@ def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def aws(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
-    """An empty account: every client asks moto."""
+    """An empty account: every client calls moto."""
     httpx.post(f"{moto_url}/moto-api/reset").raise_for_status()
     for name, value in {
         "AWS_ENDPOINT_URL": moto_url,

@@ -1,7 +1,7 @@
-"""What moto 5.2 cannot create of the template, and how the tests get round each gap.
+"""Parts of the template that moto 5.2 cannot create, and a workaround for each.
 
-Types that moto passes over in silence need no edit; `UNKNOWN_TO_MOTO` lists them, and a test holds the list to what is
-missing after a deployment. All else is created as the template says.
+Types that moto ignores need no edit. `UNKNOWN_TO_MOTO` lists them, and a test compares the list with the resources
+that are missing after a deployment. Every other resource is created by the template.
 """
 
 import copy
@@ -13,7 +13,7 @@ Properties = dict[str, Any]
 
 
 def _service_role(properties: Properties) -> None:
-    """moto asks for a service role; AWS takes its service-linked one, which is the recommended way."""
+    """Add a service role, which moto requires. AWS recommends its service-linked role."""
     properties["ServiceRole"] = {"Fn::GetAtt": ["HostRole", "Arn"]}
 
 
@@ -41,7 +41,7 @@ UNKNOWN_TO_MOTO = {
 
 
 def for_moto(template: dict[str, Any]) -> dict[str, Any]:
-    """The template with the edits above, and plain text where it asks something of a resource unknown to moto."""
+    """Return the template with the edits above. Attributes of resources unknown to moto become plain text."""
     edited = copy.deepcopy(template)
     for name, edit in EDITS.items():
         edit(edited["Resources"][name]["Properties"])

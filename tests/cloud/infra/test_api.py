@@ -1,4 +1,4 @@
-"""What the shop's page reaches: each route leads to a function that it may call, and none is without a limit."""
+"""Routes for the shop's pages: each route may call its function, and every route has a limit."""
 
 from typing import Any
 
@@ -19,14 +19,14 @@ STAGE = RESOURCES["PredictStage"]["Properties"]
 
 
 def function_of(route: str) -> str:
-    """Logical name of the function that answers."""
+    """Return the logical name of the function of a route."""
     integration = ROUTES[route]["Target"]["Fn::Sub"].removeprefix("integrations/${").removesuffix("}")
     uri: list[str] = RESOURCES[integration]["Properties"]["IntegrationUri"]["Fn::GetAtt"]
     return uri[0]
 
 
 def permissions(function: str) -> list[str]:
-    """Which calls of the API may invoke a function."""
+    """Return the calls of the API that may invoke a function."""
     return [
         resource["Properties"]["SourceArn"]["Fn::Sub"].split("${PredictApi}/")[1]
         for resource in RESOURCES.values()
@@ -34,7 +34,7 @@ def permissions(function: str) -> list[str]:
     ]
 
 
-def test_the_page_reaches_collector_and_endpoints() -> None:
+def test_routes_lead_to_collector_and_endpoints() -> None:
     assert {route: function_of(route) for route in ROUTES} == {
         "POST /collect": "Collect",
         "GET /collect": "Collect",
@@ -49,7 +49,7 @@ def test_a_route_may_call_its_function_and_no_other_path_may(route: str) -> None
     assert allowed in (f"*/{method}{path}", f"*/*{path}")
 
 
-def test_every_route_is_throttled_and_limits_are_for_routes_there_are() -> None:
+def test_every_route_is_throttled_and_every_limit_has_a_route() -> None:
     limits: list[dict[str, Any]] = [STAGE["DefaultRouteSettings"], *STAGE["RouteSettings"].values()]
     assert all(0 < limit["ThrottlingRateLimit"] <= limit["ThrottlingBurstLimit"] for limit in limits)
     assert set(STAGE["RouteSettings"]) == {route for route in ROUTES if function_of(route) == "Collect"}
@@ -59,14 +59,14 @@ def test_every_route_is_throttled_and_limits_are_for_routes_there_are() -> None:
     assert targets == set(RESOURCES["PredictStage"]["DependsOn"]), "a stage cannot name a route that is not there yet"
 
 
-def test_the_collector_finds_bucket_and_origin_in_its_environment() -> None:
-    given = RESOURCES["Collect"]["Properties"]["Environment"]["Variables"]
-    assert given == {
+def test_the_collector_gets_bucket_and_origin_from_its_environment() -> None:
+    variables = RESOURCES["Collect"]["Properties"]["Environment"]["Variables"]
+    assert variables == {
         "BOAT_COLLECT_LANDING": {"Fn::Sub": "s3://${Landing}"},
         "BOAT_COLLECT_ORIGINS": {"Ref": "ShopOrigin"},
     }
-    found = settings.load_collector(
-        {**given, "BOAT_COLLECT_LANDING": "s3://landing", "BOAT_COLLECT_ORIGINS": "https://a"}
+    collector = settings.load_collector(
+        {**variables, "BOAT_COLLECT_LANDING": "s3://landing", "BOAT_COLLECT_ORIGINS": "https://a"}
     )
-    assert (found.landing, found.origins) == ("s3://landing", {"https://a"})
+    assert (collector.landing, collector.origins) == ("s3://landing", {"https://a"})
     assert RESOURCES["PredictApi"]["Properties"]["CorsConfiguration"]["AllowOrigins"] == [{"Ref": "ShopOrigin"}]

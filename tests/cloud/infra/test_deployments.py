@@ -1,4 +1,4 @@
-"""The cloud's deployments are the laptop's on another work pool; roles, families and rights fit each other."""
+"""The cloud has the laptop's deployments on another work pool. Roles, task families and permissions are consistent."""
 
 import json
 import re
@@ -35,7 +35,7 @@ OUTPUTS = {
 
 
 def but_the_pool(deployments: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in one.items() if key != "work_pool"} for one in deployments]
+    return [{key: value for key, value in deployment.items() if key != "work_pool"} for deployment in deployments]
 
 
 def test_both_files_deploy_the_same_flows_with_the_same_parameters_and_schedules() -> None:
@@ -44,7 +44,7 @@ def test_both_files_deploy_the_same_flows_with_the_same_parameters_and_schedules
 
 
 def test_every_deployment_runs_from_a_family_of_the_template_that_the_worker_may_start() -> None:
-    used = {one["work_pool"]["job_variables"]["task_definition_arn"] for one in CLOUD["deployments"]}
+    used = {deployment["work_pool"]["job_variables"]["task_definition_arn"] for deployment in CLOUD["deployments"]}
     assert used <= set(FAMILIES)
     policy = str(RESOURCES["OperateRole"]["Properties"]["Policies"])
     startable = set(re.findall(r"task-definition/([\w-]+):\*", policy))
@@ -59,10 +59,12 @@ def test_the_worker_may_hand_over_the_role_of_every_family_it_starts() -> None:
             assert str(FAMILIES[family][role]) in policy, family
 
 
-def test_the_flows_run_with_the_duty_they_have() -> None:
+def test_each_flow_runs_with_the_role_of_its_duty() -> None:
     roles = {
-        one["name"]: FAMILIES[one["work_pool"]["job_variables"]["task_definition_arn"]]["TaskRoleArn"]["Fn::GetAtt"][0]
-        for one in CLOUD["deployments"]
+        deployment["name"]: FAMILIES[deployment["work_pool"]["job_variables"]["task_definition_arn"]]["TaskRoleArn"][
+            "Fn::GetAtt"
+        ][0]
+        for deployment in CLOUD["deployments"]
     }
     assert roles == {
         "hourly": "LoadRole",
@@ -73,7 +75,7 @@ def test_the_flows_run_with_the_duty_they_have() -> None:
     }
 
 
-def test_the_base_job_template_holds_in_prefects_own_ecs_worker() -> None:
+def test_prefects_ecs_worker_accepts_the_base_job_template() -> None:
     properties = register.job_template(OUTPUTS)
     configuration = _configuration(properties)
     request = configuration.task_run_request
@@ -94,20 +96,20 @@ def _configuration(base: dict[str, Any]) -> ECSJobConfiguration:
     return asyncio.run(ECSJobConfiguration.from_template_and_values(base, values))
 
 
-def test_the_alarms_that_roll_a_canary_back_are_made_by_the_template() -> None:
-    made = {
+def test_the_template_creates_the_alarms_that_roll_a_canary_back() -> None:
+    alarms = {
         resource["Properties"]["AlarmName"]
         for resource in RESOURCES.values()
         if resource["Type"] == "AWS::CloudWatch::Alarm"
     }
-    assert set(register.ROLLBACK_ALARMS) <= made
+    assert set(register.ROLLBACK_ALARMS) <= alarms
 
 
-def test_the_platform_is_one_that_its_back_ends_take() -> None:
-    place = register.platform(OUTPUTS)
-    assert type(place.serving).__name__ == "SageMakerServing"
-    assert type(place.compute).__name__ == "RemoteCompute"
-    assert place.report_link(Path("pages/cards/recommend-1.html"), Path("pages")).endswith(
+def test_the_back_ends_accept_the_platform() -> None:
+    platform = register.platform(OUTPUTS)
+    assert type(platform.serving).__name__ == "SageMakerServing"
+    assert type(platform.compute).__name__ == "RemoteCompute"
+    assert platform.report_link(Path("pages/cards/recommend-1.html"), Path("pages")).endswith(
         "/s3/object/artifacts?prefix=reports/cards/recommend-1.html"
     )
 
@@ -123,7 +125,7 @@ def test_the_deploying_role_may_call_what_the_serving_back_end_calls() -> None:
 
 
 @pytest.mark.parametrize(("service", "attribute"), [("batch", "_client|_once"), ("ecs", "_client")])
-def test_whoever_starts_jobs_may_call_what_the_compute_back_ends_call(service: str, attribute: str) -> None:
+def test_roles_that_start_jobs_may_call_what_the_compute_back_ends_call(service: str, attribute: str) -> None:
     source = (ROOT / f"src/boat/compute/{service}.py").read_text()
     calls = set(re.findall(rf"(?:{attribute})\.([a-z]+_[a-z_]+)\(", source)) - {"get_paginator"}
     calls |= set(re.findall(r"get_paginator\(\"(\w+)\"\)", source))
@@ -136,7 +138,7 @@ def test_whoever_starts_jobs_may_call_what_the_compute_back_ends_call(service: s
 
 
 @pytest.mark.parametrize("name", ["flows", "training"])
-def test_an_image_starts_from_the_python_and_the_packages_of_the_lock(name: str) -> None:
+def test_an_image_has_the_python_and_the_packages_of_the_lock(name: str) -> None:
     text = (ROOT / f"deployments/aws/images/{name}.Dockerfile").read_text()
     first = next(line for line in text.splitlines() if line.startswith("FROM"))
     if name == "flows":

@@ -1,4 +1,4 @@
-"""The plan: everything that would be made, with what it costs, from inputs that a user can change."""
+"""The plan: all resources to create with their costs, from inputs that a user can change."""
 
 import json
 import re
@@ -20,19 +20,19 @@ LOGIN = {"CertificateArn": "arn:aws:acm:eu-west-1:1:certificate/1", "DomainName"
 
 def test_the_origin_of_the_shop_is_written_as_browsers_send_it() -> None:
     assert plan.assignments(["ShopOrigin=https://Shop.example:443/"]) == {"ShopOrigin": "https://shop.example"}
-    with pytest.raises(SettingError, match=r"ShopOrigin has .* which is no origin: it has no scheme"):
+    with pytest.raises(SettingError, match=r"ShopOrigin has .* which is not an origin: it has no scheme"):
         plan.assignments(["ShopOrigin=shop.example"])
 
 
-def planned(given: dict[str, str] | None = None, inputs: dict[str, Any] = INPUTS) -> Plan:
-    return Plan(TEMPLATE, template.parameters(TEMPLATE, given or {}), inputs)
+def planned(values: dict[str, str] | None = None, inputs: dict[str, Any] = INPUTS) -> Plan:
+    return Plan(TEMPLATE, template.parameters(TEMPLATE, values or {}), inputs)
 
 
 def total(of: Plan) -> float:
     return sum(map(of.cost, of.charges()))
 
 
-def test_the_command_needs_no_credentials_and_says_that_nothing_was_made() -> None:
+def test_the_command_needs_no_credentials_and_creates_nothing() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "deployments.aws.plan"], cwd=ROOT, env={}, capture_output=True, text=True, check=True
     )
@@ -44,11 +44,11 @@ def test_the_command_needs_no_credentials_and_says_that_nothing_was_made() -> No
 
 
 def test_every_type_is_free_or_has_its_price() -> None:
-    known = FREE | set(plan._RULES)
-    assert {resource["Type"] for resource in TEMPLATE["Resources"].values()} == known
+    types = FREE | set(plan._RULES)
+    assert {resource["Type"] for resource in TEMPLATE["Resources"].values()} == types
 
 
-def test_a_type_without_a_rule_is_no_silent_zero() -> None:
+def test_a_type_without_a_price_rule_is_an_error() -> None:
     new = {"Parameters": {}, "Conditions": {}, "Resources": {"Gateway": {"Type": "AWS::EC2::NatGateway"}}}
     with pytest.raises(SettingError, match="NatGateway"):
         Plan(new, {}, INPUTS).charges()
@@ -67,7 +67,7 @@ def test_a_login_costs_its_load_balancer() -> None:
     assert total(with_login) > total(without)
 
 
-def test_a_service_of_no_tasks_costs_nothing() -> None:
+def test_a_service_without_tasks_costs_nothing() -> None:
     assert "WorkerService CPU" not in {charge.name for charge in planned().charges()}
     worker = {charge.name: charge.quantity for charge in planned({"ImageTag": "current"}).charges()}
     assert worker["WorkerService CPU"] == 730 * 0.25
@@ -75,5 +75,5 @@ def test_a_service_of_no_tasks_costs_nothing() -> None:
 
 def test_usage_is_an_input() -> None:
     usage = {**INPUTS["usage"], "gpu_hours": {"value": 1015.2, "text": "much more"}}
-    more = total(planned(inputs={**INPUTS, "usage": usage})) - total(planned())
-    assert more == pytest.approx(1000 * INPUTS["prices"]["ec2.g4dn.xlarge_spot_hour"]["usd"])
+    difference = total(planned(inputs={**INPUTS, "usage": usage})) - total(planned())
+    assert difference == pytest.approx(1000 * INPUTS["prices"]["ec2.g4dn.xlarge_spot_hour"]["usd"])

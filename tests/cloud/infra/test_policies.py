@@ -1,4 +1,4 @@
-"""Every statement of every policy: who may assume what, which actions, on which resources, under which condition."""
+"""Every statement of every policy: principals, actions, resources and conditions."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.cloud
 
 DUTIES = {"collect", "load", "transform", "train", "deploy", "serve", "operate"}
 HELPING_ROLES = {"job", "endpoint", "server", "register", "agent", "host", "release"}
-"""Roles of AWS services and of the machinery, each narrower than the duty it helps."""
+"""Roles of AWS services and of the tooling, each with fewer permissions than the duty that it supports."""
 
 NO_NARROWER = {
     "ecr:GetAuthorizationToken": "a login to the whole registry; what may be pulled is said elsewhere",
@@ -35,7 +35,7 @@ AWS_MANAGED = {
     ),
 }
 TRUSTED = {
-    "lambda.amazonaws.com": None,  # Lambda sends no source to compare with
+    "lambda.amazonaws.com": None,  # Lambda sends no source to compare
     "ec2.amazonaws.com": None,
     "ecs-tasks.amazonaws.com": "aws:SourceAccount",
     "sagemaker.amazonaws.com": "aws:SourceAccount",
@@ -47,9 +47,9 @@ RESOURCES = TEMPLATE["Resources"]
 
 
 class Statement(NamedTuple):
-    """A statement and where it stands."""
+    """A statement and its path in the template."""
 
-    place: str
+    path: str
     body: dict[str, Any]
 
 
@@ -62,7 +62,7 @@ def of_type(kind: str) -> dict[str, dict[str, Any]]:
 
 
 def granted() -> Iterator[Statement]:
-    """What roles and policies that stand by themselves allow."""
+    """Yield the statements of roles and managed policies."""
     for name, properties in of_type("AWS::IAM::Role").items():
         for policy in properties.get("Policies", []):
             for body in policy["PolicyDocument"]["Statement"]:
@@ -79,7 +79,7 @@ def trusts() -> Iterator[Statement]:
 
 
 def policy_documents(value: Any, path: str = "") -> Iterator[str]:
-    """Where in the template policy documents stand."""
+    """Yield the paths of policy documents in the template."""
     if isinstance(value, dict):
         if "Statement" in value:
             yield path
@@ -91,37 +91,37 @@ def policy_documents(value: Any, path: str = "") -> Iterator[str]:
 
 
 GRANTED, TRUSTS = list(granted()), list(trusts())
-each = pytest.mark.parametrize("statement", GRANTED, ids=lambda statement: statement.place)
+each_statement = pytest.mark.parametrize("statement", GRANTED, ids=lambda statement: statement.path)
 
 
-def test_there_is_a_role_for_every_duty_and_none_without_a_purpose() -> None:
+def test_every_duty_has_a_role_and_every_role_a_purpose() -> None:
     roles = {properties["RoleName"].removeprefix("boat-") for properties in of_type("AWS::IAM::Role").values()}
     assert roles == DUTIES | HELPING_ROLES
 
 
-def test_no_policy_document_escapes_these_tests() -> None:
-    seen = {
+def test_every_policy_document_is_tested() -> None:
+    documents = {
         path.split("/")[1] if path else ""
-        for path in (place for name, resource in RESOURCES.items() for place in policy_documents(resource, f"/{name}"))
+        for path in (path for name, resource in RESOURCES.items() for path in policy_documents(resource, f"/{name}"))
     }
     walked = {
         *of_type("AWS::IAM::Role"),
         *of_type("AWS::IAM::ManagedPolicy"),
         *of_type("AWS::S3::BucketPolicy"),
     }
-    assert seen == walked
+    assert documents == walked
 
 
-@each
-def test_actions_are_named_one_by_one(statement: Statement) -> None:
+@each_statement
+def test_actions_have_no_wildcards(statement: Statement) -> None:
     assert statement.body["Effect"] == "Allow"
     assert "NotAction" not in statement.body
     assert "NotResource" not in statement.body
     assert [action for action in listed(statement.body["Action"]) if "*" in action] == []
 
 
-@each
-def test_resources_are_named_wherever_the_service_knows_any(statement: Statement) -> None:
+@each_statement
+def test_resources_are_named_if_the_service_supports_it(statement: Statement) -> None:
     if "*" in listed(statement.body["Resource"]):
         assert set(listed(statement.body["Action"])) <= set(NO_NARROWER)
     for resource in listed(statement.body["Resource"]):
@@ -142,8 +142,8 @@ def test_every_exception_is_still_needed() -> None:
     assert open_ended == set(NO_NARROWER)
 
 
-@each
-def test_roles_are_handed_only_to_the_service_they_are_for(statement: Statement) -> None:
+@each_statement
+def test_roles_are_passed_only_to_their_service(statement: Statement) -> None:
     if "iam:PassRole" not in listed(statement.body["Action"]):
         return
     assert listed(statement.body["Action"]) == ["iam:PassRole"]
@@ -155,13 +155,13 @@ def test_roles_are_handed_only_to_the_service_they_are_for(statement: Statement)
         assert taken_by == service
 
 
-@each
-def test_tasks_are_run_on_the_own_cluster_only(statement: Statement) -> None:
+@each_statement
+def test_tasks_run_on_boats_cluster_only(statement: Statement) -> None:
     if "ecs:RunTask" in listed(statement.body["Action"]):
         assert statement.body["Condition"] == {"ArnEquals": {"ecs:cluster": {"Fn::GetAtt": ["Cluster", "Arn"]}}}
 
 
-def test_no_role_may_change_rights() -> None:
+def test_no_role_may_change_permissions() -> None:
     changing = {
         action
         for statement in GRANTED
@@ -200,20 +200,20 @@ def test_the_collector_adds_landing_files_and_reads_nothing() -> None:
     }
 
 
-def test_only_the_duty_of_deploying_changes_an_endpoint() -> None:
+def test_only_the_deploying_role_changes_an_endpoint() -> None:
     changers = {
-        statement.place.split(":")[0]
+        statement.path.split(":")[0]
         for statement in GRANTED
         if "sagemaker:UpdateEndpoint" in listed(statement.body["Action"])
     }
     assert changers == {"DeployRole"}
 
 
-@pytest.mark.parametrize("statement", TRUSTS, ids=lambda statement: statement.place)
-def test_a_role_is_taken_only_by_the_service_it_is_for(statement: Statement) -> None:
+@pytest.mark.parametrize("statement", TRUSTS, ids=lambda statement: statement.path)
+def test_a_role_is_assumed_only_by_its_service(statement: Statement) -> None:
     principal, condition = statement.body["Principal"], statement.body.get("Condition", {})
     if "Federated" in principal:
-        assert statement.place == "ReleaseRole"
+        assert statement.path == "ReleaseRole"
         assert statement.body["Action"] == "sts:AssumeRoleWithWebIdentity"
         issuer = "token.actions.githubusercontent.com"
         assert condition["StringEquals"][f"{issuer}:aud"] == "sts.amazonaws.com"
@@ -227,7 +227,7 @@ def test_a_role_is_taken_only_by_the_service_it_is_for(statement: Statement) -> 
         assert condition["StringEquals"][key] == {"Ref": "AWS::AccountId"}
 
 
-def test_policies_of_aws_itself_are_attached_only_with_a_reason() -> None:
+def test_managed_policies_of_aws_are_attached_only_with_a_reason() -> None:
     attached = {
         policy["Fn::Sub"]
         for properties in of_type("AWS::IAM::Role").values()
@@ -237,11 +237,11 @@ def test_policies_of_aws_itself_are_attached_only_with_a_reason() -> None:
     assert attached == set(AWS_MANAGED)
 
 
-def test_every_bucket_is_private_encrypted_versioned_and_speaks_tls_only() -> None:
+def test_every_bucket_is_private_encrypted_versioned_and_tls_only() -> None:
     refused = {}
     for properties in of_type("AWS::S3::BucketPolicy").values():
         (body,) = properties["PolicyDocument"]["Statement"]
-        # The one wildcard there is: it refuses, so it cannot be too wide.
+        # The only wildcard is in a denial, so it cannot grant too much.
         assert (body["Effect"], body["Action"], body["Principal"]) == ("Deny", "s3:*", "*")
         assert body["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
         refused[properties["Bucket"]["Ref"]] = body["Resource"]
@@ -256,7 +256,7 @@ def test_every_bucket_is_private_encrypted_versioned_and_speaks_tls_only() -> No
         assert properties["LifecycleConfiguration"]["Rules"]
 
 
-def test_no_secret_stands_in_an_environment_or_an_address() -> None:
+def test_no_secret_is_in_an_environment_or_an_address() -> None:
     for name, properties in of_type("AWS::ECS::TaskDefinition").items():
         for container in properties["ContainerDefinitions"]:
             text = str(container.get("Environment", [])) + str(container.get("Command", []))
@@ -264,7 +264,7 @@ def test_no_secret_stands_in_an_environment_or_an_address() -> None:
             assert "resolve:" not in text, name
 
 
-def test_servers_without_a_login_of_their_own_are_reached_from_inside_or_through_the_login() -> None:
+def test_servers_without_authentication_are_internal_or_behind_the_login() -> None:
     ways_in = {
         name: [rule["SourceSecurityGroupId"]["Fn::GetAtt"][0] for rule in properties["SecurityGroupIngress"]]
         for name, properties in of_type("AWS::EC2::SecurityGroup").items()

@@ -1,4 +1,4 @@
-"""`/predict` asked as API Gateway asks it, answered by models on an endpoint host that speaks SageMaker Runtime."""
+"""`/predict` as API Gateway calls it, with models on an endpoint host that offers SageMaker Runtime."""
 
 import base64
 import importlib
@@ -29,7 +29,7 @@ EVENTS = [
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Lambda package as AWS unpacks it."""
+    """The unpacked Lambda package."""
     folder = tmp_path_factory.mktemp("function")
     zipfile.ZipFile(BytesIO(package.functions()["PredictKey"].content)).extractall(folder)
     return folder
@@ -37,7 +37,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Both endpoints, with models that answer so that a test sees what they were asked."""
+    """A host with both endpoints. The answers of its models show their input."""
     from tests.serving.tiny_models import export, intending, recommending
 
     folder, port = tmp_path_factory.mktemp("host"), free_port()
@@ -51,7 +51,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def function(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The module, with no client kept from another test."""
+    """The module without cached clients of another test."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
@@ -78,7 +78,7 @@ def test_a_session_gets_recommendations_and_its_purchase_intent(
     status, answer = answered(function, request({"events": EVENTS}))
     assert status == 200
     assert answer["purchase"] == pytest.approx(0.25)
-    assert [one["product_id"] for one in answer["recommendations"]][:2] == ["blue-mug", "shown-0"]
+    assert [recommendation["product_id"] for recommendation in answer["recommendations"]][:2] == ["blue-mug", "shown-0"]
     assert len(answer["recommendations"]) == 20
 
 
@@ -98,7 +98,7 @@ def sessions_of(function: Any, *events: dict[str, Any]) -> list[dict[str, Any]]:
     return session
 
 
-def test_an_event_is_understood_as_at_every_other_door(
+def test_an_event_is_parsed_as_by_the_collector_and_the_loader(
     function: Any, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", host)
@@ -125,14 +125,14 @@ def test_times_in_any_notation_are_seconds_and_the_exact_name_comes_first(functi
 
 
 @pytest.mark.parametrize(
-    ("quantity", "known"), [(2, "buy"), (None, "buy"), ("", "buy"), (-1, "refund"), ("0", "refund")]
+    ("quantity", "event_type"), [(2, "buy"), (None, "buy"), ("", "buy"), (-1, "refund"), ("0", "refund")]
 )
-def test_a_purchase_of_a_negative_quantity_is_no_buy(function: Any, quantity: Any, known: str) -> None:
+def test_a_purchase_with_a_negative_quantity_is_a_refund(function: Any, quantity: Any, event_type: str) -> None:
     (event,) = sessions_of(function, {"event_type": "buy", "product_id": "a", "qty": quantity})
-    assert event["event_type"] == known
+    assert event["event_type"] == event_type
 
 
-def test_only_the_newest_events_of_an_endless_session_are_asked_about(
+def test_only_the_newest_events_of_a_long_session_are_sent(
     function: Any, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", host)
@@ -142,7 +142,7 @@ def test_only_the_newest_events_of_an_endless_session_are_asked_about(
     assert answer["recommendations"][0]["product_id"] == "p4999"
 
 
-def test_one_endpoint_that_is_down_costs_only_its_part(
+def test_if_an_endpoint_is_down_the_other_part_is_answered(
     function: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tests.serving.tiny_models import export, intending
@@ -157,14 +157,14 @@ def test_one_endpoint_that_is_down_costs_only_its_part(
     assert json.loads(capsys.readouterr().out)["endpoint"] == RECOMMEND
 
 
-def test_no_endpoint_at_all_is_a_503(function: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_endpoint_the_answer_is_503(function: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", f"http://127.0.0.1:{free_port()}")
     status, answer = answered(function, request({"events": EVENTS}))
     assert (status, answer) == (503, {"recommendations": None, "purchase": None})
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ("", "The body is not"),
         ("[]", "The body is not"),
@@ -186,13 +186,13 @@ def test_no_endpoint_at_all_is_a_503(function: Any, monkeypatch: pytest.MonkeyPa
         ('{"events": [{"event_type": "detail", "event_time": 1' + "0" * 400 + "}]}", "event_time of event 0"),
     ],
 )
-def test_a_request_that_cannot_be_answered_is_told_why(function: Any, body: str, said: str) -> None:
+def test_an_invalid_request_gets_the_reason(function: Any, body: str, message: str) -> None:
     status, answer = answered(function, {"body": body})
     assert status == 400
-    assert said in answer["error"]
+    assert message in answer["error"]
 
 
-def test_the_package_answers_with_nothing_but_boto3_beside_it(unpacked: Path, host: str) -> None:
+def test_the_package_needs_only_boto3(unpacked: Path, host: str) -> None:
     code = (
         "import sys, json; sys.path.insert(0, '.'); import lambda_predict, boat; "
         f"event = {request({'events': EVENTS})!r}; answer = lambda_predict.handler(event, None); "

@@ -1,4 +1,4 @@
-"""Blocks, pool and deployments made from a stack; and a run of one, started on ECS by Prefect's own worker."""
+"""Blocks, work pool and deployments registered from a stack, and a run on ECS, started by Prefect's ECS worker."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from deployments.aws import register, template
 from deployments.aws.deploy import Stack
 from deployments.services import START_SECONDS
 from tests.cloud.infra.moto_gaps import for_moto
-from tests.cloud.infra.test_stack import GIVEN, made_directly
+from tests.cloud.infra.test_stack import GIVEN, create_directly
 from tests.conftest import ROOT
 from tests.serving.running_host import free_port
 
@@ -40,7 +40,7 @@ SECONDS = 45
 
 @pytest.fixture(scope="module")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Prefect server with nothing in it."""
+    """An empty Prefect server."""
     home, port = tmp_path_factory.mktemp("prefect"), free_port()
     environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     command = [PROGRAMS / "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -55,10 +55,10 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def environment(aws: boto3.Session, prefect_api: str, tmp_path: Path) -> dict[str, str]:
-    """What the task `boat-register` and the worker find, with a made stack and its secrets filled."""
-    made_directly(Stack(aws), for_moto(template.load()), {**GIVEN, "ImageTag": "current"})
+    """Environment of the task `boat-register` and the worker, with a created stack and its secrets."""
+    create_directly(Stack(aws), for_moto(template.load()), {**GIVEN, "ImageTag": "current"})
     secrets = boto3.client("secretsmanager")
-    # moto makes no secrets from a template: they get the names that the outputs tell.
+    # moto creates no secrets from a template, so they are created with the names in the outputs.
     outputs = Stack(aws).outputs()
     for name, text in (("SnowflakeSecret", json.dumps(SNOWFLAKE)), ("SlackSecret", SLACK)):
         secrets.create_secret(Name=outputs[name], SecretString=text)
@@ -67,26 +67,26 @@ def environment(aws: boto3.Session, prefect_api: str, tmp_path: Path) -> dict[st
 
 
 def _complete(family: str) -> None:
-    """What moto leaves out of a network and of a task definition that come from a template."""
+    """Set attributes of the network and the task definition that moto does not create from a template."""
     ec2 = boto3.client("ec2")
     for vpc in ec2.describe_vpcs()["Vpcs"]:
         ec2.modify_vpc_attribute(VpcId=vpc["VpcId"], EnableDnsHostnames={"Value": True})
     ecs = boto3.client("ecs")
-    known = ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
+    definition = ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
     ecs.register_task_definition(
         family=family,
         requiresCompatibilities=["FARGATE"],
         networkMode="awsvpc",
         cpu="1024",
         memory="4096",
-        containerDefinitions=[{**container, "memory": 4096} for container in known["containerDefinitions"]],
+        containerDefinitions=[{**container, "memory": 4096} for container in definition["containerDefinitions"]],
     )
 
 
-def eventually(found: Callable[[], Any], seconds: float = SECONDS) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if value := found():
+        if value := condition():
             return value
         time.sleep(0.3)
     raise TimeoutError
@@ -117,19 +117,19 @@ def ask(api: str, path: str, **body: Any) -> Any:
     return answer.json()
 
 
-def test_a_registered_deployment_runs_as_a_task_of_its_duty_and_edits_are_kept(
+def test_a_registered_deployment_runs_with_its_role_and_edits_are_preserved(
     environment: dict[str, str], prefect_api: str, tmp_path: Path
 ) -> None:
     done = run_register(environment)
     assert done.returncode == 0, done.stderr
     assert "only-a-test" not in done.stdout + done.stderr, "a secret was printed"
 
-    found = {one["name"]: one for one in ask(prefect_api, "/deployments/filter")}
+    registered = {deployment["name"]: deployment for deployment in ask(prefect_api, "/deployments/filter")}
     declared = yaml.safe_load((ROOT / register.PREFECT_FILE).read_text())["deployments"]
-    assert set(found) == {one["name"] for one in declared}
-    assert {one["work_pool_name"] for one in found.values()} == {"boat-ecs"}
+    assert set(registered) == {deployment["name"] for deployment in declared}
+    assert {deployment["work_pool_name"] for deployment in registered.values()} == {"boat-ecs"}
 
-    run = ask(prefect_api, f"/deployments/{found['hourly']['id']}/create_flow_run", state={"type": "SCHEDULED"})
+    run = ask(prefect_api, f"/deployments/{registered['hourly']['id']}/create_flow_run", state={"type": "SCHEDULED"})
     command = [PROGRAMS / "prefect", "worker", "start", "--pool", "boat-ecs", "--run-once"]
     log = tmp_path / "worker.log"
     with (
@@ -142,7 +142,7 @@ def test_a_registered_deployment_runs_as_a_task_of_its_duty_and_edits_are_kept(
             pytest.fail(log.read_text())
         finally:
             worker.kill()
-    _assert_edits_are_kept(environment, prefect_api)
+    _assert_edits_are_preserved(environment, prefect_api)
 
 
 def _assert_started(outputs: dict[str, str], run: str) -> None:
@@ -154,19 +154,19 @@ def _assert_started(outputs: dict[str, str], run: str) -> None:
     assert {"name": "PREFECT__FLOW_RUN_ID", "value": run.replace("-", "")} in [
         {**variable, "value": variable["value"].replace("-", "")} for variable in container["environment"]
     ]
-    interface = {one["name"]: one["value"] for one in task["attachments"][0]["details"]}
+    interface = {detail["name"]: detail["value"] for detail in task["attachments"][0]["details"]}
     assert interface["subnetId"] in outputs["TaskSubnetIds"].split(",")
 
 
-def _assert_edits_are_kept(environment: dict[str, str], prefect_api: str) -> None:
-    """Registered once more, a new key is taken over, and the platform stays as somebody made it in the UI."""
+def _assert_edits_are_preserved(environment: dict[str, str], prefect_api: str) -> None:
+    """Register again: a new key is used, and edits of the platform block in the UI are kept."""
 
     def block(kind: str, name: str) -> dict[str, Any]:
         path = f"{prefect_api}/block_types/slug/{kind}/block_documents/name/{name}"
         answer = httpx.get(path, params={"include_secrets": True}, timeout=30)
         answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
-        return found
+        content: dict[str, Any] = answer.json()
+        return content
 
     before = block("boat-platform", "default")
     edited = {"data": {**before["data"], "compute_url": "ecs://boat/boat-train-cpu"}, "merge_existing_data": True}
@@ -180,7 +180,7 @@ def _assert_edits_are_kept(environment: dict[str, str], prefect_api: str) -> Non
     assert "still-only" in str(block("snowflake-credentials", "boat")["data"]["private_key"])
 
 
-def test_an_incomplete_secret_is_named_but_never_shown(environment: dict[str, str]) -> None:
+def test_an_incomplete_secret_is_named_but_never_printed(environment: dict[str, str]) -> None:
     session = boto3.Session()
     outputs = Stack(session).outputs()
     client = boto3.client("secretsmanager")

@@ -1,4 +1,4 @@
-"""The page about scale shows what the script prints, and the arithmetic behaves as arithmetic should."""
+"""The page about scale has the output of the script, and its costs depend on the inputs as expected."""
 
 import json
 import subprocess
@@ -23,17 +23,17 @@ def figures(inputs: dict[str, Any], folder: Any) -> dict[str, float]:
     path.write_text(json.dumps(inputs))
     command = [sys.executable, "benchmarks/scale.py", "--inputs", str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])["figures"]
-    return found
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])["figures"]
+    return figures
 
 
 def test_the_page_shows_the_table_that_the_script_prints(printed: "subprocess.CompletedProcess[str]") -> None:
     page = (ROOT / "docs" / "scale.md").read_text()
-    shown = page.split("<!-- scale.py -->\n")[1].split("\n<!-- /scale.py -->")[0]
-    assert shown == printed.stderr.rstrip("\n")
+    table = page.split("<!-- scale.py -->\n")[1].split("\n<!-- /scale.py -->")[0]
+    assert table == printed.stderr.rstrip("\n")
 
 
-def test_the_last_line_is_the_figures(printed: "subprocess.CompletedProcess[str]") -> None:
+def test_the_last_line_has_the_figures(printed: "subprocess.CompletedProcess[str]") -> None:
     line = json.loads(printed.stdout.splitlines()[-1])
     assert line["benchmark"] == "scale"
     assert all(bar["holds"] for bar in line["bars"])
@@ -47,14 +47,14 @@ def test_every_rate_names_the_benchmark_that_prints_it() -> None:
         assert rate["figure"]
 
 
-def test_more_events_cost_more_in_all_and_less_each(printed: "subprocess.CompletedProcess[str]") -> None:
-    found = json.loads(printed.stdout.splitlines()[-1])["figures"]
-    assert found["total_36M"] < found["total_1B"] < found["total_100B"]
-    assert found["per_million_events_36M"] > found["per_million_events_1B"] > found["per_million_events_100B"]
-    assert found["standing_36M"] == found["standing_100B"], "Prefect does not grow with events"
+def test_more_events_cost_more_in_total_and_less_per_event(printed: "subprocess.CompletedProcess[str]") -> None:
+    figures = json.loads(printed.stdout.splitlines()[-1])["figures"]
+    assert figures["total_36M"] < figures["total_1B"] < figures["total_100B"]
+    assert figures["per_million_events_36M"] > figures["per_million_events_1B"] > figures["per_million_events_100B"]
+    assert figures["standing_36M"] == figures["standing_100B"], "Prefect does not grow with events"
 
 
-def test_a_training_half_as_fast_takes_twice_as_long(
+def test_half_the_training_speed_takes_twice_as_long(
     tmp_path: Any, printed: "subprocess.CompletedProcess[str]"
 ) -> None:
     inputs = json.loads((ROOT / "benchmarks" / "scale.json").read_text())

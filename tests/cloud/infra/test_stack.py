@@ -1,4 +1,4 @@
-"""The template is valid, and a stack of it is made, changed and left alone over HTTP."""
+"""The template is valid, and its stack is created, changed and left unchanged over HTTP."""
 
 import json
 import subprocess
@@ -22,13 +22,13 @@ GIVEN = {"AlertEmail": "alerts@shop.example"}
 
 @pytest.fixture(scope="module")
 def body() -> dict[str, Any]:
-    """The template, as far as moto can create it."""
+    """The template with workarounds for moto."""
     return for_moto(template.load())
 
 
 @pytest.fixture
 def small() -> dict[str, Any]:
-    """A template of one bucket: moto updates few of the types in the whole one."""
+    """A template with one bucket: moto can update few types of the complete template."""
     declared = {name: {"Type": "String"} for name in ("AlertEmail", "CodeBucket", "PredictKey", "ImageTag")}
     declared["ImageTag"]["Default"] = "none"
     tags = [{"Key": "image", "Value": {"Ref": "ImageTag"}}]
@@ -41,21 +41,21 @@ def stack(aws: boto3.Session) -> Stack:
     return Stack(aws, poll_seconds=0.05)
 
 
-def deployed(stack: Stack, body: dict[str, Any], given: dict[str, str]) -> set[str]:
-    """Logical names of what is there after a first deployment."""
-    deploy.run(stack, body, given, lambda: True)
+def deployed(stack: Stack, body: dict[str, Any], values: dict[str, str]) -> set[str]:
+    """Deploy a stack and return the logical names of its resources."""
+    deploy.run(stack, body, values, lambda: True)
     return resources(stack)
 
 
-def made_directly(stack: Stack, body: dict[str, Any], given: dict[str, str]) -> set[str]:
-    """The same without a change set: after one, moto tells no outputs."""
+def create_directly(stack: Stack, body: dict[str, Any], chosen: dict[str, str]) -> set[str]:
+    """Create a stack without a change set, because moto returns no outputs after one."""
     stack.ensure_code_bucket()
     functions = package.functions()
     for code in functions.values():
         stack.upload(code)
     address = stack.upload(Package.of("template", ".json", json.dumps(body).encode()))
     keys = {parameter: code.key for parameter, code in functions.items()}
-    values = template.parameters(body, {**given, "CodeBucket": stack.code_bucket, **keys})
+    values = template.parameters(body, {**chosen, "CodeBucket": stack.code_bucket, **keys})
     boto3.client("cloudformation").create_stack(
         StackName=stack.name,
         TemplateURL=address,
@@ -67,19 +67,19 @@ def made_directly(stack: Stack, body: dict[str, Any], given: dict[str, str]) -> 
 
 def resources(stack: Stack) -> set[str]:
     pages = boto3.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=stack.name)
-    names = {one["LogicalResourceId"] for page in pages for one in page["StackResourceSummaries"]}
-    return names - {""}  # what moto did not make it lists without a name
+    names = {entry["LogicalResourceId"] for page in pages for entry in page["StackResourceSummaries"]}
+    return names - {""}  # moto lists resources that it did not create without a name
 
 
-def wanted(given: dict[str, str]) -> set[str]:
-    """What the template makes with these parameters and moto knows."""
+def expected_resources(chosen: dict[str, str]) -> set[str]:
+    """Return the resources of the template with these parameters that moto can create."""
     whole = template.load()
-    made = template.made(whole, template.parameters(whole, given))
-    return {name for name, resource in made.items() if resource["Type"] not in UNKNOWN_TO_MOTO}
+    names = template.made(whole, template.parameters(whole, chosen))
+    return {name for name, resource in names.items() if resource["Type"] not in UNKNOWN_TO_MOTO}
 
 
 def login_and_releases() -> dict[str, str]:
-    """Parameters that switch everything on; the certificate is there."""
+    """Create a certificate and return parameters that enable all features."""
     certificate = boto3.client("acm").request_certificate(DomainName="prefect.shop.example")["CertificateArn"]
     return {
         **GIVEN,
@@ -90,56 +90,56 @@ def login_and_releases() -> dict[str, str]:
     }
 
 
-def test_cfn_lint_finds_nothing() -> None:
+def test_cfn_lint_accepts_the_template() -> None:
     program = Path(sys.executable).with_name("cfn-lint")
-    found = subprocess.run([program, template.TEMPLATE], capture_output=True, text=True, check=False)
-    assert (found.returncode, found.stdout) == (0, "")
+    checked = subprocess.run([program, template.TEMPLATE], capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stdout) == (0, "")
 
 
-def test_cfn_lint_finds_nothing_in_what_is_sent_to_cloudformation(tmp_path: Path) -> None:
+def test_cfn_lint_accepts_the_compiled_template(tmp_path: Path) -> None:
     sent = tmp_path / "boat.json"
     sent.write_text(json.dumps(template.load()))
-    found = subprocess.run(
+    checked = subprocess.run(
         [Path(sys.executable).with_name("cfn-lint"), sent], capture_output=True, text=True, check=False
     )
-    assert (found.returncode, found.stdout) == (0, "")
+    assert (checked.returncode, checked.stdout) == (0, "")
     assert sent.stat().st_size < 1_000_000, "CloudFormation takes no larger template, even from S3"
 
 
-def test_a_first_deployment_makes_everything_that_moto_knows(stack: Stack, body: dict[str, Any]) -> None:
-    assert deployed(stack, body, GIVEN) == wanted(GIVEN)
+def test_a_first_deployment_creates_all_resources_that_moto_supports(stack: Stack, body: dict[str, Any]) -> None:
+    assert deployed(stack, body, GIVEN) == expected_resources(GIVEN)
 
 
-def test_the_outputs_say_what_the_blocks_need(stack: Stack, body: dict[str, Any]) -> None:
-    made_directly(stack, body, GIVEN)
+def test_the_outputs_have_the_values_for_the_blocks(stack: Stack, body: dict[str, Any]) -> None:
+    create_directly(stack, body, GIVEN)
     outputs = stack.outputs()
     assert outputs["LandingUri"] == "s3://boat-landing-123456789012-eu-west-1/events"
     assert outputs["EndpointRoleArn"].endswith(":role/boat-endpoint")
     assert "UiUrl" not in outputs
 
 
-def test_a_login_and_releases_are_made_where_asked_for(stack: Stack, body: dict[str, Any]) -> None:
-    given = login_and_releases()
-    made = made_directly(stack, body, given)
-    assert made == wanted(given)
-    assert {"UiBalancer", "UiListener", "ReleaseRole"} <= made
+def test_a_login_and_releases_are_optional(stack: Stack, body: dict[str, Any]) -> None:
+    chosen = login_and_releases()
+    names = create_directly(stack, body, chosen)
+    assert names == expected_resources(chosen)
+    assert {"UiBalancer", "UiListener", "ReleaseRole"} <= names
     assert stack.outputs()["UiUrl"] == "https://prefect.shop.example"
     assert stack.outputs()["ReleaseRoleArn"].endswith(":role/boat-release")
 
 
-def test_a_network_of_ones_own_is_used_instead_of_a_new_one(stack: Stack, body: dict[str, Any]) -> None:
+def test_an_existing_network_is_used_instead_of_a_new_one(stack: Stack, body: dict[str, Any]) -> None:
     ec2 = boto3.client("ec2")
     vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
     ids = [subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"]][:2]
     own = ",".join(ids)
-    given = {**GIVEN, "VpcId": vpc, "TaskSubnets": own, "DatabaseSubnets": own, "AssignPublicIp": "DISABLED"}
-    made = made_directly(stack, body, given)
-    assert not made & {"Vpc", "InternetGateway", "TaskSubnetA"}
+    chosen = {**GIVEN, "VpcId": vpc, "TaskSubnets": own, "DatabaseSubnets": own, "AssignPublicIp": "DISABLED"}
+    names = create_directly(stack, body, chosen)
+    assert not names & {"Vpc", "InternetGateway", "TaskSubnetA"}
     assert stack.outputs()["TaskSubnetIds"] == own
 
 
-def test_the_stack_behaves_as_the_template_says(stack: Stack, body: dict[str, Any]) -> None:
-    made_directly(stack, body, GIVEN)
+def test_the_stack_has_the_attributes_of_the_template(stack: Stack, body: dict[str, Any]) -> None:
+    create_directly(stack, body, GIVEN)
     s3 = boto3.client("s3")
     landing = stack.outputs()["LandingUri"].removeprefix("s3://").split("/")[0]
     (rule,) = s3.get_bucket_encryption(Bucket=landing)["ServerSideEncryptionConfiguration"]["Rules"]
@@ -161,7 +161,7 @@ def test_the_stack_behaves_as_the_template_says(stack: Stack, body: dict[str, An
 def test_a_second_deployment_without_a_change_does_nothing(
     stack: Stack, small: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    deploy.run(stack, small, {**GIVEN, "ImageTag": "none"}, lambda: True)  # moto takes a default for a change
+    deploy.run(stack, small, {**GIVEN, "ImageTag": "none"}, lambda: True)  # moto treats a default as a change
     first = stack.describe()
     capsys.readouterr()
     deploy.run(stack, small, {}, lambda: pytest.fail("asked about nothing"))
@@ -169,24 +169,26 @@ def test_a_second_deployment_without_a_change_does_nothing(
     assert stack.describe() == first
 
 
-def test_a_parameter_is_kept_until_another_is_given(stack: Stack, small: dict[str, Any]) -> None:
+def test_a_parameter_is_remembered_until_it_is_changed(stack: Stack, small: dict[str, Any]) -> None:
     deploy.run(stack, small, GIVEN, lambda: True)
     deploy.run(stack, small, {"ImageTag": "current"}, lambda: True)
-    found = stack.describe()
-    assert found is not None
-    assert found["StackStatus"] == "UPDATE_COMPLETE"
-    values = {one["ParameterKey"]: one["ParameterValue"] for one in found["Parameters"]}
+    description = stack.describe()
+    assert description is not None
+    assert description["StackStatus"] == "UPDATE_COMPLETE"
+    values = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in description["Parameters"]}
     assert (values["AlertEmail"], values["ImageTag"]) == (GIVEN["AlertEmail"], "current")
     (tag,) = boto3.client("s3").get_bucket_tagging(Bucket="boat-small")["TagSet"]
     assert tag == {"Key": "image", "Value": "current"}
 
 
-def test_a_no_leaves_nothing_behind(stack: Stack, body: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_declined_plan_changes_nothing(
+    stack: Stack, body: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     deploy.run(stack, body, GIVEN, lambda: False)
     assert stack.describe() is None
-    shown = capsys.readouterr().out
-    assert "AWS::Batch::JobQueue" in shown
-    assert shown.endswith("Nothing was changed.\n")
+    output = capsys.readouterr().out
+    assert "AWS::Batch::JobQueue" in output
+    assert output.endswith("Nothing was changed.\n")
 
 
 def test_a_missing_or_unknown_parameter_is_named(stack: Stack, body: dict[str, Any]) -> None:
@@ -196,7 +198,7 @@ def test_a_missing_or_unknown_parameter_is_named(stack: Stack, body: dict[str, A
         stack.propose(body, {**GIVEN, "Coler": "red"})
 
 
-def test_code_lies_under_its_own_digest_in_a_private_bucket(stack: Stack, body: dict[str, Any]) -> None:
+def test_code_is_stored_by_its_digest_in_a_private_bucket(stack: Stack, body: dict[str, Any]) -> None:
     stack.propose(body, GIVEN)
     s3 = boto3.client("s3")
     for parameter, code in package.functions().items():
@@ -206,14 +208,14 @@ def test_code_lies_under_its_own_digest_in_a_private_bucket(stack: Stack, body: 
     assert set(closed.values()) == {True}
 
 
-def test_the_command_says_what_is_wrong(aws: boto3.Session, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_errors(aws: boto3.Session, capsys: pytest.CaptureFixture[str]) -> None:
     assert deploy.main(["--parameter", "AlertEmail"]) == 1
     assert "Write NAME=VALUE" in capsys.readouterr().err
 
 
-def test_the_gaps_of_moto_are_those_listed(stack: Stack, body: dict[str, Any]) -> None:
-    given = login_and_releases()
-    made = made_directly(stack, body, given)
+def test_the_list_of_motos_gaps_is_complete(stack: Stack, body: dict[str, Any]) -> None:
+    chosen = login_and_releases()
+    names = create_directly(stack, body, chosen)
     whole = template.load()
-    everything = template.made(whole, template.parameters(whole, given))
-    assert {resource["Type"] for name, resource in everything.items() if name not in made} == UNKNOWN_TO_MOTO
+    everything = template.made(whole, template.parameters(whole, chosen))
+    assert {resource["Type"] for name, resource in everything.items() if name not in names} == UNKNOWN_TO_MOTO

@@ -1,13 +1,13 @@
-"""SageMaker's API on a real socket, as far as Boat speaks it: `python -m tests.cloud.sagemaker.emulator --help`.
+"""SageMaker's API on a real socket, as far as Boat uses it: `python -m tests.cloud.sagemaker.emulator --help`.
 
-The control side (JSON 1.1) keeps models, configurations and endpoints, takes each endpoint through the states the real
-service has, and starts "containers" on the endpoint host with the archive it fetches from S3. The runtime side passes
-invocations on to the container of the variant that answers; while a canary is out, its share of them goes there. A
-deployment is rolled back when one of its CloudWatch alarms goes off, or when its container does not start.
+The control API (JSON 1.1) stores models, configurations and endpoints. It moves each endpoint through the states of the
+real service, and starts "containers" on the endpoint host with the archive from S3. The runtime API forwards
+invocations to the container of the live variant. During a canary, the new container gets its share. A
+deployment is rolled back by an alarm of CloudWatch, or if its container does not start.
 
-S3 and CloudWatch are moto's. `POST /_faults {"on": OPERATION | "*" | "deployment", "do": …, "times": 1}` makes it fail:
-`do` is an error code or `drop` (done, but the connection is cut) for an operation; `no_start`, `slow` or `alarm:NAME`
-for a deployment. `GET /_state` tells what was called and which states each endpoint went through.
+moto provides S3 and CloudWatch. `POST /_faults {"on": OPERATION | "*" | "deployment", "do": …, "times": 1}` injects a
+fault. `do` is an error code or `drop` (done, but the connection is cut) for an operation, and `no_start`, `slow` or
+`alarm:NAME` for a deployment. `GET /_state` returns the calls and the states of each endpoint.
 """
 
 import argparse
@@ -57,7 +57,7 @@ class RefusedError(Exception):
 
 
 class RolledBackError(Exception):
-    """Why a deployment did not go through."""
+    """A deployment that was rolled back, with the reason."""
 
 
 @dataclass
@@ -78,13 +78,13 @@ class Endpoint:
 
 
 def tensorflow_models(names: Iterable[str]) -> set[str]:
-    """Model folders that the start script of the stock image finds: those with `DIGITS/saved_model.pb`."""
-    found = (re.fullmatch(r"(?:\./)?(?:(.*)/)?\d+/saved_model\.pb", name) for name in names)
-    return {match[1] or "" for match in found if match}
+    """Return the model folders for the start script of the stock image: they contain `DIGITS/saved_model.pb`."""
+    matches = (re.fullmatch(r"(?:\./)?(?:(.*)/)?\d+/saved_model\.pb", name) for name in names)
+    return {match[1] or "" for match in matches if match}
 
 
 class SageMaker:
-    """The service's memory and what it does with it."""
+    """State and operations of the service."""
 
     def __init__(self, region: str, aws: str, host: str, state: Path, second: float) -> None:
         self._region, self._host, self._state, self._second = region, host, state, second
@@ -169,10 +169,10 @@ class SageMaker:
         return where[name]
 
     def _page(self, key: str, where: dict[str, Body], body: Body) -> Body:
-        found = [one for name, one in sorted(where.items()) if body.get("NameContains", "") in name]
+        entries = [entry for name, entry in sorted(where.items()) if body.get("NameContains", "") in name]
         start = int(body.get("NextToken", 0))
         end = start + int(body.get("MaxResults", 10))
-        return {key: found[start:end]} | ({"NextToken": str(end)} if end < len(found) else {})
+        return {key: entries[start:end]} | ({"NextToken": str(end)} if end < len(entries) else {})
 
     # Tags
 
@@ -269,7 +269,7 @@ class SageMaker:
         endpoint.become("InService" if endpoint.container else "Failed")
 
     async def _provision(self, config: str) -> str:
-        """Fetch the archive and start a container with it; its name."""
+        """Download the archive, start a container with it, and return its name."""
         await self._sleep(20)
         fault = self._fault({"deployment"}, lambda do: do in ("no_start", "slow"))
         variant = self.configs[config]["ProductionVariants"][0]
@@ -292,15 +292,15 @@ class SageMaker:
         try:
             self._s3.download_file(parts.netloc, parts.path.lstrip("/"), str(archive))
             with tarfile.open(archive) as tar:
-                found = tensorflow_models(tar.getnames())
+                folders = tensorflow_models(tar.getnames())
         except (ClientError, tarfile.TarError, OSError, EOFError) as error:
             raise RolledBackError(f"Failed to download model data for container from URL {uri}: {error}") from error
-        if found != {""}:
+        if folders != {""}:
             raise RolledBackError(UNHEALTHY.format("AllTraffic"))
         return archive
 
     async def _shift(self, endpoint: Endpoint, container: str, deployment: Body) -> None:
-        """Give the new container its traffic step by step, watching the alarms."""
+        """Shift traffic to the new container in steps, and watch the alarms."""
         routing = deployment.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
         alarms = [alarm["AlarmName"] for alarm in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", [])]
         steps = [routing["CanarySize"]["Value"] / 100, 1.0] if routing.get("Type") == "CANARY" else [1.0]
@@ -314,8 +314,8 @@ class SageMaker:
     async def _bake(self, alarms: list[str], seconds: int) -> None:
         end = time.monotonic() + seconds * self._second
         while alarms:
-            found = await asyncio.to_thread(self._cloudwatch.describe_alarms, AlarmNames=alarms)
-            gone_off = [alarm["AlarmName"] for alarm in found["MetricAlarms"] if alarm["StateValue"] == "ALARM"]
+            description = await asyncio.to_thread(self._cloudwatch.describe_alarms, AlarmNames=alarms)
+            gone_off = [alarm["AlarmName"] for alarm in description["MetricAlarms"] if alarm["StateValue"] == "ALARM"]
             if gone_off:
                 raise RolledBackError(f"One or more configured alarms are in ALARM state: {', '.join(gone_off)}")
             if time.monotonic() >= end:
@@ -335,10 +335,10 @@ class SageMaker:
             message = f"Endpoint {name} of account {ACCOUNT} not found."
             return JSONResponse({"message": message}, 400, headers={"x-amzn-ErrorType": "ValidationError"})
         answer = await self._http.post(f"{self._host}/endpoints/{container}/invocations", content=await request.body())
-        kept = {
+        headers = {
             key: value for key, value in answer.headers.items() if key.startswith("x-amzn") or key == "content-type"
         }
-        return Response(answer.content, answer.status_code, kept)
+        return Response(answer.content, answer.status_code, headers)
 
     def _answering(self, endpoint: Endpoint) -> str | None:
         if endpoint.canary and self._random.random() < endpoint.canary[1]:
@@ -388,7 +388,7 @@ def _snake(operation: str) -> str:
 
 
 class Server:
-    """The HTTP side."""
+    """The HTTP interface."""
 
     def __init__(self, service: SageMaker, port: int) -> None:
         self._service = service
@@ -437,8 +437,8 @@ class Server:
     async def state(self, request: Request) -> Response:
         service = self._service
         history = {endpoint.name: endpoint.history for endpoint in service.endpoints.values()}
-        kept = {"models": sorted(service.models), "configs": sorted(service.configs)}
-        return JSONResponse({"calls": service.calls, "history": history, "faults": service.faults, **kept})
+        stored = {"models": sorted(service.models), "configs": sorted(service.configs)}
+        return JSONResponse({"calls": service.calls, "history": history, "faults": service.faults, **stored})
 
 
 def main() -> None:
@@ -450,7 +450,8 @@ def main() -> None:
     parser.add_argument("--second", type=float, default=0.002, help="how long a second of the service takes")
     options = parser.parse_args()
     options.state.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again at its end: the host must end first
+    # uvicorn raises the signal again at its end, so the host must stop first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     port = free_port()
     with running_host(options.state / "host", port):
         service = SageMaker(options.region, options.aws, f"http://127.0.0.1:{port}", options.state, options.second)

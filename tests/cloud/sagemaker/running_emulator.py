@@ -1,4 +1,4 @@
-"""moto for S3 and CloudWatch, and the SageMaker emulator beside it, as a test uses them."""
+"""moto for S3 and CloudWatch, and the SageMaker emulator, for tests."""
 
 import os
 import subprocess
@@ -26,11 +26,11 @@ ALARM = "boat-endpoint-errors"
 
 @dataclass(frozen=True)
 class Emulators:
-    """Addresses of the running emulators, and what a test does with them.
+    """Addresses of the running emulators, with methods for tests.
 
     Attributes:
-        aws: moto's.
-        sagemaker: The SageMaker emulator's.
+        aws: Address of moto.
+        sagemaker: Address of the SageMaker emulator.
     """
 
     aws: str
@@ -38,7 +38,7 @@ class Emulators:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a machine in the account has: credentials, region, and here where S3 is."""
+        """Return the environment of a machine in the account: credentials, region and the address of S3."""
         return {
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
@@ -47,9 +47,9 @@ class Emulators:
         }
 
     def url(self, **settings: Any) -> str:
-        """A serving URL."""
-        given = {"role": ROLE, "bake": 20, "wait": 60, "endpoint_url": self.sagemaker, **settings}
-        return f"sagemaker://{REGION}?{urlencode(given)}"
+        """Return a serving URL."""
+        options = {"role": ROLE, "bake": 20, "wait": 60, "endpoint_url": self.sagemaker, **settings}
+        return f"sagemaker://{REGION}?{urlencode(options)}"
 
     def client(self, service: str) -> Any:
         address = self.sagemaker if service.startswith("sagemaker") else self.aws
@@ -58,7 +58,7 @@ class Emulators:
         )
 
     def store(self, archive: Path, key: str) -> str:
-        """Put an archive into the bucket; its URI."""
+        """Upload an archive to the bucket and return its URI."""
         self.client("s3").upload_file(str(archive), BUCKET, key)
         return f"s3://{BUCKET}/{key}"
 
@@ -66,10 +66,10 @@ class Emulators:
         return ServedModel(self.store(Path(model.uri), key), model.digest, model.version)
 
     def fail(self, on: str, do: str, times: int = 1) -> None:
-        """Make the next calls of an operation, or the next deployment, fail."""
+        """Let the next calls of an operation, or the next deployment, fail."""
         httpx.post(f"{self.sagemaker}/_faults", json={"on": on, "do": do, "times": times}).raise_for_status()
 
-    def mend(self) -> None:
+    def clear_faults(self) -> None:
         httpx.delete(f"{self.sagemaker}/_faults").raise_for_status()
         self.set_alarm("OK")
 
@@ -77,13 +77,13 @@ class Emulators:
         self.client("cloudwatch").set_alarm_state(AlarmName=ALARM, StateValue=state, StateReason="test")
 
     def state(self) -> dict[str, Any]:
-        """What was called, which states each endpoint went through, and what is kept."""
+        """Return the calls, the states of each endpoint, and the stored objects."""
         return dict(httpx.get(f"{self.sagemaker}/_state").json())
 
 
 @contextmanager
 def running_emulators(folder: Path) -> Iterator[Emulators]:
-    """Both, with a bucket and an alarm; ended at the end."""
+    """Start both, with a bucket and an alarm. Stop them at the end."""
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     moto.start()
     address, port = moto.get_host_and_port()

@@ -1,4 +1,4 @@
-"""The archive is what the stock TensorFlow image takes, and a container answers as the plain SavedModel does."""
+"""The stock TensorFlow image accepts the archive, and its container answers like the plain SavedModel."""
 
 import json
 import tarfile
@@ -32,7 +32,7 @@ VISITS: list[list[sessions.SessionEvent]] = [
 
 @pytest.fixture(scope="module", params=["recommend", "intent"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Kind, ServedModel]:
-    """A model of each kind as the training exports it; what it has learned does not matter here."""
+    """An exported model of each kind. Its quality does not matter."""
     folder = tmp_path_factory.mktemp(request.param)
     make = {"recommend": _recommend, "intent": _intent}[request.param]
     return request.param, ServedModel(str(folder / "model.tar.gz"), make(folder / "model.tar.gz"), "1")
@@ -78,30 +78,30 @@ def account(sagemaker: Emulators, monkeypatch: pytest.MonkeyPatch) -> Iterator[E
     for name, value in sagemaker.environment.items():
         monkeypatch.setenv(name, value)
     yield sagemaker
-    sagemaker.mend()
+    sagemaker.clear_faults()
 
 
-def test_the_stock_image_finds_one_model_in_the_archive_and_no_code(model: tuple[Kind, ServedModel]) -> None:
+def test_the_archive_has_one_model_and_no_code_for_the_stock_image(model: tuple[Kind, ServedModel]) -> None:
     with tarfile.open(model[1].uri) as tar:
         names = tar.getnames()
     assert tensorflow_models(names) == {""}  # /opt/ml/model itself, with the version 1
-    assert not [name for name in names if name.startswith("code")]  # would put a Python server before every request
+    assert not [name for name in names if name.startswith("code")]  # would add a Python server in front of the model
     assert all(name == "boat.json" or name.startswith("1/") for name in names)
 
 
 @pytest.mark.parametrize(
-    ("names", "found"),
+    ("names", "folders"),
     [
         (["./1/saved_model.pb", "./1/variables/variables.index"], {""}),
         (["saved_model.pb", "model/saved_model.pb", "1/model.keras"], set()),
         (["export/1/saved_model.pb", "export/2/saved_model.pb"], {"export"}),
     ],
 )
-def test_other_layouts_are_told_apart(names: list[str], found: set[str]) -> None:
-    assert tensorflow_models(names) == found
+def test_other_layouts_are_recognised(names: list[str], folders: set[str]) -> None:
+    assert tensorflow_models(names) == folders
 
 
-def test_an_endpoint_answers_json_as_the_plain_saved_model_does(
+def test_an_endpoint_answers_like_the_plain_saved_model(
     account: Emulators, model: tuple[Kind, ServedModel], tmp_path: Path
 ) -> None:
     kind, exported = model
@@ -118,14 +118,14 @@ def test_an_endpoint_answers_json_as_the_plain_saved_model_does(
         if kind == "intent":
             np.testing.assert_allclose(answered, plain, rtol=1e-5)
             continue
-        for one, other in zip(answered, plain, strict=True):
-            assert one.keys() == other.keys()
-            assert one["product_id"] == other["product_id"]
-            np.testing.assert_allclose(one["score"], other["score"], rtol=1e-5)
+        for served, expected in zip(answered, plain, strict=True):
+            assert served.keys() == expected.keys()
+            assert served["product_id"] == expected["product_id"]
+            np.testing.assert_allclose(served["score"], expected["score"], rtol=1e-5)
 
 
 def tensorflow_serving(folder: Path, body: str) -> list[Any]:
-    """What TensorFlow Serving's REST interface makes of a request in row format, by its documentation."""
+    """Answer a request in row format as TensorFlow Serving's REST interface is documented to do."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(folder / "1"))
@@ -134,7 +134,7 @@ def tensorflow_serving(folder: Path, body: str) -> list[Any]:
     specs = signature.structured_input_signature[1]
     assert rows[0].keys() == specs.keys()
     outputs = signature(**{name: tf.constant([row[name] for row in rows], spec.dtype) for name, spec in specs.items()})
-    assert not [name for name in outputs if name.endswith("_bytes")]  # those it would write in base64
+    assert not [name for name in outputs if name.endswith("_bytes")]  # it would encode bytes in base64
     columns = {name: _json(tensor.numpy()) for name, tensor in outputs.items()}
     if len(columns) == 1:
         return next(iter(columns.values()))

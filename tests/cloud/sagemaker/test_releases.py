@@ -1,4 +1,4 @@
-"""A release on SageMaker happens whole or not at all, whatever fails on the way."""
+"""A release on SageMaker happens completely or not at all, after every fault."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -37,16 +37,16 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ServedModel]
 
 @pytest.fixture(autouse=True)
 def account(sagemaker: Emulators, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulators]:
-    """An account in which nothing fails yet, and nothing fails any more afterwards."""
+    """An account without faults. They are cleared at the end."""
     for name, value in sagemaker.environment.items():
         monkeypatch.setenv(name, value)
     yield sagemaker
-    sagemaker.mend()
+    sagemaker.clear_faults()
 
 
 @pytest.fixture
 def fresh(account: Emulators, archives: dict[str, ServedModel]) -> Fresh:
-    """A model that lies where none lay before, so that SageMaker does not know it yet."""
+    """Return a model with a new URI, so that SageMaker does not know it yet."""
     return lambda name: account.stored(archives[name], f"{name}/{next(_numbers)}/model.tar.gz")
 
 
@@ -69,7 +69,7 @@ def new(fresh: Fresh) -> ServedModel:
 
 
 def labels(serving: Serving) -> set[str]:
-    """Which models answer ten requests."""
+    """Return the labels of the models that answer ten requests."""
     runtime = serving.runtime()
     return {invoke(runtime, RECOMMEND, [SESSION])[0]["product_id"][1].removesuffix("-0") for _ in range(10)}
 
@@ -81,15 +81,15 @@ def assert_answers(serving: Serving, label: str, model: ServedModel) -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """What fails in a release, and what the caller hears of it (nothing where the call gets through nevertheless)."""
+    """A fault of a release, and the error of the caller. There is no error if the call succeeds nevertheless."""
 
     on: str
     do: str
     error: type[Exception] | None = None
-    says: str = ""
+    message: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     updates: int = 1
-    """Deployments that SageMaker starts in all."""
+    """Number of deployments that SageMaker starts."""
 
 
 FAULTS = {
@@ -97,8 +97,8 @@ FAULTS = {
     "a lost answer to the model": Fault("CreateModel", "drop"),
     "a lost answer to the configuration": Fault("CreateEndpointConfig", "drop"),
     "a lost answer to the update": Fault("UpdateEndpoint", "drop"),
-    "an end half way": Fault("CreateEndpointConfig", "AccessDeniedException", EndpointError, "role that deploys"),
-    "no instance left": Fault("UpdateEndpoint", "ResourceLimitExceeded", EndpointError, "Service Quotas"),
+    "an error half way": Fault("CreateEndpointConfig", "AccessDeniedException", EndpointError, "role that deploys"),
+    "no free instance": Fault("UpdateEndpoint", "ResourceLimitExceeded", EndpointError, "Service Quotas"),
     "a container that does not start": Fault("deployment", "no_start", ReleaseError, "ping health check", updates=2),
     "an alarm in the canary": Fault("deployment", f"alarm:{ALARM}", ReleaseError, f"ALARM state: {ALARM}", updates=2),
     "an update that takes too long": Fault(
@@ -109,7 +109,7 @@ FAULTS = {
 
 @pytest.mark.faults
 @pytest.mark.parametrize("name", FAULTS)
-def test_faults_leave_no_half_release(account: Emulators, fresh: Fresh, every_fault: bool, name: str) -> None:
+def test_faults_leave_no_partial_release(account: Emulators, fresh: Fresh, every_fault: bool, name: str) -> None:
     times = 10 if every_fault else 4
     fault = FAULTS[name]
     settings = {"count": 2, "canary": 50, "alarms": ALARM}
@@ -125,13 +125,13 @@ def test_faults_leave_no_half_release(account: Emulators, fresh: Fresh, every_fa
         if fault.error is None:
             serving.update(RECOMMEND, coming)
         else:
-            with pytest.raises(fault.error, match=fault.says):
+            with pytest.raises(fault.error, match=fault.message):
                 serving.update(RECOMMEND, coming)
             assert_answers(serving, *before)
             account.set_alarm("OK")
             patient.update(RECOMMEND, coming)
         assert_answers(serving, label, coming)
-        refused = int(fault.on == "UpdateEndpoint")  # that call came twice, and started nothing once
+        refused = int(fault.on == "UpdateEndpoint")  # the repeated call starts no deployment
         assert updates_of(account) - updates == fault.updates + refused
         before = (label, coming)
     assert account.state()["faults"] == [{"times": 0, "on": fault.on, "do": fault.do}] * times
@@ -146,19 +146,21 @@ def changes(account: Emulators) -> dict[str, int]:
     return {operation: times for operation, times in calls.items() if not operation.startswith(READING)}
 
 
-def test_a_rollback_says_why_and_what_answers(
+def test_a_rollback_names_the_reason_and_the_version_that_answers(
     account: Emulators, serving: Serving, old: ServedModel, new: ServedModel
 ) -> None:
     account.fail("deployment", f"alarm:{ALARM}")
     with pytest.raises(ReleaseError) as raised:
         serving.update(RECOMMEND, new)
-    assert "did not keep version 2 (InService): One or more configured alarms are in ALARM state" in str(raised.value)
+    assert "could not switch to version 2 (InService): One or more configured alarms are in ALARM state" in str(
+        raised.value
+    )
     assert "Version 1 answers" in raised.value.hint
     assert f"/aws/sagemaker/Endpoints/{RECOMMEND}" in raised.value.hint
     assert account.state()["history"][RECOMMEND][-3:] == ["Updating", "RollingBack", "InService"]
 
 
-def test_a_canary_sees_some_of_the_shoppers_until_all_of_them(
+def test_a_canary_gets_some_requests_and_then_all(
     account: Emulators, serving: Serving, old: ServedModel, new: ServedModel
 ) -> None:
     slowly = connect(account.url(count=2, canary=50, bake=500))
@@ -172,13 +174,13 @@ def test_a_canary_sees_some_of_the_shoppers_until_all_of_them(
     assert_answers(serving, "new", new)
 
 
-def test_the_same_model_again_changes_nothing(account: Emulators, serving: Serving, old: ServedModel) -> None:
+def test_an_update_to_the_same_model_changes_nothing(account: Emulators, serving: Serving, old: ServedModel) -> None:
     before = changes(account)
     serving.update(RECOMMEND, old)
     assert changes(account) == before
 
 
-def test_the_same_model_under_another_version_is_only_renamed(
+def test_the_same_model_with_another_version_only_changes_tags(
     account: Emulators, serving: Serving, old: ServedModel
 ) -> None:
     before = changes(account)
@@ -188,7 +190,7 @@ def test_the_same_model_under_another_version_is_only_renamed(
     assert changes(account) == before | {"AddTags": before.get("AddTags", 0) + 1}
 
 
-def test_the_way_back_makes_nothing_new(
+def test_a_rollback_creates_no_new_model(
     account: Emulators, serving: Serving, old: ServedModel, new: ServedModel
 ) -> None:
     serving.update(RECOMMEND, new)
@@ -198,25 +200,25 @@ def test_the_way_back_makes_nothing_new(
     assert changes(account) == before | {"UpdateEndpoint": before["UpdateEndpoint"] + 1}
 
 
-def test_the_release_before_is_kept_and_older_ones_go(
+def test_the_previous_release_is_kept_and_older_ones_are_deleted(
     account: Emulators, serving: Serving, old: ServedModel, new: ServedModel
 ) -> None:
     client = account.client("sagemaker")
-    ours = [f"{RECOMMEND}-{number:012x}" for number in range(12)]  # more than a page
+    ours = [f"{RECOMMEND}-{number:012x}" for number in range(12)]  # more than one page
     foreign = [f"{RECOMMEND}-of-another-team", f"a-{RECOMMEND}-{0:012x}"]
     for name in ours + foreign:
         client.create_model(
             ModelName=name, PrimaryContainer={"Image": "image"}, ExecutionRoleArn="arn:aws:iam::1:role/x"
         )
     serving.update(RECOMMEND, new)
-    kept = account.state()
-    assert set(foreign) <= set(kept["models"])
-    assert not set(ours) & set(kept["models"])
+    stored = account.state()
+    assert set(foreign) <= set(stored["models"])
+    assert not set(ours) & set(stored["models"])
     for kind in ("models", "configs"):
-        assert len([name for name in set(kept[kind]) - set(foreign) if name.startswith(f"{RECOMMEND}-")]) == 2
+        assert len([name for name in set(stored[kind]) - set(foreign) if name.startswith(f"{RECOMMEND}-")]) == 2
 
 
-def test_a_release_waits_for_the_end_of_another(
+def test_a_release_waits_for_a_running_one(
     account: Emulators, serving: Serving, old: ServedModel, new: ServedModel, fresh: Fresh
 ) -> None:
     account.fail("deployment", "slow")
@@ -228,7 +230,7 @@ def test_a_release_waits_for_the_end_of_another(
     assert account.state()["history"][RECOMMEND][-4:] == ["Updating", "InService"] * 2
 
 
-def test_who_waits_on_for_an_earlier_call_hears_of_its_rollback(
+def test_a_repeated_call_reports_the_rollback_of_the_earlier_one(
     account: Emulators, serving: Serving, old: ServedModel, new: ServedModel
 ) -> None:
     account.fail("deployment", "slow")
@@ -242,12 +244,14 @@ def test_who_waits_on_for_an_earlier_call_hears_of_its_rollback(
     assert_answers(serving, "old", old)
 
 
-def test_an_endpoint_whose_first_model_does_not_start_is_made_again(
+def test_an_endpoint_whose_first_model_fails_is_created_again(
     account: Emulators, serving: Serving, fresh: Fresh
 ) -> None:
     model = fresh("new")
     account.fail("deployment", "no_start")
-    with pytest.raises(ReleaseError, match=r"version 2 \(Failed\): The primary container .* Nothing answers"):
+    with pytest.raises(
+        ReleaseError, match=r"version 2 \(Failed\): The primary container .* The endpoint does not answer"
+    ):
         serving.update("boat-first", model)
     assert serving.describe("boat-first") is None
     serving.update("boat-first", model)
@@ -255,7 +259,7 @@ def test_an_endpoint_whose_first_model_does_not_start_is_made_again(
     assert invoke(serving.runtime(), "boat-first", [SESSION])[0]["product_id"][1] == "new-0"
 
 
-def test_what_is_wrong_with_a_model_is_found_before_sagemaker_hears_of_it(
+def test_an_invalid_model_is_refused_before_sagemaker_is_called(
     account: Emulators, serving: Serving, new: ServedModel, tmp_path: Path
 ) -> None:
     from tests.serving import tiny_models as tiny
@@ -264,14 +268,14 @@ def test_what_is_wrong_with_a_model_is_found_before_sagemaker_hears_of_it(
     before = changes(account)
     with pytest.raises(ArtifactError, match=f"^{new.uri}: .*digest"):
         serving.update(RECOMMEND, replace(new, digest="ab" * 32))
-    with pytest.raises(EndpointError, match="no sound answer"):
+    with pytest.raises(EndpointError, match="gives wrong answers"):
         serving.update("boat-intent", unsound)
     with pytest.raises(SettingError, match="from S3, not from /model"):
         serving.update(RECOMMEND, replace(new, uri="/model.tar.gz"))
     assert changes(account) == before
 
 
-def test_an_endpoint_of_somebody_else_is_refused(account: Emulators, serving: Serving, old: ServedModel) -> None:
+def test_a_foreign_endpoint_is_refused(account: Emulators, serving: Serving, old: ServedModel) -> None:
     client = account.client("sagemaker")
     arn = client.describe_endpoint(EndpointName=RECOMMEND)["EndpointConfigName"]
     variant = client.describe_endpoint_config(EndpointConfigName=arn)["ProductionVariants"][0]
@@ -281,16 +285,16 @@ def test_an_endpoint_of_somebody_else_is_refused(account: Emulators, serving: Se
     client.create_endpoint(EndpointName="theirs", EndpointConfigName="theirs")
     while client.describe_endpoint(EndpointName="theirs")["EndpointStatus"] == "Creating":
         pass
-    with pytest.raises(EndpointError, match="Boat did not release it"):
+    with pytest.raises(EndpointError, match="Boat did not deploy it"):
         serving.describe("theirs")
 
 
-def test_a_model_newer_than_the_image_is_told(
+def test_a_model_newer_than_the_image_logs_a_warning(
     account: Emulators, new: ServedModel, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "boat"):
         connect(account.url(tensorflow="2.19.0")).update(RECOMMEND, new)
-    assert "the image has 2.19.0" in caplog.text
+    assert "the older version 2.19.0" in caplog.text
 
 
 def test_sagemaker_gets_the_stock_image_without_network_and_an_encrypted_volume(
@@ -304,13 +308,13 @@ def test_sagemaker_gets_the_stock_image_without_network_and_an_encrypted_volume(
     described = client.describe_endpoint_config(EndpointConfigName=config)
     assert described["KmsKeyId"] == "key-1"
     assert described["ProductionVariants"][0]["InstanceType"] == "ml.c7i.xlarge"
-    made = client.describe_model(ModelName=described["ProductionVariants"][0]["ModelName"])
-    assert "eu-west-1.amazonaws.com/tensorflow-inference:2.20.0-cpu" in made["PrimaryContainer"]["Image"]
-    assert made["PrimaryContainer"]["ModelDataUrl"] == model.uri
-    assert made["EnableNetworkIsolation"] is True
+    model_description = client.describe_model(ModelName=described["ProductionVariants"][0]["ModelName"])
+    assert "eu-west-1.amazonaws.com/tensorflow-inference:2.20.0-cpu" in model_description["PrimaryContainer"]["Image"]
+    assert model_description["PrimaryContainer"]["ModelDataUrl"] == model.uri
+    assert model_description["EnableNetworkIsolation"] is True
 
 
-def test_without_credentials_the_error_says_so(account: Emulators, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_named(account: Emulators, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -319,22 +323,22 @@ def test_without_credentials_the_error_says_so(account: Emulators, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("url", "says"),
+    ("url", "message"),
     [
         ("sagemaker://eu-west-1", "needs a region and a role"),
         ("sagemaker:?role=r", "needs a region and a role"),
-        ("sagemaker://eu-west-1?role=r&size=2", "does not know size"),
-        ("sagemaker://eu-west-1?role=r&count=two", "A number in the serving URL"),
-        ("sagemaker://eu-west-1?role=r&canary=10", "1 instances with a canary of 10 percent"),
-        ("sagemaker://eu-west-1?role=r&count=4&canary=60", "at most 50 percent"),
-        ("sagemaker://eu-west-1?role=r&bake=4000", "3600 seconds at most"),
+        ("sagemaker://eu-west-1?role=r&size=2", "unknown option size"),
+        ("sagemaker://eu-west-1?role=r&count=two", "not a whole number"),
+        ("sagemaker://eu-west-1?role=r&canary=10", "canary of 10 percent is not possible with 1 instances"),
+        ("sagemaker://eu-west-1?role=r&count=4&canary=60", "at most 50"),
+        ("sagemaker://eu-west-1?role=r&bake=4000", "from 0 to 3600"),
     ],
 )
-def test_a_url_that_cannot_work_is_refused(url: str, says: str) -> None:
-    with pytest.raises(SettingError, match=says):
+def test_an_invalid_url_is_refused(url: str, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
         connect(url)
 
 
-def test_an_image_that_does_not_exist_is_refused(account: Emulators, new: ServedModel) -> None:
+def test_a_missing_image_is_refused(account: Emulators, new: ServedModel) -> None:
     with pytest.raises(SettingError, match=r"no stock image for TensorFlow 9\.9\.9"):
         connect(account.url(tensorflow="9.9.9")).update(RECOMMEND, new)

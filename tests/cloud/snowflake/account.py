@@ -1,4 +1,4 @@
-"""A Snowflake account for tests: the emulator, a key pair, and databases as `setup.sql` makes them."""
+"""A Snowflake account for tests: the emulator, a key pair, and databases created by `setup.sql`."""
 
 import os
 import subprocess
@@ -27,10 +27,10 @@ PASSPHRASE = "correct horse"
 
 @dataclass(frozen=True)
 class Account:
-    """A running emulator and how to log in to it.
+    """A running emulator with its login.
 
     Attributes:
-        port: Where it listens on 127.0.0.1.
+        port: Port on 127.0.0.1.
         key: The user's private key, PEM with `PASSPHRASE`.
     """
 
@@ -39,34 +39,34 @@ class Account:
 
     @property
     def options(self) -> str:
-        """What a warehouse URL needs to lead here in place of the real account."""
+        """Return the options of a warehouse URL for this emulator."""
         return f"host=127.0.0.1&port={self.port}&protocol=http&unload=false"
 
     def login(self, database: str, key: bytes | None = None) -> Login:
         der = serialization.load_pem_private_key(key or self.key, PASSPHRASE.encode()).private_bytes(
             serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        place: dict[str, Any] = {"host": "127.0.0.1", "port": self.port, "protocol": "http"}
-        return Login.from_key(der, account=NAME, user=USER, database=database, warehouse="BOAT", role="BOAT", **place)
+        address: dict[str, Any] = {"host": "127.0.0.1", "port": self.port, "protocol": "http"}
+        return Login.from_key(der, account=NAME, user=USER, database=database, warehouse="BOAT", role="BOAT", **address)
 
     def database(self, tag: str = "test", unload: bool = False, name: str = "") -> SnowflakeWarehouse:
-        """A new empty database."""
-        made = name or f"BOAT_{uuid.uuid4().hex[:12].upper()}"
-        warehouse = SnowflakeWarehouse(self.login(made), tag, unload)
+        """Return a new, empty database."""
+        database = name or f"BOAT_{uuid.uuid4().hex[:12].upper()}"
+        warehouse = SnowflakeWarehouse(self.login(database), tag, unload)
         if not name:
             with warehouse.transaction() as transaction:
-                for statement in emulated_setup(made):
+                for statement in emulated_setup(database):
                     transaction.execute(statement)
         return warehouse
 
     def history(self) -> list[dict[str, str]]:
-        """All statements so far with their query tags."""
+        """Return all statements so far, with their query tags."""
         answer: list[dict[str, str]] = httpx.get(f"http://127.0.0.1:{self.port}{HISTORY}", timeout=30).json()
         return answer
 
 
 def statements(script: str) -> list[str]:
-    """The statements of a SQL script, without comments."""
+    """Return the statements of a SQL script without comments."""
     import sqlglot
 
     tokens = sqlglot.tokenize(script, read="snowflake")
@@ -82,17 +82,17 @@ def statements(script: str) -> list[str]:
 
 
 def emulated_setup(database: str) -> list[str]:
-    """What the emulator knows of `setup.sql`, for another database than `boat`."""
-    known = ("create schema", "create stage", "create file format", "create transient table", "create table")
+    """Return the statements of `setup.sql` that the emulator supports, for the given database."""
+    supported = ("create schema", "create stage", "create file format", "create transient table", "create table")
     return [
         text.replace("boat.", f"{database}.", 1)
         for text in statements(SETUP.read_text())
-        if text.lower().startswith(known)
+        if text.lower().startswith(supported)
     ]
 
 
 def new_key() -> bytes:
-    """A private key as PEM, encrypted as a careful person would have it."""
+    """Return a private key as encrypted PEM."""
     return rsa.generate_private_key(65537, 2048).private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -102,7 +102,7 @@ def new_key() -> bytes:
 
 @contextmanager
 def running_account(folder: Path) -> Iterator[Account]:
-    """Start the emulator; stop it at the end."""
+    """Start the emulator, and stop it at the end."""
     from tests.installation import free_ports
 
     key, (port,) = new_key(), free_ports(1)
@@ -111,7 +111,7 @@ def running_account(folder: Path) -> Iterator[Account]:
     (folder / "public.pem").write_bytes(pem)
     command = [sys.executable, "-m", "tests.cloud.snowflake.emulator", str(port), str(folder / "public.pem")]
     with (folder / "emulator.log").open("w") as log:
-        environment = {**os.environ, "TMPDIR": str(folder)}  # where fakesnow keeps what is in stages
+        environment = {**os.environ, "TMPDIR": str(folder)}  # fakesnow's folder for stages
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
             _wait(process, port, folder / "emulator.log")

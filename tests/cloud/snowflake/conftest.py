@@ -1,4 +1,4 @@
-"""One emulated Snowflake account for these tests; each takes a database of its own."""
+"""One emulated Snowflake account for these tests. Each test uses a separate database."""
 
 from collections.abc import Iterator
 

@@ -1,9 +1,8 @@
-"""A Snowflake that answers over a socket: the fakesnow server, with what it lacks of what Boat asks of Snowflake.
+"""A Snowflake emulator on a socket: the fakesnow server, with additions that Boat needs.
 
-Added here: key-pair logins are checked, `COPY INTO @stage` (in several files whose rows are in no order), `GET`,
-`REMOVE`, temporary tables in a schema, times that are null, a history of statements with their tags, and an `UPDATE`
-that waits for the transaction of the one before it, where DuckDB refuses the second. Unlike Snowflake's, a transaction
-goes on to see what it saw at its start.
+Additions: checks of key-pair logins, `COPY INTO @stage` (several files with unsorted rows), `GET`, `REMOVE`, temporary
+tables in a schema, null times, a history of statements with their tags, and an `UPDATE` that waits for the transaction
+of an earlier one instead of failing as in DuckDB. Unlike in Snowflake, a transaction does not see later commits.
 
 Run: `python -m tests.cloud.snowflake.emulator PORT PUBLIC_KEY_FILE`
 """
@@ -36,12 +35,12 @@ FAILED = "000603"
 UNAVAILABLE = "/* out of order */"
 HISTORY = "/emulator/history"
 
-_UNLOAD = re.compile(r"\s*copy\s+into\s+@(?P<place>\S+)\s+from\s+\((?P<sql>.*)\)\s*file_format\s*=", re.I | re.S)
-_GET = re.compile(r"\s*get\s+@(?P<place>\S+)\s+'file://(?P<into>[^']*)'", re.I)
-_REMOVE = re.compile(r"\s*remove\s+@(?P<place>\S+)", re.I)
-# Such with a schema fails in fakesnow; dbt, the only one to make any, drops it itself.
+_UNLOAD = re.compile(r"\s*copy\s+into\s+@(?P<stage>\S+)\s+from\s+\((?P<sql>.*)\)\s*file_format\s*=", re.I | re.S)
+_GET = re.compile(r"\s*get\s+@(?P<stage>\S+)\s+'file://(?P<into>[^']*)'", re.I)
+_REMOVE = re.compile(r"\s*remove\s+@(?P<stage>\S+)", re.I)
+# A temporary table in a schema fails in fakesnow. Only dbt creates such tables, and it drops them.
 _TEMPORARY = re.compile(r"(?:/\*.*?\*/\s*)?(\s*create\s+(?:or\s+replace\s+)?)temporary\s+table", re.I | re.S)
-# The one table that several sessions update.
+# The only table that several transactions update.
 _UPDATE = re.compile(r"\s*update\s+(?P<table>raw\.turn)\s", re.I)
 _END = re.compile(r"\s*(commit|rollback)\b", re.I)
 _ROWS_A_FILE = 100_000
@@ -55,7 +54,7 @@ _plain_struct = fakesnow.arrow.timestamp_to_sf_struct
 
 
 def _struct_with_nulls(times: pa.ChunkedArray) -> pa.Array:
-    """A null time as a null; fakesnow makes 1970 of it."""
+    """Convert a null time to null. fakesnow converts it to 1970."""
     structs = _plain_struct(times)
     mask = pc.is_null(times)
     return pa.StructArray.from_arrays(
@@ -72,7 +71,7 @@ async def _body(request: Request) -> dict[str, Any]:
 
 
 async def login(request: Request) -> Response:
-    """Let in who signed with the private key."""
+    """Accept logins that are signed with the private key."""
     data = (await _body(request))["data"]
     try:
         assert data["AUTHENTICATOR"] == "SNOWFLAKE_JWT"
@@ -82,7 +81,7 @@ async def login(request: Request) -> Response:
     answer = await fakesnow_server.login_request(request)
     token = json.loads(bytes(answer.body))["data"]["token"]
     if request.query_params.get("databaseName") and not request.query_params.get("schemaName"):
-        # What a new database has, and a session without another schema is in.
+        # The default schema of a new database.
         for sql in ("create schema if not exists public", "use schema public"):
             fakesnow_server.to_conn(token).cursor().execute(sql)
     _tags[token] = data.get("SESSION_PARAMETERS", {}).get("QUERY_TAG", "")
@@ -90,7 +89,7 @@ async def login(request: Request) -> Response:
 
 
 async def query(request: Request) -> Response:
-    """Answer a statement; a failing one as Snowflake does, for whom HTTP 500 means "ask again"."""
+    """Answer a statement. Report a failure as Snowflake does, because its clients retry after HTTP 500."""
     if UNAVAILABLE in (await _body(request))["sqlText"]:
         return Response(status_code=500)
     try:
@@ -104,18 +103,18 @@ async def query(request: Request) -> Response:
 
 
 async def _answer(request: Request) -> Response:
-    """Do here what fakesnow does not know."""
+    """Run statements that fakesnow does not support."""
     sql = (await _body(request))["sqlText"]
     token = fakesnow_server.to_token(request)
     _history.append({"tag": _tags.get(token, ""), "sql": sql})
     connection = fakesnow_server.to_conn(token)
     if match := _UNLOAD.match(sql):
-        return _unload(connection, match["sql"], _folder(connection, match["place"]))
+        return _unload(connection, match["sql"], _folder(connection, match["stage"]))
     if match := _GET.match(sql):
-        return _download(_folder(connection, match["place"]), match["into"])
+        return _download(_folder(connection, match["stage"]), match["into"])
     if match := _REMOVE.match(sql):
-        shutil.rmtree(_folder(connection, match["place"]), ignore_errors=True)
-        return _row(name=match["place"], result="removed")
+        shutil.rmtree(_folder(connection, match["stage"]), ignore_errors=True)
+        return _row(name=match["stage"], result="removed")
     if _TEMPORARY.match(sql):
         _rewrite(request, await _body(request), _TEMPORARY.sub(r"\1transient table", sql))
     if match := _UPDATE.match(sql):
@@ -127,7 +126,7 @@ async def _answer(request: Request) -> Response:
 
 
 async def _lock(token: str, table: str) -> None:
-    """Wait for the session that has updated a table and goes on."""
+    """Wait for the end of the transaction that has updated a table."""
     if token not in _holders:
         lock = _locks.setdefault(table, asyncio.Lock())
         await lock.acquire()
@@ -140,21 +139,21 @@ def _unlock(token: str) -> None:
 
 
 async def close(request: Request) -> Response:
-    """End a session, and with it its transaction."""
+    """Close a session and roll its transaction back."""
     if request.query_params.get("delete"):
         _unlock(fakesnow_server.to_token(request))
     return await fakesnow_server.session(request)
 
 
 def _rewrite(request: Request, body: dict[str, Any], sql: str) -> None:
-    """Let fakesnow see another statement."""
+    """Return the statement to pass to fakesnow."""
     content = json.dumps({**body, "sqlText": sql}).encode()
     request._body = gzip.compress(content) if request.headers.get("Content-Encoding") else content
 
 
-def _folder(connection: Any, place: str) -> Path:
-    stage, _, path = place.partition("/")
-    return Path(internal_dir(f"{connection.database}.{stage.upper()}")) / path
+def _folder(connection: Any, stage: str) -> Path:
+    name, _, path = stage.partition("/")
+    return Path(internal_dir(f"{connection.database}.{name.upper()}")) / path
 
 
 def _unload(connection: Any, sql: str, folder: Path) -> Response:
@@ -204,9 +203,9 @@ async def history(_request: Request) -> Response:
 
 def _app() -> Starlette:
     replaced = {"/session/v1/login-request": login, "/queries/v1/query-request": query, "/session": close}
-    kept = [route for route in fakesnow_server.routes if route.path not in replaced]
+    unchanged = [route for route in fakesnow_server.routes if route.path not in replaced]
     ours = [Route(path, endpoint, methods=["POST"]) for path, endpoint in replaced.items()]
-    return Starlette(routes=[*ours, Route(HISTORY, history), *kept])
+    return Starlette(routes=[*ours, Route(HISTORY, history), *unchanged])
 
 
 if __name__ == "__main__":

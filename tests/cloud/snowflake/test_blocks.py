@@ -1,4 +1,4 @@
-"""A platform finds its warehouse, and all secrets, in the blocks of prefect-snowflake."""
+"""A platform reads its warehouse and all secrets from the blocks of prefect-snowflake."""
 
 import logging
 from collections.abc import Iterator
@@ -41,31 +41,31 @@ def platform(account: Account, block: str) -> Platform:
 
 
 @task
-def ask(place: Platform) -> str:
-    with place.warehouse.transaction() as transaction:
+def ask(block: Platform) -> str:
+    with block.warehouse.transaction() as transaction:
         (row,) = transaction.query("select current_database() as name, 'asked' as what").to_pylist()
     return str(row["name"])
 
 
 @flow
-def asking(place: Platform) -> str:
+def asking(block: Platform) -> str:
     from prefect.runtime import flow_run
 
-    return f"{ask(place)} {flow_run.id}"
+    return f"{ask(block)} {flow_run.id}"
 
 
-def test_a_task_reaches_snowflake_through_the_block_and_is_found_by_its_flow_run(
+def test_a_task_connects_through_the_block_and_is_tagged_with_its_flow_run(
     account: Account, caplog: pytest.LogCaptureFixture
 ) -> None:
     save("nightly", private_key=account.key, private_key_passphrase=PASSPHRASE)
-    place = platform(account, "nightly")
+    block = platform(account, "nightly")
     with caplog.at_level(logging.DEBUG):
-        database, run = asking(place).split()
+        database, run = asking(block).split()
     assert database == "BOAT_BLOCK"
-    assert {each["tag"] for each in account.history() if "'asked'" in each["sql"]} == {f"boat {run}"}
-    key = str(place.warehouse.connect_arguments()["private_key"])
+    assert {statement["tag"] for statement in account.history() if "'asked'" in statement["sql"]} == {f"boat {run}"}
+    key = str(block.warehouse.connect_arguments()["private_key"])
     assert key not in caplog.text
-    assert key not in place.json()
+    assert key not in block.json()
 
 
 def test_a_block_without_a_key_is_named(account: Account) -> None:

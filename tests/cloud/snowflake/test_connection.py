@@ -1,4 +1,4 @@
-"""How a warehouse is named, logged in to, and given up on."""
+"""Names, logins and time-outs of Snowflake connections."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.cloud
 
 
 def der(key: bytes) -> str:
-    """The private key as the warehouse passes it on."""
+    """The private key in the warehouse's format."""
     loaded = serialization.load_pem_private_key(key, PASSPHRASE.encode())
     return snowflake.Login.from_key(
         loaded.private_bytes(
@@ -32,37 +32,39 @@ def der(key: bytes) -> str:
     ).private_key
 
 
-def test_another_key_is_refused_and_never_tried_again(account: Account) -> None:
+def test_a_wrong_key_is_refused_and_never_retried(account: Account) -> None:
     stranger = SnowflakeWarehouse(account.login("BOAT", key=new_key()))
-    with pytest.raises(SettingError, match=rf"{NAME} as {USER}.*JWT token is invalid"), stranger.transaction():
+    with pytest.raises(SettingError, match=rf"{NAME} as user {USER}.*JWT token is invalid"), stranger.transaction():
         pytest.fail("let in")
 
 
-def test_every_statement_carries_the_tag(account: Account) -> None:
+def test_every_statement_has_the_tag(account: Account) -> None:
     with account.database(tag="boat flow run 7").transaction() as transaction:
         transaction.query("select 'tagged' as t")
-    assert {each["tag"] for each in account.history() if "'tagged'" in each["sql"]} == {"boat flow run 7"}
+    assert {statement["tag"] for statement in account.history() if "'tagged'" in statement["sql"]} == {
+        "boat flow run 7"
+    }
 
 
-def test_the_login_limits_every_statement(account: Account) -> None:
+def test_every_statement_has_a_time_limit(account: Account) -> None:
     parameters = account.database().connect_arguments()["session_parameters"]
     assert parameters["STATEMENT_TIMEOUT_IN_SECONDS"] == 3600
     assert parameters["ABORT_DETACHED_QUERY"] is True
     assert parameters["TIMEZONE"] == "UTC"
 
 
-def test_an_account_out_of_reach_is_given_up_on(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_account_is_an_error_in_time(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snowflake, "LOGIN_TIMEOUT_SECONDS", 3)
     (closed,) = free_ports(1)
     nowhere = SnowflakeWarehouse(Account(closed, account.key).login("BOAT"))
     started = time.monotonic()
-    with pytest.raises(BoatError, match=f"{NAME} as {USER}") as error, nowhere.transaction():
+    with pytest.raises(BoatError, match=f"{NAME} as user {USER}") as error, nowhere.transaction():
         pytest.fail("connected")
-    assert not isinstance(error.value, SettingError)  # tried again
+    assert not isinstance(error.value, SettingError)  # retried
     assert time.monotonic() - started < 20
 
 
-def test_a_server_out_of_order_is_given_up_on(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_server_is_an_error_in_time(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snowflake, "NETWORK_TIMEOUT_SECONDS", 3)
     started = time.monotonic()
     with pytest.raises(Exception, match=r"500|timeout|retries"), account.database().transaction() as transaction:
@@ -70,17 +72,17 @@ def test_a_server_out_of_order_is_given_up_on(account: Account, monkeypatch: pyt
     assert time.monotonic() - started < 30
 
 
-def test_the_key_is_in_no_text_of_a_warehouse(account: Account) -> None:
+def test_the_key_is_never_printed(account: Account) -> None:
     warehouse = account.database()
     key = der(account.key)
     assert warehouse.connect_arguments()["private_key"] == key
     for text in (repr(warehouse), repr(account.login("BOAT")), warehouse.sqlalchemy_url()):
         assert key not in text
     secret = {name for name, value in warehouse.dbt_environment().items() if key in value}
-    assert secret == {"DBT_ENV_SECRET_SNOWFLAKE_PRIVATE_KEY"}  # dbt takes such names out of its logs
+    assert secret == {"DBT_ENV_SECRET_SNOWFLAKE_PRIVATE_KEY"}  # dbt masks variables of this name in its logs
 
 
-def test_without_blocks_a_url_names_a_connection_of_the_connector(account: Account, tmp_path: Path) -> None:
+def test_a_url_can_name_a_connection_of_the_connector(account: Account, tmp_path: Path) -> None:
     warehouse = account.database()
     with warehouse.transaction() as transaction:
         (database,) = transaction.query("select current_database() as name")["name"].to_pylist()
@@ -96,7 +98,7 @@ def test_without_blocks_a_url_names_a_connection_of_the_connector(account: Accou
         private_key_file_pwd = "{PASSPHRASE}"
         """
     )
-    connections.chmod(0o600)  # the connector reads no other
+    connections.chmod(0o600)  # the connector reads only this file
     (tmp_path / "products.csv").write_text("product_id\np1\n")
 
     def load(name: str) -> subprocess.CompletedProcess[str]:
@@ -116,7 +118,7 @@ def test_without_blocks_a_url_names_a_connection_of_the_connector(account: Accou
         assert transaction.query("select product_id from raw.products").to_pylist() == [{"product_id": "p1"}]
     unknown = load("other")
     assert unknown.returncode == 1
-    assert "no connection 'other'" in unknown.stderr
+    assert "There is no connection 'other'" in unknown.stderr
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_without_blocks_a_url_names_a_connection_of_the_connector(account: Accou
         "snowflake://boat?port=many",
     ],
 )
-def test_a_url_that_cannot_work_is_refused_at_once(url: str) -> None:
+def test_an_invalid_url_is_refused_before_connecting(url: str) -> None:
     with pytest.raises(SettingError) as error:
         connect(url)
     assert "pa55" not in str(error.value)

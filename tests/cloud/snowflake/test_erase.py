@@ -1,4 +1,4 @@
-"""A client is erased from Snowflake by the same rules, and its files are known as erased."""
+"""A client is erased from Snowflake by the same rules, and its files are recorded as erased."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.cloud.snowflake.account import Account
 pytestmark = pytest.mark.cloud
 
 
-def test_a_client_is_gone_and_does_not_come_back(account: Account, tmp_path: Path) -> None:
+def test_an_erased_client_does_not_come_back(account: Account, tmp_path: Path) -> None:
     warehouse, folder = account.database(), tmp_path / "landing"
     folder.mkdir()
     base = {"event_type": "pageview", "event_time": "2024-01-01T10:00:00Z"}
@@ -37,7 +37,7 @@ def test_a_client_is_gone_and_does_not_come_back(account: Account, tmp_path: Pat
         )
         transaction.execute("insert into marts.views values ('shop:s7:client:it''s anna'), ('shop:it''s anna:17')")
     proof = erase(warehouse, folder, tmp_path / "snapshots", "shop", "it's anna", dry_run=False)
-    assert {place.name: (place.before, place.after) for place in proof.places} == {
+    assert {location.name: (location.before, location.after) for location in proof.places} == {
         "a.ndjson": (6, 0),
         "raw.events": (5, 0),
         "raw.dead_letters": (1, 0),

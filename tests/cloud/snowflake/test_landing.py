@@ -1,4 +1,4 @@
-"""Landing files load into Snowflake by the same rules, through a stage, all or nothing."""
+"""Landing files load into Snowflake by the same rules, through a stage, in one transaction."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -41,11 +41,11 @@ def folder(tmp_path: Path) -> Path:
 
 def rows(warehouse: Warehouse, table: str) -> list[dict[str, Any]]:
     with warehouse.transaction() as transaction:
-        found = transaction.query(f"select * from raw.{table}").to_pylist()
-    return sorted(found, key=lambda row: (row["source_file"], row.get("source_line")))
+        records = transaction.query(f"select * from raw.{table}").to_pylist()
+    return sorted(records, key=lambda row: (row["source_file"], row.get("source_line")))
 
 
-def test_every_kind_of_file_gives_the_rows_that_duckdb_has(
+def test_every_kind_of_file_gives_the_same_rows_as_on_duckdb(
     warehouse: SnowflakeWarehouse, folder: Path, tmp_path: Path
 ) -> None:
     (folder / "a.csv").write_text(EVENTS)
@@ -60,11 +60,11 @@ def test_every_kind_of_file_gives_the_rows_that_duckdb_has(
     for table in ("events", "products"):
         assert rows(warehouse, table) == rows(embedded, table)
         assert rows(warehouse, table)
-    ledger = [[{**row, "loaded_at": None} for row in rows(each, "loads")] for each in (warehouse, embedded)]
+    ledger = [[{**row, "loaded_at": None} for row in rows(database, "loads")] for database in (warehouse, embedded)]
     assert ledger[0] == ledger[1]
 
 
-def test_the_same_file_and_the_same_event_are_taken_once(warehouse: SnowflakeWarehouse, folder: Path) -> None:
+def test_a_repeated_file_or_event_is_loaded_once(warehouse: SnowflakeWarehouse, folder: Path) -> None:
     (folder / "a.csv").write_text(EVENTS)
     first = raw_log.load(warehouse, folder)
     assert (first.received, first.accepted, first.duplicate) == (4, 3, 1)
@@ -75,7 +75,7 @@ def test_the_same_file_and_the_same_event_are_taken_once(warehouse: SnowflakeWar
     assert len(rows(warehouse, "events")) == 4
 
 
-def test_a_bad_row_in_the_second_file_undoes_the_first(warehouse: SnowflakeWarehouse, folder: Path) -> None:
+def test_a_bad_row_in_the_second_file_rolls_the_first_back(warehouse: SnowflakeWarehouse, folder: Path) -> None:
     (folder / "a.csv").write_text(EVENTS)
     (folder / "b.csv").write_text(EVENTS + "e9,s1,yesterday,view,p1,,\n")
     with pytest.raises(DataError, match=r"b\.csv:6: event_time 'yesterday' is not a time"):
@@ -86,13 +86,13 @@ def test_a_bad_row_in_the_second_file_undoes_the_first(warehouse: SnowflakeWareh
     assert raw_log.load(warehouse, folder).accepted == 3
 
 
-def test_loads_at_the_same_time_take_every_event_once(warehouse: SnowflakeWarehouse, folder: Path) -> None:
+def test_parallel_loads_load_every_event_once(warehouse: SnowflakeWarehouse, folder: Path) -> None:
     shared = "".join(f"e{number},s1,2024-01-01T10:00:00Z,view,p1,,\n" for number in range(200))
     files = [folder / f"{name}.csv" for name in "abcd"]
     for file in files:
         file.write_text(f"{HEADER}{shared}{file.stem},s1,2024-01-01T11:00:00Z,view,p1,,\n")
     (folder / "first.csv").write_text(HEADER)
-    raw_log.load(warehouse, folder / "first.csv")  # the tables are there, as on every day but the first
+    raw_log.load(warehouse, folder / "first.csv")  # the tables exist, as after the first load
     with ThreadPoolExecutor(len(files)) as loaders:
         reports = list(loaders.map(lambda file: raw_log.load(warehouse, file), files))
     assert sum(report.accepted for report in reports) == 200 + len(files)
@@ -101,35 +101,35 @@ def test_loads_at_the_same_time_take_every_event_once(warehouse: SnowflakeWareho
     assert len(ids) == len(set(ids)) == 200 + len(files)
 
 
-def test_nothing_stays_between_stage_and_raw_log(warehouse: SnowflakeWarehouse, account: Account, folder: Path) -> None:
+def test_the_stage_is_empty_after_a_load(warehouse: SnowflakeWarehouse, account: Account, folder: Path) -> None:
     (folder / "a.csv").write_text(EVENTS)
     raw_log.load(warehouse, folder)
-    put = next(each["sql"] for each in reversed(account.history()) if each["sql"].startswith("put "))
-    place = put.split("@")[1].split()[0]
-    again = f"copy into raw.landing_rows from @{place} file_format = (type = parquet) force = true"
+    put = next(statement["sql"] for statement in reversed(account.history()) if statement["sql"].startswith("put "))
+    stage = put.split("@")[1].split()[0]
+    again = f"copy into raw.landing_rows from @{stage} file_format = (type = parquet) force = true"
     with warehouse.transaction() as transaction:
         assert transaction.query("select count(*) as n from raw.landing_rows").to_pylist() == [{"n": 0}]
         assert transaction.query(again).to_pylist() == [{"status": "Copy executed with 0 files processed."}]
 
 
-def test_a_loader_defines_nothing_where_the_tables_are(
-    warehouse: SnowflakeWarehouse, account: Account, folder: Path
-) -> None:
+def test_a_load_runs_no_ddl_if_the_tables_exist(warehouse: SnowflakeWarehouse, account: Account, folder: Path) -> None:
     (folder / "a.csv").write_text(EVENTS)
     raw_log.load(warehouse, folder)
     before = len(account.history())
     (folder / "b.csv").write_text(HEADER + "e10,s1,2024-01-01T13:00:00Z,view,p1,,\n")
     raw_log.load(warehouse, folder)
-    made = [each["sql"] for each in account.history()[before:] if each["sql"].lstrip().startswith("create")]
-    assert made == []
+    created = [
+        statement["sql"] for statement in account.history()[before:] if statement["sql"].lstrip().startswith("create")
+    ]
+    assert created == []
 
 
-def test_dead_letters_and_conflicts_are_those_of_duckdb(
+def test_dead_letters_and_conflicts_are_the_same_as_on_duckdb(
     warehouse: SnowflakeWarehouse, folder: Path, tmp_path: Path
 ) -> None:
-    other = EVENTS.replace("p1,1.5", "p9,1.5").replace("e2,", "e3,", 1) + "e9,s1,yesterday,view,p1,,it's late\n"
+    changed = EVENTS.replace("p1,1.5", "p9,1.5").replace("e2,", "e3,", 1) + "e9,s1,yesterday,view,p1,,it's late\n"
     (folder / "a.csv").write_text(EVENTS)
-    (folder / "b.csv").write_text(other + "e9,s1\n")
+    (folder / "b.csv").write_text(changed + "e9,s1\n")
     letters = folder / "events" / ".dead-letter" / "2024-01-01" / "20240101T100000-0a1b2c3d-failed.ndjson"
     letters.parent.mkdir(parents=True)
     letter = {
@@ -146,15 +146,15 @@ def test_dead_letters_and_conflicts_are_those_of_duckdb(
     assert report == raw_log.load(embedded, folder, apart)
     reasons = {reason for file in report.files for reason, _ in file.reasons}
     assert reasons == {"too_deep", "id_conflict", "not_a_time", "wrong_field_count"}
-    found = [
-        sorted(({**row, "received_at": None} for row in rows(each, "dead_letters")), key=str)
-        for each in (warehouse, embedded)
+    letters = [
+        sorted(({**row, "received_at": None} for row in rows(database, "dead_letters")), key=str)
+        for database in (warehouse, embedded)
     ]
-    assert found[0] == found[1]
-    assert len(found[0]) == report.failed
+    assert letters[0] == letters[1]
+    assert len(letters[0]) == report.failed
 
 
-def test_a_replay_finds_what_changed_and_puts_it_right(warehouse: SnowflakeWarehouse, folder: Path) -> None:
+def test_a_replay_finds_and_corrects_differences(warehouse: SnowflakeWarehouse, folder: Path) -> None:
     (folder / "a.csv").write_text(EVENTS)
     raw_log.load(warehouse, folder)
     before = rows(warehouse, "events")
@@ -163,6 +163,6 @@ def test_a_replay_finds_what_changed_and_puts_it_right(warehouse: SnowflakeWareh
     with warehouse.transaction() as transaction:
         transaction.execute("delete from raw.events where event_id = 'e1'")
         transaction.execute("update raw.events set url = 'x' where event_id = 'e2'")
-    (found,) = replay(warehouse, folder, *days, swap=True).days
-    assert (found.live, found.rebuilt, found.only_live, found.only_rebuilt, found.swapped) == (2, 3, 1, 2, True)
+    (day,) = replay(warehouse, folder, *days, swap=True).days
+    assert (day.live, day.rebuilt, day.only_live, day.only_rebuilt, day.swapped) == (2, 3, 1, 2, True)
     assert rows(warehouse, "events") == before

@@ -1,4 +1,4 @@
-"""The whole way on Snowflake: load, dbt build with all tests, expectations, snapshot; held against DuckDB's."""
+"""Load, dbt build with all tests, expectations and snapshot on Snowflake, compared with DuckDB."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.transform.conftest import Build, build, connect, shop_events
 
 pytestmark = [
     pytest.mark.cloud,
-    # The schema is an asset's own: one source has tables in two.
+    # The schema belongs to the asset, because a source has tables in two schemas.
     pytest.mark.filterwarnings("ignore:`schema_name` is deprecated:DeprecationWarning"),
 ]
 
@@ -42,7 +42,7 @@ TAG = "boat 7d3a0b08-flow-run"
 
 
 class Shops(NamedTuple):
-    """One shop, built on Snowflake and on DuckDB."""
+    """A shop, built on Snowflake and on DuckDB."""
 
     snowflake: Build
     duckdb: Build
@@ -62,7 +62,7 @@ def shops(account: Account, tmp_path_factory: pytest.TempPathFactory) -> Shops:
     raw_log.load(warehouse, files)
     plain = connect(embedded, shop_events())
     raw_log.load(plain, files / "products.ndjson")
-    # The night runs the unit tests there.
+    # The nightly build on DuckDB runs the unit tests.
     on_snowflake = build(warehouse, folder, "--exclude-resource-type", "unit_test")
     return Shops(on_snowflake, build(plain, embedded, "--select", "resource_type:model"))
 
@@ -76,26 +76,26 @@ def test_every_model_builds_and_every_test_passes(shops: Shops) -> None:
 
 
 def unpacked(row: dict[str, Any]) -> dict[str, Any]:
-    """Snowflake hands arrays over as JSON."""
+    """Parse arrays, which Snowflake returns as JSON."""
     is_list = {name: isinstance(value, str) and value.startswith("[") for name, value in row.items()}
     return {name: json.loads(value) if is_list[name] else value for name, value in row.items()}
 
 
 @pytest.mark.parametrize("mart", MARTS)
-def test_a_mart_is_that_of_duckdb_row_for_row(shops: Shops, mart: str) -> None:
+def test_a_mart_has_the_same_rows_as_on_duckdb(shops: Shops, mart: str) -> None:
     query = f"select * from marts.{mart} order by {MARTS[mart]}"
     expected = [unpacked(row) for row in shops.duckdb.rows(query)]
     assert [unpacked(row) for row in shops.snowflake.rows(query)] == expected
     assert expected
 
 
-def test_no_mart_is_left_out(shops: Shops) -> None:
-    found = shops.duckdb.rows("select table_name from information_schema.tables where table_schema = 'marts'")
-    assert {row["table_name"] for row in found} == set(MARTS)
+def test_every_mart_is_compared(shops: Shops) -> None:
+    tables = shops.duckdb.rows("select table_name from information_schema.tables where table_schema = 'marts'")
+    assert {row["table_name"] for row in tables} == set(MARTS)
 
 
 @pytest.mark.parametrize("unload", [True, False], ids=["unloaded", "streamed"])
-def test_a_snapshot_is_that_of_duckdb_byte_for_byte(
+def test_a_snapshot_has_the_same_bytes_as_on_duckdb(
     shops: Shops, account: Account, tmp_path: Path, unload: bool
 ) -> None:
     (row,) = shops.snowflake.rows("select current_database() as name")
@@ -106,7 +106,7 @@ def test_a_snapshot_is_that_of_duckdb_byte_for_byte(
     assert snapshot.read(ours.uri) == snapshot.read(theirs.uri)
 
 
-def test_expectations_hold_and_leave_no_key_behind(shops: Shops, account: Account, tmp_path: Path) -> None:
+def test_expectations_pass_and_do_not_store_the_key(shops: Shops, account: Account, tmp_path: Path) -> None:
     report = quality.check(shops.snowflake.warehouse, suites(), tmp_path)
     quality.raise_for(report)
     assert report.count() == {"passed": len(report.checks)}
@@ -130,9 +130,11 @@ def test_a_broken_expectation_is_found_in_snowflake(shops: Shops, tmp_path: Path
     assert {check.table for check in report.where("failed")} == {"raw.loads"}
 
 
-def test_what_each_tool_asked_is_found_by_the_tag(shops: Shops, account: Account, tmp_path: Path) -> None:
+def test_statements_of_each_tool_have_the_tag(shops: Shops, account: Account, tmp_path: Path) -> None:
     quality.check(shops.snowflake.warehouse, [suites()[0]], tmp_path)
-    tagged = " ".join(" ".join(each["sql"].lower().split()) for each in account.history() if each["tag"] == TAG)
+    tagged = " ".join(
+        " ".join(statement["sql"].lower().split()) for statement in account.history() if statement["tag"] == TAG
+    )
     for statement in (
         "copy into raw.landing_rows",  # the loader
         "create or replace view",  # dbt

@@ -1,4 +1,4 @@
-"""The account's definitions: valid Snowflake, safe to repeat, and no right too many."""
+"""The setup of an account: valid Snowflake SQL, idempotent, with least privileges."""
 
 import re
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.cloud
 
 STATEMENTS = statements(SETUP.read_text())
 GRANTS = [text.lower() for text in STATEMENTS if text.lower().startswith("grant")]
-# What sqlglot has no grammar for and takes as it is.
+# Statements that sqlglot cannot parse.
 UNPARSED = re.compile(
     r"""create\ (role|user|resource\ monitor)\ if\ not\ exists\ |alter\ (warehouse|user)\ \w+\ set\s|
     grant\ role\ \w+\ to\ (role|user)\ \w+$|grant\ (usage|select)\ on\ (all|future)\ \w+\ in\ (schema|database)\ """,
@@ -21,40 +21,40 @@ UNPARSED = re.compile(
 
 
 @pytest.mark.parametrize("text", STATEMENTS, ids=lambda text: " ".join(text.split())[:60])
-def test_a_statement_is_snowflake_and_can_be_repeated(text: str) -> None:
+def test_a_statement_is_valid_and_repeatable(text: str) -> None:
     parsed = sqlglot.parse_one(text, read="snowflake")
     if isinstance(parsed, exp.Command):
-        assert UNPARSED.match(text), f"not known as Snowflake: {text}"
+        assert UNPARSED.match(text), f"not parsed as Snowflake SQL: {text}"
     if text.startswith("create"):
         assert " if not exists " in " ".join(text.split())
     else:
         assert text.split(maxsplit=1)[0] in ("use", "alter", "grant")
 
 
-def test_what_the_emulator_knows_runs_again_and_again(account: Account) -> None:
+def test_the_setup_can_run_repeatedly(account: Account) -> None:
     warehouse = account.database()
     with warehouse.transaction() as transaction:
         transaction.execute("insert into raw.landing_rows select parse_json('{}')")
     with warehouse.transaction() as transaction:
         (row,) = transaction.query("select current_database() as name").to_pylist()
-        known = emulated_setup(row["name"])
-        assert len(known) == 6
-        for text in known:
+        statements = emulated_setup(row["name"])
+        assert len(statements) == 6
+        for text in statements:
             transaction.execute(text)
         assert transaction.query("select count(*) as n from raw.landing_rows").to_pylist() == [{"n": 1}]
 
 
 def rights(role: str) -> set[str]:
-    """What a role may do itself, as `privilege on kind`."""
-    found = set()
+    """Return the direct privileges of a role, as `privilege on kind`."""
+    privileges = set()
     for grant in GRANTS:
         match = re.match(r"grant (.+) on (.+) to role (\w+)$", " ".join(grant.split()))
         if match and match[3] == role:
-            found |= {f"{privilege} on {match[2]}" for privilege in match[1].split(", ")}
-    return found
+            privileges |= {f"{privilege} on {match[2]}" for privilege in match[1].split(", ")}
+    return privileges
 
 
-def test_nothing_is_granted_wholesale() -> None:
+def test_no_privilege_is_granted_on_all_objects() -> None:
     for grant in GRANTS:
         assert " all privileges" not in grant
         assert "ownership" not in grant
@@ -62,7 +62,7 @@ def test_nothing_is_granted_wholesale() -> None:
         assert "grant role accountadmin" not in grant
 
 
-def test_readers_write_nothing_but_snapshot_files() -> None:
+def test_readers_write_snapshot_files_only() -> None:
     writing = {right for right in rights("boat_read") if not right.startswith(("usage", "select", "read"))}
     assert writing == {"write on stage boat.raw.snapshots"}
 
@@ -72,7 +72,7 @@ def test_transforming_cannot_change_the_raw_log() -> None:
     assert changing == {"create schema on database boat"}
 
 
-def test_loading_reaches_the_raw_log_alone() -> None:
+def test_loading_can_access_the_raw_log_only() -> None:
     places = {right.partition(" on ")[2] for right in rights("boat_load")}
     assert places == {
         "warehouse boat",
@@ -84,7 +84,7 @@ def test_loading_reaches_the_raw_log_alone() -> None:
     }
 
 
-def test_what_computes_sleeps_and_stops() -> None:
+def test_the_warehouse_suspends_and_has_limits() -> None:
     script = " ".join(SETUP.read_text().lower().split())
     for setting in (
         "warehouse_size = 'xsmall'",
