@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bars import at_most, conclude
 from boat import settings
-from boat.kinds import ENDPOINT_OF
+from boat.kinds import KINDS, endpoint_of
 from boat.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -56,7 +56,8 @@ def plain(config: Settings, shop: str, files: Path, training_seconds: float) -> 
         quality.raise_for(quality.check(place.warehouse, suites(), Path(place.reports)))
     kpis.write(place.warehouse, Path(place.reports))
     taken = snapshot.take(place.warehouse, Path(place.store), days=90)
-    for kind, name in ENDPOINT_OF.items():
+    for kind in KINDS:
+        name = endpoint_of(kind)
         output = Path(place.store) / "models" / kind
         parameters = json.dumps({"seed": 0, "max_seconds": training_seconds})
         arguments = {"kind": kind, "snapshot": taken.uri, "output": str(output), "parameters": parameters}

@@ -5,7 +5,7 @@ from typing import Literal
 from prefect import flow
 from prefect.states import Completed, State
 
-from boat.kinds import Kind
+from boat.kinds import KINDS, KindName
 from tasks.alerts import alert_failure
 from tasks.blocks import Platform, RetryPolicy
 from tasks.evaluation import check_gates, evaluate_model
@@ -16,7 +16,7 @@ from tasks.serving import smoke_test, update_endpoint
 @flow(name="promote", flow_run_name="promote-{alias}", on_failure=[alert_failure], timeout_seconds=3600)
 def promote(
     alias: Literal["challenger", "previous"] = "challenger",
-    kinds: tuple[Kind, ...] = ("recommend", "intent"),
+    kinds: tuple[KindName, ...] = KINDS,
     platform: str = "default",
 ) -> State:
     """Put model versions behind their endpoints.

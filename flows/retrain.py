@@ -8,7 +8,7 @@ from prefect.deployments import run_deployment
 from prefect.states import Completed, State
 from pydantic import Field
 
-from boat.kinds import Kind
+from boat.kinds import KINDS, KindName
 from boat.recommend.parameters import RecommendModel, RecommendParameters
 from tasks.alerts import alert_failure
 from tasks.blocks import Platform, RetryPolicy
@@ -24,9 +24,9 @@ from tasks.tuning import Advice, tune_parameters
 def retrain(
     days: Annotated[int, Field(ge=2, le=730)] = 90,
     as_of: datetime | None = None,
-    kinds: tuple[Kind, ...] = ("recommend", "intent"),
+    kinds: tuple[KindName, ...] = KINDS,
     recommender: RecommendModel = RecommendParameters.model,
-    parameters: dict[Kind, dict[str, Any]] | None = None,
+    parameters: dict[KindName, dict[str, Any]] | None = None,
     seed: int = 0,
     max_minutes: Annotated[float, Field(ge=0.1, le=240)] = 10,
     tuning_minutes: Annotated[float, Field(ge=0, le=120)] = 0,
@@ -49,7 +49,8 @@ def retrain(
         promote: Start `promote/latest` at the end.
         platform: Name of the block that says where warehouse, jobs and registry are.
     """
-    told = what_to_tell(recommender, seed, 60 * max_minutes, parameters or {})
+    common = {"seed": seed, "max_seconds": 60 * max_minutes}
+    told = what_to_tell(common, {"recommend": {"model": recommender}}, parameters or {})
     place = Platform.load(platform)
     retried = RetryPolicy.load("default").apply
 

@@ -13,7 +13,7 @@ from boat.compute import JobSpec
 from boat.errors import RegistryUnreachableError
 from boat.evaluation import gate
 from boat.evaluation.gate import Decision
-from boat.kinds import ENDPOINT_OF, Kind
+from boat.kinds import KindName, endpoint_of
 from tasks import alerts
 from tasks.blocks import Platform
 from tasks.jobs import run_job
@@ -43,7 +43,7 @@ class Evaluation:
 
 @task(task_run_name="evaluate {kind}")
 def evaluate_model(
-    platform: Platform, kind: Kind, model_uri: str, snapshot_uri: str, *, needs_champion: bool = True
+    platform: Platform, kind: KindName, model_uri: str, snapshot_uri: str, *, needs_champion: bool = True
 ) -> Evaluation:
     """Score an exported model on the test days, beside the present champion and the baselines.
 
@@ -57,7 +57,7 @@ def evaluate_model(
         needs_champion: Whether it fails where the registry does not answer, and so knows no champion.
     """
     try:
-        champion = platform.registry.by_alias(ENDPOINT_OF[kind], "champion")
+        champion = platform.registry.by_alias(endpoint_of(kind), "champion")
     except RegistryUnreachableError as error:
         if needs_champion:
             raise
@@ -84,7 +84,7 @@ def evaluate_model(
     return evaluation
 
 
-def _show_behaviour(kind: Kind, evaluation: Evaluation) -> None:
+def _show_behaviour(kind: KindName, evaluation: Evaluation) -> None:
     results = sorted(
         gate.behaviour(evaluation.figures), key=lambda result: (result.passed, result.severity != "critical")
     )
@@ -108,7 +108,7 @@ def _show_behaviour(kind: Kind, evaluation: Evaluation) -> None:
 
 
 @task(task_run_name="check gates of {kind}")
-def check_gates(kind: Kind, evaluation: Evaluation) -> Decision:
+def check_gates(kind: KindName, evaluation: Evaluation) -> Decision:
     """Hold the challenger to the gates and show them; a model that misbehaves is worth an alert."""
     decision = gate.decide(kind, evaluation.figures)
     create_table_artifact(
@@ -121,5 +121,5 @@ def check_gates(kind: Kind, evaluation: Evaluation) -> Decision:
     )
     if decision.misbehaves:
         tests = "\n".join(f"{each.name}: {each.text}" for each in decision.misbehaves)
-        alerts.send(f"{ENDPOINT_OF[kind]}: a challenger misbehaves", tests, str(runtime.flow_run.id), get_run_logger())
+        alerts.send(f"{endpoint_of(kind)}: a challenger misbehaves", tests, str(runtime.flow_run.id), get_run_logger())
     return decision

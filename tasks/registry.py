@@ -7,7 +7,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
 from boat.errors import RegistryUnreachableError
 from boat.evaluation import gate
-from boat.kinds import ENDPOINT_OF, Kind
+from boat.kinds import KindName, endpoint_of
 from boat.models import archive
 from boat.registry import tracking
 from boat.registry.tracking import Training
@@ -37,7 +37,7 @@ def register_model(
     """
     manifest = archive.read_manifest(platform.fetch(trained.uri))
     training = Training(
-        ENDPOINT_OF[trained.kind],
+        endpoint_of(trained.kind),
         trained.uri,
         trained.digest,
         metrics=evaluation.challenger,
@@ -97,11 +97,11 @@ def publish_card(platform: Platform, version: ModelVersion, trained: TrainedMode
 
 
 @task(task_run_name="find {alias} of {kind}")
-def find_version(platform: Platform, kind: Kind, alias: Alias) -> ModelVersion | None:
+def find_version(platform: Platform, kind: KindName, alias: Alias) -> ModelVersion | None:
     """The version an alias stands for; None where there is none. A training that waits is registered first."""
     if alias == "challenger":
-        _register_waiting(platform, ENDPOINT_OF[kind])
-    return platform.registry.by_alias(ENDPOINT_OF[kind], alias)
+        _register_waiting(platform, endpoint_of(kind))
+    return platform.registry.by_alias(endpoint_of(kind), alias)
 
 
 @task(task_run_name="set champion {version.name} version {version.version}")

@@ -4,18 +4,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any
 
 from prefect import get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact
 
-from boat import snapshot, store
+from boat import kinds, snapshot, store
 from boat.compute import JobSpec, progress
-from boat.intent.parameters import IntentParameters
-from boat.kinds import Kind
+from boat.kinds import KINDS, KindName
 from boat.models import archive
 from boat.models.parameters import parse
-from boat.recommend.parameters import RecommendModel, RecommendParameters
 from boat.render import cards
 from boat.snapshot import Snapshot
 from tasks.blocks import Platform
@@ -39,7 +37,7 @@ class TrainedModel:
         cost: Time and money that the job took, in words.
     """
 
-    kind: Kind
+    kind: KindName
     uri: str
     digest: str
     curve: tuple[Mapping[str, Any], ...]
@@ -65,30 +63,29 @@ def take_snapshot(platform: Platform, days: int, as_of: datetime | None) -> Snap
 
 
 def what_to_tell(
-    model: RecommendModel, seed: int, max_seconds: float, more: Mapping[Kind, Mapping[str, Any]]
-) -> Mapping[Kind, Mapping[str, Any]]:
-    """The parameters of each kind's training, looked at before anything is done.
+    common: Mapping[str, Any], *by_kind: Mapping[KindName, Mapping[str, Any]]
+) -> Mapping[KindName, Mapping[str, Any]]:
+    """Return the training parameters of each kind, after a check.
 
     Args:
-        model: Which of the recommending family.
-        seed: Of all that is random.
-        max_seconds: Training time, at most.
-        more: Further parameters by kind; they go before the others.
+        common: Parameters of all kinds.
+        by_kind: Parameters by kind; later ones replace earlier ones.
 
     Raises:
-        SettingError: One is unknown or cannot work.
+        SettingError: A parameter is unknown or has a value that cannot work.
     """
-    common = {"seed": seed, "max_seconds": max_seconds}
-    told = {kind: {**common, **more.get(kind, {})} for kind in get_args(Kind)}
-    told["recommend"] = {"model": model, **told["recommend"]}
-    parse(json.dumps(told["recommend"]), RecommendParameters)
-    parse(json.dumps(told["intent"]), IntentParameters)
-    return told
+    parameters = {kind: {**common} for kind in KINDS}
+    for more in by_kind:
+        for kind, values in more.items():
+            parameters[kind] |= values
+    for kind, values in parameters.items():
+        parse(json.dumps(values), kinds.load(kind).parameters)
+    return parameters
 
 
-def kinds_in(taken: Snapshot, wanted: tuple[Kind, ...]) -> tuple[Kind, ...]:
-    """The wanted kinds of model that a snapshot has examples for."""
-    return tuple(kind for kind in wanted if kind != "intent" or not taken.intent_obstacle)
+def kinds_in(taken: Snapshot, names: tuple[KindName, ...]) -> tuple[KindName, ...]:
+    """Return the kinds that a snapshot has enough examples for."""
+    return tuple(name for name in names if not kinds.load(name).obstacle(taken))
 
 
 def _figure(value: float) -> str:
@@ -96,7 +93,7 @@ def _figure(value: float) -> str:
 
 
 @task(task_run_name="train {kind}")
-def train_model(platform: Platform, taken: Snapshot, kind: Kind, parameters: Mapping[str, Any]) -> TrainedModel:
+def train_model(platform: Platform, taken: Snapshot, kind: KindName, parameters: Mapping[str, Any]) -> TrainedModel:
     """Run a training job to its end, with a learning curve that grows in the UI.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact
 
-from boat.kinds import Kind
+from boat.kinds import KindName
 from boat.snapshot import Snapshot
 from tasks.blocks import Platform
 from tasks.reports import LiveArtifact
@@ -31,7 +31,7 @@ class Advice:
 
 @task(task_run_name="tune {kind}")
 def tune_parameters(
-    platform: Platform, taken: Snapshot, kind: Kind, told: Mapping[str, Any], minutes: float, trials: int
+    platform: Platform, taken: Snapshot, kind: KindName, told: Mapping[str, Any], minutes: float, trials: int
 ) -> Advice:
     """Try parameters, with a page that grows in the UI. The best by the validation figure is taken.
 

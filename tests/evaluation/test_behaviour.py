@@ -14,7 +14,7 @@ import tensorflow as tf
 from boat import snapshot, warehouse
 from boat.evaluation import evaluate, gate
 from boat.evaluation.behaviour import Suite
-from boat.kinds import Kind
+from boat.kinds import KindName
 from boat.models import examples, sessions
 from boat.models.examples import Sessions
 from boat.models.export import export
@@ -193,10 +193,10 @@ def alike(serve: Answer, columns: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Te
 
 
 @pytest.fixture(scope="module")
-def report(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Kind, tf.Module], dict[str, Any]]:
+def report(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[KindName, tf.Module], dict[str, Any]]:
     """Exports a model and evaluates the archive."""
 
-    def evaluated(kind: Kind, graph: tf.Module) -> dict[str, Any]:
+    def evaluated(kind: KindName, graph: tf.Module) -> dict[str, Any]:
         path = tmp_path_factory.mktemp("model") / "model.tar.gz"
         about = {"model": "made", "outputs": {}, "parameters": {}, "metrics": {}, "snapshot_digest": "", "products": 0}
         export(graph, path, kind=kind, **about)  # type: ignore[arg-type]
@@ -205,7 +205,7 @@ def report(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Ki
     return evaluated
 
 
-def refusing(kind: Kind, figures: dict[str, Any]) -> list[str]:
+def refusing(kind: KindName, figures: dict[str, Any]) -> list[str]:
     return [each.name for each in gate.decide(kind, figures).gates if not each.passed]
 
 
@@ -214,7 +214,7 @@ def failing(figures: dict[str, Any]) -> list[str]:
 
 
 def test_good_models_pass_all_behaviour_tests(
-    counted: Callable[..., tf.Module], report: Callable[[Kind, tf.Module], dict[str, Any]]
+    counted: Callable[..., tf.Module], report: Callable[[KindName, tf.Module], dict[str, Any]]
 ) -> None:
     recommend, intent = report("recommend", counted("co_occurrence")), report("intent", Odds())
     assert failing(recommend) == failing(intent) == []
@@ -242,7 +242,7 @@ def test_a_bad_next_item_model_is_refused_by_name(
     bad: Answer,
     refused_by: str,
     counted: Callable[..., tf.Module],
-    report: Callable[[Kind, tf.Module], dict[str, Any]],
+    report: Callable[[KindName, tf.Module], dict[str, Any]],
 ) -> None:
     figures = report("recommend", Around(counted("co_occurrence"), bad))
     assert f"behaviour {refused_by}" in refusing("recommend", figures)
@@ -264,7 +264,7 @@ def test_a_next_item_model_that_learned_the_wrong_thing_is_refused_by_name(
     learned: dict[str, Any],
     refused_by: set[str],
     counted: Callable[..., tf.Module],
-    report: Callable[[Kind, tf.Module], dict[str, Any]],
+    report: Callable[[KindName, tf.Module], dict[str, Any]],
 ) -> None:
     refusals = refusing("recommend", report("recommend", counted(**learned)))
     assert {f"behaviour {name}" for name in refused_by} <= set(refusals)
@@ -280,7 +280,7 @@ def test_a_next_item_model_that_learned_the_wrong_thing_is_refused_by_name(
     ],
 )
 def test_a_bad_intent_model_is_refused_by_name(
-    bad: Answer, refused_by: str, report: Callable[[Kind, tf.Module], dict[str, Any]]
+    bad: Answer, refused_by: str, report: Callable[[KindName, tf.Module], dict[str, Any]]
 ) -> None:
     assert f"behaviour {refused_by}" in refusing("intent", report("intent", Around(Odds(), bad)))
 

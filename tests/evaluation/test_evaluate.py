@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from boat import snapshot
+from boat import kinds, snapshot
 from boat.compute import JobSpec
 from boat.compute.local import LocalCompute
 from boat.errors import ArtifactError, JobError
 from boat.evaluation import evaluate, gate
+from boat.intent.parameters import IntentParameters
 from boat.models import examples, sessions
 from boat.models.examples import Windows
 from boat.models.export import export
-from boat.models.train import train_intent, train_recommend
+from boat.models.train import train
 from boat.recommend import baselines
+from boat.recommend.parameters import RecommendParameters
 
 
 class Told(tf.Module):
@@ -54,7 +56,8 @@ def _told(path: Path, kind: str, parameters: Mapping[str, float] | None = None, 
 @pytest.fixture(scope="module")
 def recommend(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("recommend")
-    train_recommend(shop, output, '{"dimensions": 32, "dropout": 0.2, "epochs": 12, "max_seconds": 30}')
+    parameters = RecommendParameters(dimensions=32, dropout=0.2, epochs=12, max_seconds=30)
+    train(kinds.load("recommend"), shop, output, parameters)
     return output / "model.tar.gz"
 
 
@@ -109,7 +112,7 @@ def test_products_that_nobody_knows_are_misses(shop: Path, tmp_path: Path) -> No
 
 
 def test_intent_is_held_against_the_base_rate_and_event_counts(shop: Path, tmp_path: Path) -> None:
-    train_intent(shop, tmp_path, '{"model": "boosting", "members": 4}')
+    train(kinds.load("intent"), shop, tmp_path, IntentParameters(model="boosting", members=4))
     constant = _told(tmp_path / "constant.tar.gz", "intent", purchase=tf.constant(0.4))
     figures = evaluate.evaluate("intent", tmp_path / "model.tar.gz", shop, constant)
     assert set(figures) == {"challenger", "champion", "base_rate", "logistic", "data"}
@@ -191,7 +194,7 @@ def test_real_sessions_are_predicted_better_than_by_co_occurrence(
     shared_data: Path, tmp_path: Path, snapshot_of_views: Callable[[Path], Path]
 ) -> None:
     taken = snapshot_of_views(shared_data / "serenade_bol" / "events.parquet")
-    train_recommend(taken, tmp_path, json.dumps({"epochs": 2, "refit_epochs": 1}))
+    train(kinds.load("recommend"), taken, tmp_path, RecommendParameters(epochs=2, refit_epochs=1))
     figures = evaluate.evaluate("recommend", tmp_path / "model.tar.gz", taken)
     assert figures["challenger"]["hr_at_20"] > 0.6
     assert figures["challenger"]["mrr_at_20"] > 1.2 * figures["co_occurrence"]["mrr_at_20"]

@@ -1,12 +1,15 @@
 """The gate lets a challenger through that is good enough, and says by how much another is not."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from boat.evaluation.gate import Decision, GatePolicy, decide
+from boat import kinds
+from boat.evaluation.gate import Decision, decide
 
+POLICY = kinds.load("recommend").gates
 BEHAVED = {
     "name": "no_product_twice",
     "severity": "critical",
@@ -70,7 +73,7 @@ def test_too_few_targets_say_nothing() -> None:
     decision = decide("recommend", recommend(0.30, targets=99))
     assert refusing(decision) == ["targets"]
     assert "99 targets on the test days, at least 100 needed" in decision.text
-    assert decide("recommend", recommend(0.30, targets=99), GatePolicy(minimum_targets=50)).accepted
+    assert decide("recommend", recommend(0.30, targets=99), replace(POLICY, minimum_targets=50)).accepted
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None, "0.4"])
@@ -95,7 +98,7 @@ def test_the_policy_names_the_figure_that_decides() -> None:
     for model, hit_rate in {"challenger": 0.7, "champion": 0.6, "popular": 0.1, "co_occurrence": 0.5}.items():
         metrics[model]["hr_at_20"] = hit_rate
     assert not decide("recommend", metrics).accepted
-    assert decide("recommend", metrics, GatePolicy(recommend_metric="hr_at_20")).accepted
+    assert decide("recommend", metrics, replace(POLICY, metric="hr_at_20")).accepted
 
 
 def test_an_intent_model_better_than_the_base_rate_and_calibrated_is_accepted() -> None:

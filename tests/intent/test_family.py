@@ -5,22 +5,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from boat import metrics, snapshot
+from boat import kinds, metrics, snapshot
 from boat.intent import family, training
+from boat.intent.estimators import ESTIMATORS
 from boat.intent.family import Candidate
 from boat.intent.features import histories
 from boat.intent.graph import OUTPUTS, IntentGraph
-from boat.intent.parameters import IntentParameters
+from boat.intent.parameters import IntentModel, IntentParameters
 from boat.models import archive, examples, sessions
 from boat.models.examples import Part
 from boat.models.export import export
 from boat.models.served import SavedModel
 from boat.models.sessions import SessionEvent
-from boat.models.train import train_intent
+from boat.models.train import train
 
 Ask = Callable[..., list[float]]
 
@@ -65,6 +67,10 @@ def _session(*types: str) -> list[SessionEvent]:
         {"event_type": kind, "product_id": "" if kind == "pageview" else f"p{i}", "event_time": 1e9 + 10.0 * i}
         for i, kind in enumerate(types)
     ]
+
+
+def test_the_registry_has_every_intent_model() -> None:
+    assert tuple(ESTIMATORS) == get_args(IntentModel)
 
 
 def test_adding_to_the_cart_raises_the_intent(ask: Ask) -> None:
@@ -152,8 +158,7 @@ def test_a_part_goes_live_alone_only_where_it_is_surely_better() -> None:
 
 
 def test_what_goes_live_and_the_figures_of_all_are_told(shop: Path, tmp_path: Path) -> None:
-    quick = {"epochs": QUICK.epochs, "members": QUICK.members, "rounds": QUICK.rounds}
-    digest = train_intent(shop, tmp_path, json.dumps(quick))
+    digest = train(kinds.load("intent"), shop, tmp_path, replace(QUICK, max_seconds=30))
     manifest = archive.unpack(tmp_path / "model.tar.gz", tmp_path / "unpacked", digest)
     told = json.loads((tmp_path / "metrics.json").read_text())
     assert {f"validation_pr_auc_{name}" for name in ("sequence", "boosting", "blend")} <= set(told)

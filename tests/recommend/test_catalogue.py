@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from boat import kinds
 from boat.evaluation import evaluate
 from boat.models import archive, sessions
 from boat.models.served import SavedModel
 from boat.models.sessions import SessionEvent
-from boat.models.train import train_recommend
+from boat.models.train import train
 from boat.recommend import catalogue
 from boat.recommend.catalogue import Catalogue
+from boat.recommend.parameters import RecommendParameters
 
-QUICK = '{"dimensions": 16, "window": 4, "epochs": 5, "refit_epochs": 1, "dropout": 0.1}'
+QUICK = RecommendParameters(dimensions=16, window=4, epochs=5, refit_epochs=1, dropout=0.1)
 
 
 def _circle(place: float) -> str:
@@ -32,8 +34,8 @@ def _viewed(*products: str) -> list[SessionEvent]:
     return [{"event_type": "detail", "product_id": product, "event_time": 1.0} for product in products]
 
 
-def _trained(snapshot_folder: Path, output: Path, parameters: str = QUICK) -> SavedModel:
-    train_recommend(snapshot_folder, output, parameters)
+def _trained(snapshot_folder: Path, output: Path, parameters: RecommendParameters = QUICK) -> SavedModel:
+    train(kinds.load("recommend"), snapshot_folder, output, parameters)
     archive.unpack(output / "model.tar.gz", output / "model", archive.digest(output / "model.tar.gz"))
     return SavedModel(output / "model")
 
@@ -67,7 +69,7 @@ def test_a_product_that_nobody_has_viewed_is_recommended_after_those_it_is_like(
 
 
 def test_without_vectors_a_model_knows_what_was_viewed(shop: Path, tmp_path: Path) -> None:
-    model = _trained(shop, tmp_path, '{"dimensions": 8, "window": 4, "epochs": 1, "refit_epochs": 0}')
+    model = _trained(shop, tmp_path, RecommendParameters(dimensions=8, window=4, epochs=1, refit_epochs=0))
     assert model.manifest.products == 40
     assert "unviewed_products" not in model.manifest.metrics
 

@@ -1,7 +1,7 @@
 """One family of next-item models, one signature: each is exported, and each does what its name says."""
 
-import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,18 +10,19 @@ import pytest
 import tensorflow as tf
 from scipy import sparse
 
-from boat import snapshot
+from boat import kinds, snapshot
 from boat.models import archive, examples, sessions
 from boat.models.examples import Windows
 from boat.models.served import SavedModel
 from boat.models.sessions import SessionEvent
-from boat.models.train import train_recommend
+from boat.models.train import train
 from boat.recommend import blend, counts
-from boat.recommend.parameters import RecommendModel
+from boat.recommend.parameters import RecommendModel, RecommendParameters
+from boat.recommend.recommenders import RECOMMENDERS
 from boat.recommend.scores import BlendScores, DirectionScores, FollowerScores, NeighbourScores, PopularScores, newest
 
 MODELS = get_args(RecommendModel)
-QUICK = {"dimensions": 16, "window": 4, "epochs": 6, "refit_epochs": 1, "dropout": 0.1, "max_seconds": 60}
+QUICK = RecommendParameters(dimensions=16, window=4, epochs=6, refit_epochs=1, dropout=0.1, max_seconds=60)
 # Popularity knows nothing of the shop's rule; neighbours and means know what is together, but not what comes first.
 LEAST_MRR = {"popular": 0.02, "vmis_knn": 0.4, "prod2vec_knn": 0.4}
 
@@ -31,9 +32,16 @@ def _viewed(*products: str) -> list[SessionEvent]:
 
 
 def _trained(snapshot_folder: Path, output: Path, **parameters: Any) -> SavedModel:
-    train_recommend(snapshot_folder, output, json.dumps({**QUICK, **parameters}))
+    train(kinds.load("recommend"), snapshot_folder, output, replace(QUICK, **parameters))
     archive.unpack(output / "model.tar.gz", output / "model", archive.digest(output / "model.tar.gz"))
     return SavedModel(output / "model")
+
+
+def test_the_registry_has_every_recommender_that_a_flow_can_train() -> None:
+    assert tuple(RECOMMENDERS) == MODELS
+    for recommender in RECOMMENDERS.values():
+        assert bool(recommender.network) != bool(recommender.counts)
+        assert set(recommender.added) <= {name for name, added in RECOMMENDERS.items() if added.counts}
 
 
 @pytest.mark.parametrize("name", MODELS)

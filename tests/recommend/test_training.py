@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from boat import snapshot
+from boat import kinds, snapshot
 from boat.compute import JobSpec
 from boat.compute.local import LocalCompute
 from boat.compute.progress import parse
@@ -244,10 +244,10 @@ def test_a_request_that_is_no_list_of_instances_is_refused(model: SavedModel, in
 
 
 def test_a_small_shop_gets_short_lists(shop_snapshot: Callable[..., Path], tmp_path: Path) -> None:
-    from boat.models.train import train_recommend
+    from boat.models.train import train
 
     small = shop_snapshot(products=5, sessions=120)
-    train_recommend(small, tmp_path, '{"dimensions": 8, "epochs": 2, "max_seconds": 20}')
+    train(kinds.load("recommend"), small, tmp_path, RecommendParameters(dimensions=8, epochs=2, max_seconds=20))
     archive.unpack(tmp_path / "model.tar.gz", tmp_path / "m", archive.digest(tmp_path / "model.tar.gz"))
     model = SavedModel(tmp_path / "m")
     known, unknown = model.predict(sessions.instances([[_viewed("p1")], [_viewed("new")]]))

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def test_the_tables_behind_it_and_the_steps_are_drawn(card: cards.Card) -> None:
     shown = pictures(card.html())
     tables = next(picture for picture in shown if "boat-recommend" in picture)
     assert "raw_events" in tables
-    assert "next_item_" in tables  # broken over two lines
+    assert "recommend_" in tables  # broken over two lines
     assert any("train" in picture and "recommend: 60 s" in picture for picture in shown)
 
 
@@ -177,7 +178,9 @@ def test_an_intent_card_shows_calibration_how_early_it_knows_and_whom_to_contact
     moments = {"1": {"targets": 90, "pr_auc": 0.1}, "add_to_cart": {"targets": 20, "pr_auc": 0.5}}
     told = {"threshold": 0.05, "gain": 0.25}
     challenger = {"targets": 500, "pr_auc": 0.3, "calibration": CALIBRATION, "after": moments, "decision": told}
-    markdown = model_card.model_card(VERSION, {"challenger": challenger, "champion": None}, []).markdown()
+    markdown = model_card.model_card(
+        replace(VERSION, name="boat-intent"), {"challenger": challenger, "champion": None}, []
+    ).markdown()
     assert "chance that it ends with a purchase" in markdown
     assert "| PR-AUC | 0.300 |" in markdown
     assert "| after 1 event | 90 | 0.100 |" in markdown

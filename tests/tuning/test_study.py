@@ -16,12 +16,12 @@ import pytest
 from optuna import Study
 from optuna.trial import TrialState, create_trial
 
-from boat import snapshot
+from boat import kinds, snapshot
 from boat.compute import JobResult, JobSpec
 from boat.compute.local import LocalCompute
-from boat.intent.parameters import IntentModel, IntentParameters
-from boat.kinds import Kind
-from boat.recommend.parameters import RecommendModel, RecommendParameters
+from boat.intent.parameters import IntentModel
+from boat.kinds import KindName
+from boat.recommend.parameters import RecommendModel
 from boat.tuning.space import defaults, space
 from boat.tuning.study import STARTED_BY, Budget, Subject, best, search
 
@@ -174,10 +174,10 @@ def test_when_the_time_is_over_what_runs_is_stopped_and_the_next_search_takes_it
     + [("intent", model) for model in get_args(IntentModel)],
 )
 def test_the_defaults_lie_in_the_space_that_is_searched(
-    kind: Kind, model: str, recwarn: pytest.WarningsRecorder
+    kind: KindName, model: str, recwarn: pytest.WarningsRecorder
 ) -> None:
-    varied = space(kind, {"model": model})
-    usual = IntentParameters() if kind == "intent" else RecommendParameters()
+    varied = space(kind, model)
+    usual = kinds.load(kind).parameters()
     assert varied
     study = optuna.create_study()
     study.enqueue_trial(defaults(kind, varied))
@@ -187,9 +187,9 @@ def test_the_defaults_lie_in_the_space_that_is_searched(
 
 
 def test_what_is_told_is_not_varied() -> None:
-    assert "dropout" in space("recommend", {"model": "attention"})
-    assert "dropout" not in space("recommend", {"model": "attention", "dropout": 0.2})
-    assert space("recommend", {"model": "popular"}) == {}
+    assert "dropout" in space("recommend", "attention")
+    assert "dropout" not in space("recommend", "attention", ["dropout"])
+    assert space("recommend", "popular") == {}
 
 
 def test_the_same_question_has_the_same_study_and_another_one_another() -> None:

@@ -13,7 +13,7 @@ Bed = TypeVar("Bed")
 
 
 @dataclass(frozen=True)
-class Result:
+class BehaviourResult:
     """What became of one behaviour test.
 
     Attributes:
@@ -63,14 +63,14 @@ class _Behaviour(Generic[Bed]):
     threshold: float
     side: Literal["at least", "at most"]
 
-    def run(self, bed: Bed) -> Result:
+    def run(self, bed: Bed) -> BehaviourResult:
         name, text = self.measure.__name__, " ".join((inspect.getdoc(self.measure) or "").split())
         try:
             value = self.measure(bed)
         except Exception as error:  # whatever a graph raises is an answer too
             text = f"{text} The model gave no answer: {type(error).__name__}: {str(error).splitlines()[0]}"
-            return Result(name, self.severity, None, self.threshold, self.side, False, text)
-        return Result(name, self.severity, _finite(value), self.threshold, self.side, self._holds(value), text)
+            return BehaviourResult(name, self.severity, None, self.threshold, self.side, False, text)
+        return BehaviourResult(name, self.severity, _finite(value), self.threshold, self.side, self._holds(value), text)
 
     def _holds(self, value: float | None) -> bool:
         if value is None:
@@ -92,7 +92,7 @@ class Suite(Generic[Bed]):
         """Register a test whose value must not be above the threshold."""
         return self._register(threshold, severity, "at most")
 
-    def run(self, bed: Bed) -> tuple[Result, ...]:
+    def run(self, bed: Bed) -> tuple[BehaviourResult, ...]:
         """Try a model on all of them."""
         return tuple(behaviour.run(bed) for behaviour in self._behaviours)
 

@@ -9,35 +9,36 @@ import json
 import math
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from boat import snapshot
+from boat import kinds, snapshot
 from boat.errors import ArtifactError, BoatError
-from boat.evaluation.behaviour import Result
-from boat.intent import behaviour as intent_behaviour
-from boat.intent.evaluation import Purchases
-from boat.kinds import Kind
+from boat.kinds import KINDS, KindName
 from boat.models import archive
 from boat.models.served import SavedModel
-from boat.recommend import behaviour as recommend_behaviour
-from boat.recommend import slices
-from boat.recommend.baselines import Ranked
-from boat.recommend.evaluation import NextItems
 from boat.snapshot import Manifest
 
 Figures = dict[str, Any]
 
 
+class EvaluationJob(Protocol):
+    """The part of a kind's job module that evaluates."""
+
+    def evaluate(
+        self, folder: Path, manifest: Manifest, challenger: SavedModel, champion: SavedModel | None
+    ) -> Mapping[str, Any]:
+        """Score challenger, champion and baselines on the test days, and test the challenger's behaviour."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate one model; the exit code is 1 after an error that the last line names."""
     parser = argparse.ArgumentParser(prog="python -m boat.evaluation.evaluate", description="Score a model.")
-    parser.add_argument("--kind", choices=("recommend", "intent"), required=True)
+    parser.add_argument("--kind", choices=KINDS, required=True)
     parser.add_argument("--model", type=Path, required=True, help="the challenger's model.tar.gz")
     parser.add_argument("--champion", type=Path, help="the champion's model.tar.gz")
     parser.add_argument("--snapshot", type=Path, required=True, help="folder of the snapshot")
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def evaluate(kind: Kind, model: Path, folder: Path, champion: Path | None = None) -> Figures:
+def evaluate(kind: KindName, model: Path, folder: Path, champion: Path | None = None) -> Figures:
     """Figures of a challenger, the champion (None without one) and the baselines on a snapshot's test days.
 
     Beside the figures of each there are how the challenger behaves, and `data`: what it was measured on.
@@ -69,8 +70,8 @@ def evaluate(kind: Kind, model: Path, folder: Path, champion: Path | None = None
         DataError: Nothing to predict on the test days.
     """
     manifest = snapshot.read(folder)
-    report = _next_items if kind == "recommend" else _purchases
-    figures = report(folder, manifest, _load(model, kind), _load(champion, kind) if champion else None)
+    job: EvaluationJob = kinds.load(kind).job()
+    figures = job.evaluate(folder, manifest, _load(model, kind), _load(champion, kind) if champion else None)
     return {**figures, "data": _data(folder, manifest)}
 
 
@@ -83,7 +84,7 @@ def _plain(figures: Any) -> Any:
     return None if isinstance(figures, float) and not math.isfinite(figures) else figures
 
 
-def _load(path: Path, kind: Kind) -> SavedModel:
+def _load(path: Path, kind: KindName) -> SavedModel:
     with tempfile.TemporaryDirectory(prefix="boat-evaluate-") as temporary:
         folder = Path(temporary) / "model"
         archive.unpack(path, folder, archive.digest(path))
@@ -104,41 +105,6 @@ def _data(folder: Path, manifest: Manifest) -> Figures:
         "split_rule": split.rule,
         "sessions": manifest.sessions,
         "rows": {name: file.rows for name, file in manifest.files.items()},
-    }
-
-
-def _next_items(folder: Path, manifest: Manifest, challenger: SavedModel, champion: SavedModel | None) -> Figures:
-    asked = NextItems(folder, manifest)
-    ranked = asked.ask(challenger)
-    theirs = asked.ask(champion) if champion else None
-    return {
-        "challenger": {
-            **_next_item_figures(asked, ranked),
-            "above_champion": asked.difference(ranked, theirs) if theirs else None,
-            "behaviour": _said(recommend_behaviour.suite.run(recommend_behaviour.Bed(challenger, asked, ranked))),
-        },
-        "champion": _next_item_figures(asked, theirs) if theirs else None,
-        **{name: asked.figures(simple) for name, simple in asked.baselines().items()},
-    }
-
-
-def _next_item_figures(asked: NextItems, ranked: Ranked) -> Figures:
-    return {**asked.figures(ranked), "slices": slices.figures(asked, ranked)}
-
-
-def _said(results: Sequence[Result]) -> list[Figures]:
-    return [asdict(result) for result in results]
-
-
-def _purchases(folder: Path, manifest: Manifest, challenger: SavedModel, champion: SavedModel | None) -> Figures:
-    asked = Purchases(folder, manifest, challenger.manifest.parameters)
-    chances = asked.ask(challenger)
-    starts = chances[: len(asked.session)]
-    bed = intent_behaviour.Bed(challenger, asked.fit, asked.test, asked.session, asked.shown, starts)
-    return {
-        "challenger": {**asked.figures(chances), "behaviour": _said(intent_behaviour.suite.run(bed))},
-        "champion": asked.figures(asked.ask(champion)) if champion else None,
-        **asked.baselines(),
     }
 
 

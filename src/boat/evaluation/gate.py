@@ -5,33 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from boat.evaluation.behaviour import Result
-from boat.kinds import Kind
+from boat import kinds
+from boat.evaluation.behaviour import BehaviourResult
+from boat.kinds import GatePolicy, KindName
 
 BEHAVIOUR = "behaviour"
 """How the names of the gates begin that are tests of behaviour."""
 
 Metrics = Mapping[str, Any]
 """What the evaluation writes: figures by model, `challenger`, `champion` (None before the first), and the baselines."""
-
-
-@dataclass(frozen=True)
-class GatePolicy:
-    """How good is good enough.
-
-    Attributes:
-        tolerance: Share by which the challenger may stay below the champion: two trainings on the same data differ.
-        recommend_metric: Figure that decides for next items. MRR rewards the place in the list, which HR does not.
-        intent_metric: Figure that decides for purchase intent.
-        minimum_targets: Fewer items or sessions to predict on the test days say nothing.
-        maximum_ece: Largest expected calibration error of a purchase intent.
-    """
-
-    tolerance: float = 0.02
-    recommend_metric: str = "mrr_at_20"
-    intent_metric: str = "pr_auc"
-    minimum_targets: int = 100
-    maximum_ece: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -78,41 +60,26 @@ class Decision:
         return "Refused. " + " ".join(refusals) if refusals else f"Accepted: all {len(self.gates)} gates passed."
 
 
-def decide(kind: Kind, metrics: Metrics, policy: GatePolicy | None = None) -> Decision:
+def decide(kind: KindName, metrics: Metrics, policy: GatePolicy | None = None) -> Decision:
     """Hold a challenger against champion and baselines, all measured on the same test days.
 
     A figure that is missing or not a finite number never passes.
 
     Args:
-        kind: `recommend` or `intent`.
+        kind: Kind of the model.
         metrics: What `boat.evaluation.evaluate` wrote.
-        policy: How good is good enough; the default policy if None.
+        policy: The conditions; those of the kind if None.
     """
-    policy = policy or GatePolicy()
-    return Decision(_recommend(metrics, policy) if kind == "recommend" else _intent(metrics, policy))
-
-
-def _recommend(metrics: Metrics, policy: GatePolicy) -> tuple[Gate, ...]:
-    name = policy.recommend_metric
-    figure = _figure(metrics, "challenger", name)
-    return (
+    policy = policy or kinds.load(kind).gates
+    challenger = _figure(metrics, "challenger", policy.metric)
+    gates = (
         _enough(metrics, policy),
-        _champion(metrics, name, policy),
-        _above("popular", name, figure, _figure(metrics, "popular", name)),
-        _above("co_occurrence", name, figure, _figure(metrics, "co_occurrence", name)),
+        _champion(metrics, policy),
+        *(_above(name, policy.metric, challenger, _figure(metrics, name, policy.metric)) for name in policy.baselines),
+        *(_within(gate, name, maximum, metrics) for gate, (name, maximum) in policy.limits.items()),
         *_behaviour(metrics),
     )
-
-
-def _intent(metrics: Metrics, policy: GatePolicy) -> tuple[Gate, ...]:
-    name = policy.intent_metric
-    return (
-        _enough(metrics, policy),
-        _champion(metrics, name, policy),
-        _above("base_rate", name, _figure(metrics, "challenger", name), _figure(metrics, "base_rate", name)),
-        _calibrated(metrics, policy),
-        *_behaviour(metrics),
-    )
+    return Decision(gates)
 
 
 def _figure(metrics: Metrics, model: str, name: str) -> float:
@@ -128,7 +95,8 @@ def _enough(metrics: Metrics, policy: GatePolicy) -> Gate:
     return Gate("targets", targets, None, limit, passed, text)
 
 
-def _champion(metrics: Metrics, name: str, policy: GatePolicy) -> Gate:
+def _champion(metrics: Metrics, policy: GatePolicy) -> Gate:
+    name = policy.metric
     challenger = _figure(metrics, "challenger", name)
     if not metrics.get("champion"):
         passed = math.isfinite(challenger)
@@ -147,16 +115,16 @@ def _above(name: str, metric: str, challenger: float, reference: float) -> Gate:
     return Gate(name, challenger, reference, reference, passed, text)
 
 
-def _calibrated(metrics: Metrics, policy: GatePolicy) -> Gate:
-    ece, limit = _figure(metrics, "challenger", "ece"), policy.maximum_ece
-    passed = math.isfinite(ece) and ece <= limit
-    text = f"{_distance('ece', ece, limit)}: at most {limit:.4f} is allowed."
-    return Gate("calibration", ece, None, limit, passed, text)
+def _within(gate: str, name: str, maximum: float, metrics: Metrics) -> Gate:
+    figure = _figure(metrics, "challenger", name)
+    passed = math.isfinite(figure) and figure <= maximum
+    text = f"{_distance(name, figure, maximum)}: at most {maximum:.4f} is allowed."
+    return Gate(gate, figure, None, maximum, passed, text)
 
 
-def behaviour(metrics: Metrics) -> tuple[Result, ...]:
+def behaviour(metrics: Metrics) -> tuple[BehaviourResult, ...]:
     """What became of the challenger's tests of behaviour."""
-    return tuple(Result(**each) for each in (metrics.get("challenger") or {}).get("behaviour", ()))
+    return tuple(BehaviourResult(**each) for each in (metrics.get("challenger") or {}).get("behaviour", ()))
 
 
 def _behaviour(metrics: Metrics) -> tuple[Gate, ...]:

@@ -1,32 +1,23 @@
 """The family of purchase-intent models, all exported to the same signature: see `boat.intent.graph`."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from boat import metrics
 from boat.intent import boosting, training
+from boat.intent.estimators import ESTIMATORS
 from boat.intent.features import Histories
-from boat.intent.graph import IntentGraph
+from boat.intent.graph import OUTPUTS, IntentGraph
 from boat.intent.odds import BlendOdds, ForestOdds, NetworkOdds, Odds
 from boat.intent.parameters import IntentModel, IntentParameters
 from boat.models.checkpoint import Checkpoint
+from boat.models.fitted import FittedModel, Report
 from boat.models.fitting import Trained
 
-Report = Callable[[Mapping[str, float]], None]
-Part = Literal["boosting"] | training.Network
-
 _SURE = 0.95
-_PARTS: Mapping[IntentModel, tuple[Part, ...]] = {
-    "auto": ("sequence", "boosting"),
-    "blend": ("sequence", "boosting"),
-    "boosting": ("boosting",),
-    "sequence": ("sequence",),
-    "lstm": ("lstm",),
-}
 
 
 @dataclass(frozen=True)
@@ -46,24 +37,6 @@ class Candidate:
     curve: list[dict[str, float]]
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A model that has learned, ready for export.
-
-    Attributes:
-        graph: The model; its function `serve` is the signature.
-        model: Which it is; never `auto`.
-        curve: The figures of each epoch; one row where there are no epochs.
-        metrics: `validation_pr_auc` and `validation_loss` of this one and, with its name behind, of each candidate;
-            `train_seconds`.
-    """
-
-    graph: IntentGraph
-    model: IntentModel
-    curve: list[dict[str, float]]
-    metrics: dict[str, float]
-
-
 def fit(
     train: Histories,
     validation: Histories,
@@ -71,7 +44,7 @@ def fit(
     parameters: IntentParameters,
     report: Report,
     checkpoint: Checkpoint | None = None,
-) -> Fitted:
+) -> FittedModel:
     """Fit the model that the parameters name, or for `auto` the one that `best` chooses.
 
     Args:
@@ -97,7 +70,7 @@ def fit(
         report(curve[0])
     every = {f"{figure}_{name}": value for name, each in found.items() for figure, value in each.figures.items()}
     figures = {**chosen.figures, **every, "train_seconds": seconds}
-    return Fitted(IntentGraph(chosen.odds, parameters.window), model, curve, figures)
+    return FittedModel(IntentGraph(chosen.odds, parameters.window), model, OUTPUTS, curve, figures)
 
 
 def best(found: Mapping[IntentModel, Candidate], label: np.ndarray, session: np.ndarray) -> IntentModel:
@@ -126,7 +99,7 @@ def candidates(
     """All that the parameters' model is, is made of or is chosen from; see `fit`."""
     training.check(train, validation)
     found: dict[IntentModel, Candidate] = {}
-    for name in _PARTS[parameters.model]:
+    for name in ESTIMATORS[parameters.model].parts:
         if name == "boosting":
             found[name] = _boosted(train, validation, both, parameters)
         else:

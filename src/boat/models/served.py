@@ -8,7 +8,7 @@ import numpy as np
 
 from boat.errors import ArtifactError, DataError
 from boat.events import ValueProblem
-from boat.kinds import Kind
+from boat.kinds import KindName
 from boat.models import sessions
 from boat.models.archive import MODEL_FOLDER, ModelManifest
 
@@ -41,7 +41,7 @@ class SavedModel:
             raise ArtifactError(f"The model in {folder} takes {inputs}, not {dict(sessions.INPUTS)}.", "Retrain it.")
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> KindName:
         """`recommend` or `intent`."""
         return self.manifest.kind
 

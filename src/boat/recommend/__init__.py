@@ -1,1 +1,43 @@
-"""Models of the next products, and how they are evaluated."""
+"""The kind `recommend`: given a session, the products most likely to come next."""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+from boat.kinds import CardText, GatePolicy, Kind
+from boat.recommend.parameters import RecommendParameters
+from boat.recommend.recommenders import RECOMMENDERS
+
+
+def _is_valid_answer(answer: Any) -> bool:
+    """Return whether a prediction lists products with finite, falling scores."""
+    scores = answer["score"]
+    finite = all(map(math.isfinite, scores))
+    falling = all(left >= right for left, right in pairwise(scores))
+    return bool(scores) and len(scores) == len(answer["product_id"]) and finite and falling
+
+
+KIND = Kind(
+    name="recommend",
+    parameters=RecommendParameters,
+    example_columns="event_time, event_type, product_id, url_before",
+    spaces={name: recommender.space for name, recommender in RECOMMENDERS.items()},
+    tuning_metric="validation_mrr",
+    gates=GatePolicy("mrr_at_20", baselines=("popular", "co_occurrence")),
+    card=CardText(
+        purpose="Given a session, the products that come next; where it holds no known product, those that come "
+        "after its page, or else the most popular.",
+        protocol="Every item of a session after its first is asked for, given those before it; recall asks for the "
+        "whole rest of the session. In brackets: 95 % intervals, by drawing whole sessions anew.",
+        limits=(
+            ("Scope", "What shoppers look at next, not what they should buy: it knows no stock, no margin, no taste."),
+            (
+                "New products",
+                "What nobody has viewed, it finds by the catalogue's vectors alone: see the slice of these.",
+            ),
+        ),
+    ),
+    job_module="boat.recommend.job",
+    is_valid_answer=_is_valid_answer,
+    trial_parameters={"refit_epochs": 0},  # the refit follows the validation
+)

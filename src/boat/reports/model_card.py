@@ -6,7 +6,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from boat import kinds
+from boat.errors import SettingError
 from boat.evaluation.gate import Decision, behaviour
+from boat.kinds import KINDS, Kind
 from boat.registry.versions import ModelVersion
 from boat.render.cards import Card, Section, epochs
 from boat.render.charts import calibration_svg, graph_svg, learning_curve_svg, shortened, slices_svg
@@ -24,24 +27,7 @@ _NAMES = {
     "lift_at_10": "Lift of the top 10 %",
 }
 _MODELS = {"challenger": "this version", "co_occurrence": "co-occurrence"}
-_PURPOSE = {
-    "recommend": "Given a session, the products that come next; where it holds no known product, those that come "
-    "after its page, or else the most popular.",
-    "intent": "Given a session, the chance that it ends with a purchase. It is a share of 1, not a yes or no.",
-}
 _EVIDENCE = "It was measured on what shoppers did without it. What they do with it, only the live figures tell."
-_LIMITS = {
-    "recommend": (
-        ("Scope", "What shoppers look at next, not what they should buy: it knows no stock, no margin, no taste."),
-        ("New products", "What nobody has viewed, it finds by the catalogue's vectors alone: see the slice of these."),
-        ("Evidence", _EVIDENCE),
-    ),
-    "intent": (
-        ("Scope", "Sessions like those it was trained on: a sale or a new page changes what a step means."),
-        ("Use", "A chance is right over many sessions, not for one: rank by it, or weigh what a contact costs."),
-        ("Evidence", _EVIDENCE),
-    ),
-}
 _CONTACTS = {
     "contact_cost": "A contact costs",
     "sale_value": "A sale is worth",
@@ -52,7 +38,6 @@ _CONTACTS = {
     "gain": "Gain for each start",
     "gain_contacting_all": "Gain if all were contacted",
 }
-_FIGURE = {"recommend": "mrr_at_20", "intent": "pr_auc"}
 
 
 @dataclass(frozen=True)
@@ -88,13 +73,13 @@ def model_card(
         decision: The gates, where it stood before them.
         making: How it came about, where that is known.
     """
-    kind = "recommend" if "mrr_at_20" in figures.get("challenger", {}) else "intent"
+    kind = _kind(version)
     making = making or Making()
     sections = (
-        Section("What it is for", _PURPOSE[kind], _people(making.tables)),
+        Section("What it is for", kind.card.purpose, _people(making.tables)),
         *_gates(decision),
         Section("On the test days", _protocol(kind, figures), _compared(figures)),
-        *_slices(figures),
+        *_slices(kind, figures),
         *_moments(figures),
         *_contacts(figures),
         *_calibration(figures),
@@ -102,7 +87,7 @@ def model_card(
         *_training(curve, making),
         *_data(figures),
         *_graphs(making),
-        Section("Limits", table=[("", ""), *_LIMITS[kind]]),
+        Section("Limits", table=[("", ""), *kind.card.limits, ("Evidence", _EVIDENCE)]),
         Section("Made from", table=[("", ""), *_made_from(version)]),
     )
     return Card(f"{version.name}, version {version.version}", _lead(version, kind, figures, decision), sections)
@@ -116,9 +101,16 @@ def write_page(card: Card, version: ModelVersion, folder: Path) -> Path:
     return path
 
 
-def _lead(version: ModelVersion, kind: str, figures: Mapping[str, Any], decision: Decision | None) -> str:
+def _kind(version: ModelVersion) -> Kind:
+    name = kinds.kind_of(version.name)
+    if name is None:
+        raise SettingError(f"The model {version.name} is of no known kind.", f"Known kinds: {', '.join(KINDS)}.")
+    return kinds.load(name)
+
+
+def _lead(version: ModelVersion, kind: Kind, figures: Mapping[str, Any], decision: Decision | None) -> str:
     """What somebody reads who reads one line."""
-    name = _FIGURE[kind]
+    name = kind.gates.metric
     said = [f"{_NAMES[name]} {_figure(figures.get('challenger', {}), name)}"]
     difference = (figures.get("challenger", {}).get("above_champion") or {}).get(name)
     if difference:
@@ -139,16 +131,11 @@ def _gates(decision: Decision | None) -> Iterator[Section]:
         yield Section("Gates", decision.text if decision.accepted else "Refused.", rows)
 
 
-def _protocol(kind: str, figures: Mapping[str, Any]) -> str:
-    if kind == "intent":
-        return "Starts of sessions that it was not trained on. In brackets: 95 % intervals."
+def _protocol(kind: Kind, figures: Mapping[str, Any]) -> str:
     challenger = figures["challenger"]
     asked, every = challenger.get("targets", 0), challenger.get("all_targets", 0)
-    drawn = f", {asked:,} of them drawn at random" if asked < every else ""
-    return (
-        f"Every item of a session after its first is asked for, given those before it{drawn}; recall asks for the "
-        "whole rest of the session. In brackets: 95 % intervals, by drawing whole sessions anew."
-    )
+    drawn = f" {asked:,} of {every:,} targets were drawn at random." if asked < every else ""
+    return f"{kind.card.protocol}{drawn}"
 
 
 def _compared(figures: Mapping[str, Any]) -> list[list[str]]:
@@ -188,11 +175,11 @@ def _signed(difference: Sequence[float]) -> str:
     return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
-def _slices(figures: Mapping[str, Any]) -> Iterator[Section]:
+def _slices(kind: Kind, figures: Mapping[str, Any]) -> Iterator[Section]:
     rows = figures.get("challenger", {}).get("slices")
     if not rows:
         return
-    figure = _FIGURE["recommend"]
+    figure = kind.gates.metric
     champions = {(row["by"], row["slice"]): row for row in (figures.get("champion") or {}).get("slices", ())}
     head = ["", "slice", "targets", "HR@20", _NAMES[figure], *(["champion's"] if champions else [])]
     table = [head]

@@ -20,25 +20,19 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import optuna
 from optuna import Study, Trial
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from boat import store
+from boat import kinds, store
 from boat.compute import Compute, JobSpec, progress
 from boat.errors import BoatError, JobStoppedError
-from boat.kinds import Kind
-from boat.tuning.space import Space, defaults, space
+from boat.kinds import KindName
+from boat.tuning.space import Distributions, defaults, space
 from boat.version import code_version
-
-FIGURES: Mapping[Kind, tuple[str, Literal["maximize", "minimize"]]] = {
-    "recommend": ("validation_mrr", "maximize"),
-    "intent": ("validation_pr_auc", "maximize"),
-}
-"""By what trials are compared: never a figure of the test days."""
 
 STARTED_BY = "started_by"
 """Attribute of a trial: the run that asked for it, and whose budget it took."""
@@ -62,7 +56,7 @@ class Subject:
         store: Artifact store.
     """
 
-    kind: Kind
+    kind: KindName
     told: Mapping[str, Any]
     snapshot: str
     digest: str
@@ -76,14 +70,14 @@ class Subject:
         return "-".join(filter(None, [self.kind, model, sha256(about.encode()).hexdigest()[:12]]))
 
     @property
-    def space(self) -> Space:
+    def space(self) -> Distributions:
         """What is varied."""
-        return space(self.kind, self.told)
+        return space(self.kind, self.told.get("model", kinds.load(self.kind).parameters().model), self.told)
 
     @property
     def figure(self) -> str:
         """Name of the figure that decides."""
-        return FIGURES[self.kind][0]
+        return kinds.load(self.kind).tuning_metric
 
     def folder(self, *parts: str) -> str:
         """Where the search keeps its things."""
@@ -91,9 +85,7 @@ class Subject:
 
     def job(self, varied: Mapping[str, Any]) -> JobSpec:
         """The training of a trial. The same parameters make the same job, which is found where it was left."""
-        parameters = {**self.told, **varied}
-        if self.kind == "recommend":
-            parameters["refit_epochs"] = 0  # what follows the validation says nothing about it
+        parameters = {**self.told, **varied, **kinds.load(self.kind).trial_parameters}
         key = sha256(json.dumps(varied, sort_keys=True).encode()).hexdigest()[:16]
         return JobSpec(
             name=f"trial of {self.study}",
@@ -299,7 +291,7 @@ def _study(subject: Subject, storage: RDBStorage) -> Study:
     study = optuna.create_study(
         storage=storage,
         study_name=subject.study,
-        direction=FIGURES[subject.kind][1],
+        direction=kinds.load(subject.kind).tuning_direction,
         load_if_exists=True,
         pruner=optuna.pruners.MedianPruner(_UNPRUNED_TRIALS, _UNPRUNED_EPOCHS),
     )
