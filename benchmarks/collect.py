@@ -130,7 +130,7 @@ def collected(size: int, connections: int, seconds: float) -> Run:
     """A run on a collector of its own, with the lines in its files counted."""
     with tempfile.TemporaryDirectory(prefix="boat-benchmark-", dir=disk()) as folder:
         no_limit = ["--events-per-second", "1e9", "--burst", "1000000000"]
-        with serving("-m", "boat.collect", "--landing", folder, *no_limit) as server:
+        with serving("-m", "boat", "collect", "--landing", folder, *no_limit) as server:
             run = measured(server, size, connections, seconds)
         kept = sum(path.read_bytes().count(b"\n") for path in Path(folder).rglob("*.ndjson"))
     if kept < run.handled:

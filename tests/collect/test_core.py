@@ -551,7 +551,7 @@ EVENTS = (
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(EVENTS, min_size=1, max_size=30))
 def test_what_the_collector_takes_the_loader_takes(tmp_path_factory: pytest.TempPathFactory, events: list[Any]) -> None:
     outcome = post(Collector(Policy(), Clock()), json.dumps(events).encode())

@@ -12,7 +12,7 @@ from boat.collect.validation import _PLAIN_ID, BadEvent, Receipt, row
 from tests.collect.events import NOW
 
 RECEIPT = Receipt(datetime.fromtimestamp(NOW, UTC), {"ip_hash": "x"})
-BOUNDED = settings(max_examples=150, deadline=None)
+BOUNDED = settings(max_examples=100, deadline=None)
 NAMES = {**events.SYNONYMS, "shop": ()}
 WORDS = st.sampled_from(["mug", "Blue mug", "none", "N/A", "0306406152", "täglich"])
 IDS = st.one_of(

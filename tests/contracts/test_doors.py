@@ -140,7 +140,7 @@ def _notation(column: str, value: Any, choose: random.Random) -> Any:
     return str(value) if column in {"price", "quantity"} else value
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     logical=st.lists(shopper_events(), min_size=1, max_size=12, unique_by=lambda event: event["event_time"]),
     seed=st.integers(0, 10**6),

@@ -205,7 +205,7 @@ class TestDuckDB(WarehouseContract):
         with warehouse.transaction() as transaction:
             transaction.execute("create table t (n integer)")
 
-    @pytest.fixture(params=["exclusive", "session"])
+    @pytest.fixture(params=["exclusive", "transaction"])
     def holder(self, request: pytest.FixtureRequest, url: str) -> Iterator[subprocess.Popen[str]]:
         """A second process that has the warehouse to itself."""
         command = [sys.executable, "-c", _HOLD.format(how=request.param), url]

@@ -466,7 +466,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(VALUES, min_size=2, max_size=30, unique=True))
 def test_a_value_never_depends_on_another_row(tmp_path_factory: pytest.TempPathFactory, values: list[str]) -> None:
     """Each value is read as a time, an id and a price, in a file of its own and among the others alike."""

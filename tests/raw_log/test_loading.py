@@ -643,7 +643,7 @@ def shopper_events(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(written=st.lists(shopper_events(), min_size=1, max_size=8))
 @pytest.mark.parametrize("ending", ["csv", "ndjson", "parquet"])
 def test_what_was_written_is_what_is_loaded(
