@@ -35,6 +35,7 @@ def plain(config: Settings, shop: str, files: Path, training_seconds: float) -> 
     from boat import quality, raw_log, snapshot
     from boat.compute import JobSpec
     from boat.evaluation import gate
+    from boat.evaluation.report import EvaluationReport
     from boat.models import archive
     from boat.registry.tracking import Training
     from boat.reports import kpis, model_card
@@ -65,11 +66,11 @@ def plain(config: Settings, shop: str, files: Path, training_seconds: float) -> 
         model, figures = output / "model.tar.gz", output / "evaluation.json"
         arguments = {"kind": kind, "snapshot": taken.uri, "model": str(model), "output": str(figures)}
         place.compute.run(JobSpec("evaluate", "boat.evaluation.evaluate", arguments), lambda line: None)
-        metrics = json.loads(figures.read_text())
+        report = EvaluationReport.from_json(figures.read_text(), str(figures))
         digest = archive.digest(model)
         version = place.registry.register(Training(name, str(model), digest, {}, {}, {}))
-        model_card.write_page(model_card.model_card(version, metrics, []), version, Path(place.reports))
-        gate.decide(kind, metrics)
+        model_card.write_page(model_card.model_card(version, report, []), version, Path(place.reports))
+        gate.decide(kind, report)
         place.serving.update(name, ServedModel(str(model), digest, version.version))
         invoke(place.serving.runtime(), name, [SMOKE_SESSION])
         place.registry.promote(name, version.version)

@@ -1,9 +1,6 @@
 """Figures on the test days and the gate. Without Prefect: `python -m boat.evaluation.evaluate --help`."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from prefect import get_run_logger, runtime, task
 from prefect.artifacts import create_table_artifact
@@ -13,6 +10,7 @@ from boat.compute import JobSpec
 from boat.errors import RegistryUnreachableError
 from boat.evaluation import gate
 from boat.evaluation.gate import Decision
+from boat.evaluation.report import EvaluationReport
 from boat.kinds import KindName, endpoint_of
 from tasks import alerts
 from tasks.blocks import Platform
@@ -21,24 +19,17 @@ from tasks.jobs import run_job
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of a challenger beside champion and baselines, all on the same test days.
+    """The evaluation of a challenger.
 
     Attributes:
-        uri: The JSON file that the job wrote.
-        figures: Its content: figures by model; `champion` is None where there is none.
-        champion: Version of the champion it was held against; empty where there is none.
+        uri: JSON file of the report.
+        report: Metrics of challenger, champion and baselines on the same test days.
+        champion: Version of the champion; empty before the first promotion.
     """
 
     uri: str
-    figures: Mapping[str, Any]
+    report: EvaluationReport
     champion: str
-
-    @property
-    def challenger(self) -> Mapping[str, float]:
-        """The challenger's own figures that are plain numbers."""
-        return {
-            name: float(value) for name, value in self.figures["challenger"].items() if isinstance(value, int | float)
-        }
 
 
 @task(task_run_name="evaluate {kind}")
@@ -79,14 +70,15 @@ def evaluate_model(
             key=f"{runtime.flow_run.id} {output}",
         )
         run_job(platform, spec, get_run_logger().debug)
-    evaluation = Evaluation(output, json.loads(store.read_text(output)), version)
+    evaluation = Evaluation(output, EvaluationReport.from_json(store.read_text(output), output), version)
     _show_behaviour(kind, evaluation)
     return evaluation
 
 
 def _show_behaviour(kind: KindName, evaluation: Evaluation) -> None:
     results = sorted(
-        gate.behaviour(evaluation.figures), key=lambda result: (result.passed, result.severity != "critical")
+        evaluation.report.challenger.behaviour,
+        key=lambda result: (result.passed, result.severity != "critical"),
     )
     failed = [f"{result.name} ({result.severity})" for result in results if not result.passed]
     create_table_artifact(
@@ -97,7 +89,7 @@ def _show_behaviour(kind: KindName, evaluation: Evaluation) -> None:
                 "test": result.name.replace("_", " "),
                 "severity": result.severity,
                 "passed": "yes" if result.passed else "NO",
-                "value": result.said,
+                "value": result.summary,
                 "what it asks": result.text,
             }
             for result in results
@@ -110,7 +102,7 @@ def _show_behaviour(kind: KindName, evaluation: Evaluation) -> None:
 @task(task_run_name="check gates of {kind}")
 def check_gates(kind: KindName, evaluation: Evaluation) -> Decision:
     """Hold the challenger to the gates and show them; a model that misbehaves is worth an alert."""
-    decision = gate.decide(kind, evaluation.figures)
+    decision = gate.decide(kind, evaluation.report)
     create_table_artifact(
         key=f"gates-{kind}",
         description=decision.text,

@@ -40,7 +40,7 @@ def register_model(
         endpoint_of(trained.kind),
         trained.uri,
         trained.digest,
-        metrics=evaluation.challenger,
+        metrics={name: float(value) for name, value in evaluation.report.challenger.metrics.items()},
         parameters={name: json.dumps(value) for name, value in manifest.parameters.items()},
         lineage={
             "snapshot": taken.digest,
@@ -84,8 +84,8 @@ def publish_card(platform: Platform, version: ModelVersion, trained: TrainedMode
         tables=tables_behind(platform, version.name),
         steps=steps_so_far(),
     )
-    decision = gate.decide(trained.kind, evaluation.figures)
-    card = model_card.model_card(version, evaluation.figures, trained.curve, decision, making)
+    decision = gate.decide(trained.kind, evaluation.report)
+    card = model_card.model_card(version, evaluation.report, trained.curve, decision, making)
     with platform.reporting() as folder:
         page = model_card.write_page(card, version, folder)
     create_markdown_artifact(

@@ -1,18 +1,18 @@
-"""What the training and evaluation jobs do for intent models. It needs TensorFlow."""
+"""The training and evaluation of intent models in jobs. It needs TensorFlow."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from boat import snapshot
+from boat.evaluation.report import EvaluationReport
 from boat.intent import behaviour, family
-from boat.intent.evaluation import Purchases
+from boat.intent.evaluation import IntentTestSet
 from boat.intent.features import histories
 from boat.intent.parameters import IntentParameters
 from boat.models import examples
 from boat.models.checkpoint import Checkpoint
 from boat.models.fitted import FittedModel, Report
+from boat.models.parameters import from_archive
 from boat.models.served import SavedModel
 from boat.snapshot import Manifest
 
@@ -30,17 +30,15 @@ def fit(
     return family.fit(train, validation, both, parameters, report, checkpoint)
 
 
-def evaluate(
-    folder: Path, manifest: Manifest, challenger: SavedModel, champion: SavedModel | None
-) -> Mapping[str, Any]:
+def evaluate(folder: Path, manifest: Manifest, challenger: SavedModel, champion: SavedModel | None) -> EvaluationReport:
     """Score challenger, champion and baselines on the test days, and test the challenger's behaviour."""
-    asked = Purchases(folder, manifest, challenger.manifest.parameters)
-    chances = asked.ask(challenger)
-    starts = chances[: len(asked.session)]
-    bed = behaviour.Bed(challenger, asked.fit, asked.test, asked.session, asked.shown, starts)
-    results = behaviour.suite.run(bed)
-    return {
-        "challenger": {**asked.figures(chances), "behaviour": [asdict(result) for result in results]},
-        "champion": asked.figures(asked.ask(champion)) if champion else None,
-        **asked.baselines(),
-    }
+    parameters = from_archive(challenger.manifest.parameters, IntentParameters)
+    test_set = IntentTestSet(folder, manifest, parameters)
+    chances = test_set.predict(challenger)
+    starts = chances[: len(test_set.session)]
+    bed = behaviour.Bed(challenger, test_set.fit, test_set.test, test_set.session, test_set.length, starts)
+    return EvaluationReport(
+        challenger=replace(test_set.score(chances), behaviour=behaviour.suite.run(bed)),
+        champion=test_set.score(test_set.predict(champion)) if champion else None,
+        baselines=test_set.baselines(),
+    )

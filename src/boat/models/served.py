@@ -20,15 +20,16 @@ class SavedModel:
 
     Args:
         folder: Holds `boat.json` and the SavedModel under `1/`.
+        manifest: Its manifest; read from the folder if None.
 
     Raises:
         ArtifactError: No manifest, or TensorFlow cannot load it with the agreed signature.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, manifest: ModelManifest | None = None) -> None:
         import tensorflow as tf
 
-        self.manifest = ModelManifest.read(folder)
+        self.manifest = manifest or ModelManifest.read(folder)
         self.bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         try:
             # Kept on self: a signature only holds its variables weakly.

@@ -1,18 +1,15 @@
-"""What the training and evaluation jobs do for recommenders. It needs TensorFlow."""
+"""The training and evaluation of recommenders in jobs. It needs TensorFlow."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from boat import snapshot
+from boat.evaluation.report import EvaluationReport, ModelReport
 from boat.models import examples
 from boat.models.checkpoint import Checkpoint
 from boat.models.fitted import FittedModel, Report
 from boat.models.served import SavedModel
 from boat.recommend import behaviour, catalogue, family, slices
-from boat.recommend.baselines import Ranked
-from boat.recommend.evaluation import NextItems
+from boat.recommend.evaluation import RecommendTestSet
 from boat.recommend.parameters import RecommendParameters
 from boat.snapshot import Manifest
 
@@ -27,28 +24,24 @@ def fit(
     both = examples.read(path, manifest.split, "fit")
     described = catalogue.read(folder)
     if described.left_out:
-        print(f"{described.left_out} products have description vectors unlike the others': they are left out.")
+        print(f"{described.left_out} products have unusable description vectors, which are ignored.")
     return family.fit(train, validation, both, parameters, report, checkpoint, described)
 
 
-def evaluate(
-    folder: Path, manifest: Manifest, challenger: SavedModel, champion: SavedModel | None
-) -> Mapping[str, Any]:
+def evaluate(folder: Path, manifest: Manifest, challenger: SavedModel, champion: SavedModel | None) -> EvaluationReport:
     """Score challenger, champion and baselines on the test days, and test the challenger's behaviour."""
-    asked = NextItems(folder, manifest)
-    ranked = asked.ask(challenger)
-    theirs = asked.ask(champion) if champion else None
-    results = behaviour.suite.run(behaviour.Bed(challenger, asked, ranked))
-    return {
-        "challenger": {
-            **_figures(asked, ranked),
-            "above_champion": asked.difference(ranked, theirs) if theirs else None,
-            "behaviour": [asdict(result) for result in results],
-        },
-        "champion": _figures(asked, theirs) if theirs else None,
-        **{name: asked.figures(simple) for name, simple in asked.baselines().items()},
-    }
-
-
-def _figures(asked: NextItems, ranked: Ranked) -> Mapping[str, Any]:
-    return {**asked.figures(ranked), "slices": slices.figures(asked, ranked)}
+    test_set = RecommendTestSet(folder, manifest)
+    ranked = test_set.predict(challenger)
+    champion_ranked = test_set.predict(champion) if champion else None
+    return EvaluationReport(
+        challenger=ModelReport(
+            test_set.score(ranked),
+            slices.score(test_set, ranked),
+            above_champion=test_set.difference(ranked, champion_ranked) if champion_ranked else {},
+            behaviour=behaviour.suite.run(behaviour.Bed(challenger, test_set, ranked)),
+        ),
+        champion=ModelReport(test_set.score(champion_ranked), slices.score(test_set, champion_ranked))
+        if champion_ranked
+        else None,
+        baselines={name: ModelReport(test_set.score(lists)) for name, lists in test_set.baselines().items()},
+    )

@@ -124,8 +124,7 @@ class Endpoints:
         folder = self._state / name / served.digest
         model = self._unpacked(folder)
         if model is None:
-            unpack(_path(served.uri), folder, served.digest)
-            model = SavedModel(folder)
+            model = SavedModel(folder, unpack(_path(served.uri), folder, served.digest))
         check_model(name, served.uri, model)
         return model
 
