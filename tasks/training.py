@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,9 +11,10 @@ from prefect.artifacts import create_markdown_artifact
 
 from boat import kinds, snapshot, store
 from boat.compute import JobSpec, progress
-from boat.kinds import KINDS, KindName
+from boat.kinds import KINDS, KindName, TrainingParameters
 from boat.models import archive
-from boat.models.parameters import parse
+from boat.models.archive import ModelManifest
+from boat.models.parameters import ChosenParameters, check
 from boat.render import cards
 from boat.snapshot import Snapshot
 from tasks.blocks import Platform
@@ -21,32 +22,34 @@ from tasks.jobs import run_job, summary
 from tasks.reports import LiveArtifact
 from tasks.transform import built_from
 
-_UNTRAINED_SECONDS = 1800
-"""Of a job, for all but the training itself."""
+_OVERHEAD_SECONDS = 1800
+"""Time of a job without the training itself."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model that a job has left in the artifact store.
+    """A trained model in the artifact store.
 
     Attributes:
-        kind: What it predicts.
+        kind: Kind of the model.
         uri: Its `model.tar.gz`.
         digest: SHA-256 of that file.
-        curve: One mapping an epoch, as the job reported it.
-        cost: Time and money that the job took, in words.
+        manifest: The manifest in that file.
+        curve: The metrics of each epoch.
+        cost: Time and cost of the training job, as text.
     """
 
     kind: KindName
     uri: str
     digest: str
+    manifest: ModelManifest
     curve: tuple[Mapping[str, Any], ...]
     cost: str
 
 
 @task(task_run_name="take snapshot", tags=["warehouse"])
 def take_snapshot(platform: Platform, days: int, as_of: datetime | None) -> Snapshot:
-    """Freeze the training examples of the last `days` days as Parquet: all that a training reads."""
+    """Take a snapshot of the training examples of the last `days` days."""
     built = built_from(platform)
     taken = snapshot.take(platform.warehouse, platform.store, days=days, as_of=as_of, dbt_manifest=built)
     text = [
@@ -58,14 +61,14 @@ def take_snapshot(platform: Platform, days: int, as_of: datetime | None) -> Snap
     if taken.intent_obstacle:
         text.append(f"- **No intent model this time: {taken.intent_obstacle}.**")
         get_run_logger().warning("No intent model this time: %s.", taken.intent_obstacle)
-    create_markdown_artifact(key="snapshot", description="What the models learn from", markdown="\n".join(text))
+    create_markdown_artifact(key="snapshot", description="Training data of the models", markdown="\n".join(text))
     return taken
 
 
-def what_to_tell(
+def training_parameters(
     common: Mapping[str, Any], *by_kind: Mapping[KindName, Mapping[str, Any]]
-) -> Mapping[KindName, Mapping[str, Any]]:
-    """Return the training parameters of each kind, after a check.
+) -> Mapping[KindName, ChosenParameters]:
+    """Check the parameters of each kind's training before any job starts.
 
     Args:
         common: Parameters of all kinds.
@@ -74,13 +77,13 @@ def what_to_tell(
     Raises:
         SettingError: A parameter is unknown or has a value that cannot work.
     """
-    parameters = {kind: {**common} for kind in KINDS}
-    for more in by_kind:
-        for kind, values in more.items():
-            parameters[kind] |= values
-    for kind, values in parameters.items():
-        parse(json.dumps(values), kinds.load(kind).parameters)
-    return parameters
+    chosen: dict[KindName, ChosenParameters] = {}
+    for kind in KINDS:
+        values = dict(common)
+        for parameters in by_kind:
+            values |= parameters.get(kind, {})
+        chosen[kind] = ChosenParameters(check(values, kinds.load(kind).parameters), frozenset(values))
+    return chosen
 
 
 def kinds_in(taken: Snapshot, names: tuple[KindName, ...]) -> tuple[KindName, ...]:
@@ -93,13 +96,13 @@ def _figure(value: float) -> str:
 
 
 @task(task_run_name="train {kind}")
-def train_model(platform: Platform, taken: Snapshot, kind: KindName, parameters: Mapping[str, Any]) -> TrainedModel:
-    """Run a training job to its end, with a learning curve that grows in the UI.
+def train_model(platform: Platform, taken: Snapshot, kind: KindName, parameters: TrainingParameters) -> TrainedModel:
+    """Train a model in a job, with a live learning curve in the UI.
 
     Raises:
-        JobError: The job did not end well; holds its last lines.
+        JobError: The job failed. The message has its last lines.
     """
-    work = f"{kind}-{runtime.flow_run.id}"  # the same in each retry, so that a running job is found again
+    work = f"{kind}-{runtime.flow_run.id}"  # the same in each retry, so that a retry finds the running job
     output = store.join(platform.store, "models", work)
     logger = get_run_logger()
     chart = LiveArtifact(f"learning-curve-{kind}", f"Learning curve of {kind}")
@@ -110,7 +113,7 @@ def train_model(platform: Platform, taken: Snapshot, kind: KindName, parameters:
         if epoch is None:
             logger.debug(line)
             return
-        curve[:] = [done for done in curve if done["epoch"] < epoch["epoch"]]  # a new host may repeat the last one
+        curve[:] = [row for row in curve if row["epoch"] < epoch["epoch"]]  # a new host may repeat the last epoch
         curve.append(epoch)
         logger.info("%s: %s", kind, ", ".join(f"{name} {_figure(value)}" for name, value in epoch.items()))
         chart.update(lambda: cards.learning_curve(curve))
@@ -118,8 +121,8 @@ def train_model(platform: Platform, taken: Snapshot, kind: KindName, parameters:
     spec = JobSpec(
         name=f"train {kind}",
         module="boat.models.train",
-        arguments={"kind": kind, "parameters": json.dumps(parameters)},
-        timeout_seconds=_UNTRAINED_SECONDS + int(parameters.get("max_seconds", 0)),
+        arguments={"kind": kind, "parameters": json.dumps(asdict(parameters))},
+        timeout_seconds=_OVERHEAD_SECONDS + int(parameters.max_seconds),
         inputs={"snapshot": taken.uri},
         outputs={"output": output},
         checkpoint=store.join(platform.store, "checkpoints", f"{work}.npz"),
@@ -129,4 +132,5 @@ def train_model(platform: Platform, taken: Snapshot, kind: KindName, parameters:
     result = run_job(platform, spec, show)
     chart.update(lambda: f"{cards.learning_curve(curve)}\n\n{summary(result)}", now=True)
     model = store.join(output, "model.tar.gz")
-    return TrainedModel(kind, model, archive.digest(platform.fetch(model)), tuple(curve), summary(result))
+    path = platform.fetch(model)
+    return TrainedModel(kind, model, archive.digest(path), archive.read_manifest(path), tuple(curve), summary(result))

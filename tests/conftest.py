@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 ON_THE_INSTALLATION = ("tests/e2e/", "tests/flows/", "tests/collect/test_service.py", "tests/faults/test_killed_run.py")
 """Where tests ask for the fixture `installation`."""
 ROOT = Path(__file__).parent.parent
-SHARED_DATA = ROOT.parent / "shared" / "data"
+TEST_DATA = Path(os.environ.get("BOAT_TEST_DATA") or ROOT.parent / "shared" / "data")
+"""Folder of public data sets, one folder each; they are not part of the repository."""
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what it puts in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests interrupt processes that inherit it
@@ -80,12 +81,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "boat"
 
 
-@pytest.fixture
-def shared_data() -> Path:
-    """Real shopper data, which is not part of the project."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip(f"no real data at {SHARED_DATA}")
-    return SHARED_DATA
+@pytest.fixture(scope="session")
+def public_data() -> Callable[[str], Path]:
+    """Return the folder of a public data set by its name; skip the test if the data set is missing."""
+
+    def folder(name: str) -> Path:
+        path = TEST_DATA / name
+        if not path.is_dir():
+            pytest.skip(f"The data set {name} is not in {TEST_DATA}: set BOAT_TEST_DATA to a folder that has it.")
+        return path
+
+    return folder
 
 
 @pytest.fixture(scope="session")

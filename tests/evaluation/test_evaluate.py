@@ -232,9 +232,9 @@ def test_co_occurrence_by_hand() -> None:
 
 @pytest.mark.soak
 def test_real_sessions_are_predicted_better_than_by_co_occurrence(
-    shared_data: Path, tmp_path: Path, snapshot_of_views: Callable[[Path], Path]
+    public_data: Callable[[str], Path], tmp_path: Path, snapshot_of_views: Callable[[Path], Path]
 ) -> None:
-    taken = snapshot_of_views(shared_data / "serenade_bol" / "events.parquet")
+    taken = snapshot_of_views(public_data("serenade_bol") / "events.parquet")
     train(kinds.load("recommend"), taken, tmp_path, RecommendParameters(epochs=2, refit_epochs=1))
     figures = evaluate.evaluate("recommend", tmp_path / "model.tar.gz", taken)
     assert figures.challenger.metrics["hr_at_20"] > 0.6

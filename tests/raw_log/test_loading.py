@@ -558,8 +558,8 @@ def test_the_command_loads_and_tells_an_error_in_one_line(
     assert capsys.readouterr().err.startswith("boat: b.csv:2: event_time 'never' is not a time")
 
 
-def test_real_views_are_all_loaded(warehouse: DuckDBWarehouse, shared_data: Path) -> None:
-    report = load(warehouse, shared_data / "serenade_bol")
+def test_real_views_are_all_loaded(warehouse: DuckDBWarehouse, public_data: Callable[[str], Path]) -> None:
+    report = load(warehouse, public_data("serenade_bol"))
     assert (report.received, report.failed) == (116_285, 0)
     assert report.accepted + report.duplicate == 116_285
     assert [ignored.name for ignored in report.ignored] == ["test.txt", "train.txt", "valid.txt"]
@@ -569,26 +569,28 @@ def test_real_views_are_all_loaded(warehouse: DuckDBWarehouse, shared_data: Path
     ]
 
 
-def test_real_clicks_keep_what_the_schema_does_not_know(warehouse: DuckDBWarehouse, shared_data: Path) -> None:
-    report = load(warehouse, shared_data / "eshop2008" / "events.parquet")
+def test_real_clicks_keep_what_the_schema_does_not_know(
+    warehouse: DuckDBWarehouse, public_data: Callable[[str], Path]
+) -> None:
+    report = load(warehouse, public_data("eshop2008") / "events.parquet")
     assert report.accepted + report.duplicate == 165_474
     (row,) = rows(warehouse, "select extra, price from raw.events order by source_line limit 1")
     assert row["price"] == 28.0
     assert set(json.loads(row["extra"])) == {"category", "colour", "location", "country", "page", "click_order"}
 
 
-def test_real_adjustments_are_refused_by_name(warehouse: DuckDBWarehouse, shared_data: Path) -> None:
+def test_real_adjustments_are_refused_by_name(warehouse: DuckDBWarehouse, public_data: Callable[[str], Path]) -> None:
     with pytest.raises(DataError, match=r"events\.parquet: row 2407: event_type 'adjustment' is not one ") as raised:
-        load(warehouse, shared_data / "online_retail")
+        load(warehouse, public_data("online_retail"))
     counts = "1,336 of 541,909 rows cannot be taken: event_type 'adjustment' in 1,336."
     assert raised.value.message.endswith(counts)
     assert is_empty(warehouse)
 
 
 def test_real_views_and_purchases_with_names_of_their_own_are_loaded(
-    warehouse: DuckDBWarehouse, shared_data: Path
+    warehouse: DuckDBWarehouse, public_data: Callable[[str], Path]
 ) -> None:
-    report = load(warehouse, shared_data / "diginetica_10k")
+    report = load(warehouse, public_data("diginetica_10k"))
     assert (report.received, report.failed) == (12_647, 0)
     (row,) = rows(warehouse, "select count(distinct session_id) as n, count(product_id) as products from raw.events")
     assert row == {"n": 2_986, "products": report.accepted}

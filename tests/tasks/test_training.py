@@ -1,41 +1,50 @@
-"""What a training is told: the flow's parameters, looked at before anything is done."""
+"""The training parameters of a flow are checked before any job starts."""
 
 import pytest
 from prefect.exceptions import ParameterTypeError
 
 from boat.errors import SettingError
+from boat.intent.parameters import IntentParameters
+from boat.models.parameters import ChosenParameters
 from boat.recommend.parameters import RecommendParameters
 from flows.retrain import retrain
-from tasks.training import what_to_tell
+from tasks.training import training_parameters
+
+COMMON = {"seed": 7, "max_seconds": 60}
+RECOMMENDER = {"recommend": {"model": "vmis_knn"}}
 
 
-def test_the_model_the_seed_and_the_time_reach_the_training() -> None:
-    told = what_to_tell({"seed": 7, "max_seconds": 60}, {"recommend": {"model": "vmis_knn"}})
-    assert told["recommend"] == {"model": "vmis_knn", "seed": 7, "max_seconds": 60}
-    assert told["intent"] == {"seed": 7, "max_seconds": 60}
+def test_recommender_seed_and_time_limit_reach_the_training() -> None:
+    chosen = training_parameters(COMMON, RECOMMENDER)
+    assert chosen["recommend"] == ChosenParameters(
+        RecommendParameters(model="vmis_knn", seed=7, max_seconds=60), frozenset({"model", "seed", "max_seconds"})
+    )
+    assert chosen["intent"].values == IntentParameters(seed=7, max_seconds=60)
 
 
-def test_what_is_given_by_kind_goes_before_what_both_get() -> None:
+def test_parameters_of_a_kind_replace_common_parameters() -> None:
     by_kind = {"recommend": {"sample": 50, "seed": 1}, "intent": {"max_seconds": 5}}
-    told = what_to_tell({"seed": 7, "max_seconds": 60}, {"recommend": {"model": "vmis_knn"}}, by_kind)
-    assert told["recommend"] == {"model": "vmis_knn", "seed": 1, "max_seconds": 60, "sample": 50}
-    assert told["intent"] == {"seed": 7, "max_seconds": 5}
+    chosen = training_parameters(COMMON, RECOMMENDER, by_kind)
+    assert chosen["recommend"].values == RecommendParameters(model="vmis_knn", seed=1, max_seconds=60, sample=50)
+    assert "sample" in chosen["recommend"].fixed
+    assert chosen["intent"].values == IntentParameters(seed=7, max_seconds=5)
 
 
 @pytest.mark.parametrize(
-    ("given", "named"),
+    ("parameters", "message"),
     [
         ({"recommend": {"neighbors": 10}}, "neighbors.*neighbours"),
         ({"recommend": {"dropout": 1.5}}, "dropout=1.5"),
         ({"intent": {"window": "long"}}, "window='long'"),
     ],
+    ids=["unknown name", "value out of range", "value of a wrong type"],
 )
-def test_a_parameter_that_cannot_work_is_named(given: dict[str, dict[str, object]], named: str) -> None:
-    with pytest.raises(SettingError, match=named):
-        what_to_tell({}, given)
+def test_a_wrong_parameter_is_refused_by_its_name(parameters: dict[str, dict[str, object]], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        training_parameters({}, parameters)
 
 
-def test_the_flow_trains_the_default_of_the_family_and_refuses_a_model_that_does_not_exist() -> None:
+def test_the_flow_trains_the_default_recommender_and_refuses_an_unknown_one() -> None:
     assert retrain.parameters.properties["recommender"]["default"] == RecommendParameters.model
     assert {"vmis_knn", "attention"} <= set(retrain.parameters.properties["recommender"]["enum"])
     with pytest.raises(ParameterTypeError, match=r"recommender.*'vmis_knn'"):

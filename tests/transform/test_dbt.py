@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -274,9 +275,9 @@ def test_every_table_is_documented_on_one_page_with_what_depends_on_it(built: Bu
     assert {"model.boat.recommend_examples", "model.boat.intent_examples", "model.boat.kpi_daily"} <= exposed <= models
 
 
-def test_real_views_of_a_shop_become_its_sessions(shared_data: Path, tmp_path: Path) -> None:
+def test_real_views_of_a_shop_become_its_sessions(public_data: Callable[[str], Path], tmp_path: Path) -> None:
     loaded = warehouse.connect(f"duckdb:///{tmp_path / 'warehouse.duckdb'}")
-    raw_log.load(loaded, shared_data / "serenade_bol" / "events.parquet")
+    raw_log.load(loaded, public_data("serenade_bol") / "events.parquet")
     result = build(loaded, tmp_path)
     assert result.code == 0, result.output
     (total,) = result.rows("select count(*) as sessions, sum(event_count) as events from marts.fct_sessions")

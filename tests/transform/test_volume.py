@@ -1,7 +1,7 @@
 """Days beside the days before them: which are seen to be odd, and which shops are left in peace."""
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -160,9 +160,9 @@ def test_sessions_that_are_cut_too_short_are_seen_in_the_mean_of_their_shop(shop
 
 
 @pytest.mark.parametrize("name", ["serenade_bol", pytest.param("eshop2008", marks=pytest.mark.soak)])
-def test_real_shops_are_left_in_peace(shared_data: Path, tmp_path: Path, name: str) -> None:
+def test_real_shops_are_left_in_peace(public_data: Callable[[str], Path], tmp_path: Path, name: str) -> None:
     loaded = warehouse.connect(f"duckdb:///{tmp_path / 'warehouse.duckdb'}")
-    raw_log.load(loaded, shared_data / name / "events.parquet")
+    raw_log.load(loaded, public_data(name) / "events.parquet")
     built = build(loaded, tmp_path, "--select", "resource_type:model")
     report = quality.check(loaded, [each for each in suites() if each.name == "marts.daily_volume"], tmp_path)
     assert report.count() == {"passed": 8}
