@@ -152,7 +152,7 @@ def test_a_part_goes_live_alone_only_where_it_is_surely_better() -> None:
         for name, clear in odds.items()
     }
     assert family.best(found, label, session) == "sequence"
-    few = {name: replace(each, validation=each.validation[:40]) for name, each in found.items()}
+    few = {name: replace(part, validation=part.validation[:40]) for name, part in found.items()}
     few["sequence"] = replace(few["blend"], validation=few["blend"].validation + 0.1 * draw.normal(size=40))
     assert family.best(few, label[:40], session[:40]) == "blend"
 

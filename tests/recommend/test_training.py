@@ -284,7 +284,10 @@ def test_training_keeps_to_its_time(shop: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "parameters", "named"),
-    [("recommend", '{"sead": 1}', "SettingError.*sead"), ("intent", "{}", "DataError: No intent model: 0 of")],
+    [
+        ("recommend", '{"sead": 1}', "SettingError.*sead"),
+        ("intent", "{}", "DataError: Cannot train the intent model: 0 of"),
+    ],
 )
 def test_a_job_that_cannot_work_says_why_in_one_line(
     shop_snapshot: Callable[..., Path], tmp_path: Path, kind: str, parameters: str, named: str

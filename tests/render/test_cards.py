@@ -192,7 +192,7 @@ def test_an_intent_card_shows_calibration_how_early_it_knows_and_whom_to_contact
     challenger = ModelReport({"targets": 500, "pr_auc": 0.3}, (), moments, CALIBRATION, told)
     version = replace(VERSION, name="boat-intent")
     markdown = model_card.model_card(version, EvaluationReport(challenger), []).markdown()
-    assert "chance that it ends with a purchase" in markdown
+    assert "chance that a session ends with a purchase" in markdown
     assert "| PR-AUC | 0.300 |" in markdown
     assert "| after 1 event | 90 | 0.100 |" in markdown
     assert "| Add to cart | 20 | 0.500 |" in markdown

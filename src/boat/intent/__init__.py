@@ -28,11 +28,11 @@ KIND = Kind(
     tuning_metric="validation_pr_auc",
     gates=GatePolicy("pr_auc", baselines=("base_rate",), limits={"calibration": ("ece", 0.1)}),
     card=CardText(
-        purpose="Given a session, the chance that it ends with a purchase. It is a share of 1, not a yes or no.",
-        protocol="Starts of sessions that it was not trained on. In brackets: 95 % intervals.",
+        purpose="Estimates the chance that a session ends with a purchase, from 0 to 1.",
+        protocol="The model estimates starts of test sessions. In brackets: 95 % bootstrap intervals over sessions.",
         limits=(
-            ("Scope", "Sessions like those it was trained on: a sale or a new page changes what a step means."),
-            ("Use", "A chance is right over many sessions, not for one: rank by it, or weigh what a contact costs."),
+            ("Scope", "It is valid for sessions like its training data. A sale or a new page changes the behaviour."),
+            ("Use", "A chance is an average over many sessions. Rank by it, or compare it with the cost of a contact."),
         ),
     ),
     job_module="boat.intent.job",

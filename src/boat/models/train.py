@@ -1,7 +1,7 @@
 """The training job: `python -m boat.models.train --kind recommend --snapshot DIR --output DIR --parameters JSON`.
 
-Reads only the snapshot, prints `boat.compute.progress` lines, and leaves `model.tar.gz`, `metrics.json` (figures of the
-validation split) and `curve.json` (one mapping an epoch) in the output folder.
+The job reads only the snapshot and prints `boat.compute.progress` lines. It writes `model.tar.gz`, `metrics.json`
+(validation metrics) and `curve.json` (the metrics of each epoch) to the output folder.
 """
 
 import argparse
@@ -39,14 +39,16 @@ class TrainingJob(Protocol):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train one model; the exit code is 1 after an error that the last line names."""
+    """Train one model. The exit code is 1 after an error, which the last line names."""
     parser = argparse.ArgumentParser(prog="python -m boat.models.train", description="Train a model from a snapshot.")
     parser.add_argument("--kind", choices=KINDS, required=True)
     parser.add_argument("--snapshot", type=Path, required=True, help="folder of the snapshot")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the model and its figures")
-    parser.add_argument("--parameters", default="{}", help='such as {"seed": 1}')
-    parser.add_argument("--export", choices=("yes", "no"), default="yes", help="no: only the figures, as for a trial")
-    parser.add_argument("--checkpoint", type=Path, help="file that keeps its state, and that it goes on from")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the model and its metrics")
+    parser.add_argument("--parameters", default="{}", help='JSON such as {"seed": 1}')
+    parser.add_argument(
+        "--export", choices=("yes", "no"), default="yes", help="no: only metrics, as for a tuning trial"
+    )
+    parser.add_argument("--checkpoint", type=Path, help="file for the state after each epoch, to resume from")
     options = parser.parse_args(arguments)
     try:
         kind = kinds.load(options.kind)
@@ -78,7 +80,9 @@ def train(
     manifest = snapshot.read(folder)
     obstacle = kind.obstacle(manifest)
     if obstacle:
-        raise DataError(f"No {kind.name} model: {obstacle}.", "Train the recommendations alone.")
+        raise DataError(
+            f"Cannot train the {kind.name} model: {obstacle}.", "Take a snapshot of more days, or train other kinds."
+        )
     job: TrainingJob = kind.job()
     fitted = job.fit(folder, manifest, parameters, _report, _checkpoint(checkpoint, parameters, manifest))
     _write(fitted, output)
@@ -108,8 +112,8 @@ def _checkpoint(path: Path | None, parameters: TrainingParameters, manifest: Man
     return Checkpoint(path, about)
 
 
-def _report(figures: Mapping[str, float]) -> None:
-    report(**figures)
+def _report(metrics: Mapping[str, float]) -> None:
+    report(**metrics)
 
 
 def _write(fitted: FittedModel, output: Path) -> None:

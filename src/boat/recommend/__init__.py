@@ -25,12 +25,12 @@ KIND = Kind(
     tuning_metric="validation_mrr",
     gates=GatePolicy("mrr_at_20", baselines=("popular", "co_occurrence")),
     card=CardText(
-        purpose="Given a session, the products that come next; where it holds no known product, those that come "
-        "after its page, or else the most popular.",
-        protocol="Every item of a session after its first is asked for, given those before it; recall asks for the "
-        "whole rest of the session. In brackets: 95 % intervals, by drawing whole sessions anew.",
+        purpose="Returns the products most likely to come next in a session. If the session has no known product, they "
+        "are ranked by its page, then by popularity.",
+        protocol="The model predicts every item of a test session after its first, from the items before it. Recall "
+        "counts the rest of the session. In brackets: 95 % bootstrap intervals over sessions.",
         limits=(
-            ("Scope", "What shoppers look at next, not what they should buy: it knows no stock, no margin, no taste."),
+            ("Scope", "It predicts the next view, not the best offer: it has no data on stock or margin."),
             (
                 "New products",
                 "What nobody has viewed, it finds by the catalogue's vectors alone: see the slice of these.",

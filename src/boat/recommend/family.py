@@ -65,7 +65,8 @@ def _count(
     unseen = training.sample(training.windows(validation, names, parameters), parameters.seed)
     if not len(names) or not len(unseen.target):
         raise DataError(
-            f"There are {len(names)} products to count and {len(unseen.target)} examples to validate with.",
+            f"Cannot train {parameters.model}: the snapshot has {len(names)} products before the validation days and "
+            f"{len(unseen.target)} validation examples.",
             "Take a snapshot of more days.",
         )
     candidates = {0.0: build(train, names, frequency, parameters)}

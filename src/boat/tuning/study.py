@@ -1,9 +1,9 @@
 """The tuning of training parameters. Each trial is a training job, and the validation metric decides.
 
-The study (an Optuna study in a SQLite file) and the results of its trials are in the artifact store. The name of a study
-is a digest of data, code and parameters. A run with the same name continues the study: it does not repeat complete
-trials, and an interrupted trial resumes from its checkpoint. Only the tuning process writes the study; the jobs do not
-know it. `optuna-dashboard` can read the file.
+The study (an Optuna study in a SQLite file) and the results of its trials are in the artifact store. The name of a
+study is a digest of data, code and parameters. A run with the same name continues the study: it does not repeat
+complete trials, and an interrupted trial resumes from its checkpoint. Only the tuning process writes the study, not the
+jobs. `optuna-dashboard` can read the file.
 """
 
 import json
