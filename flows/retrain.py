@@ -55,15 +55,15 @@ def retrain(
     retried = RetryPolicy.load("default").apply
 
     retried(check_quality)(block)
-    taken = retried(take_snapshot)(block, days, as_of)
+    snapshot = retried(take_snapshot)(block, days, as_of)
     challengers = []
-    for kind in kinds_in(taken, kinds):
+    for kind in kinds_in(snapshot, kinds):
         advice = Advice(chosen[kind].values)
         if tuning_minutes:
-            advice = retried(tune_parameters)(block, taken, kind, chosen[kind], tuning_minutes, tuning_trials)
-        trained = retried(train_model)(block, taken, kind, advice.parameters)
-        evaluation = retried(evaluate_model)(block, kind, trained.uri, taken.uri, needs_champion=False)
-        version = retried(register_model)(block, taken, trained, evaluation, advice.page)
+            advice = retried(tune_parameters)(block, snapshot, kind, chosen[kind], tuning_minutes, tuning_trials)
+        trained = retried(train_model)(block, snapshot, kind, advice.parameters)
+        evaluation = retried(evaluate_model)(block, kind, trained.uri, snapshot.uri, needs_champion=False)
+        version = retried(register_model)(block, snapshot, trained, evaluation, advice.page)
         retried(publish_card)(block, version, trained, evaluation)
         challengers.append(version)
 

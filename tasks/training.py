@@ -9,14 +9,14 @@ from typing import Any
 from prefect import get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact
 
-from boat import kinds, snapshot, store
+from boat import kinds, store
 from boat.compute import JobSpec, progress
 from boat.kinds import KINDS, KindName, TrainingParameters
 from boat.models import archive
 from boat.models.archive import ModelManifest
 from boat.models.parameters import ChosenParameters, check
 from boat.render import cards
-from boat.snapshot import Snapshot
+from boat.snapshot import Snapshot, take
 from tasks.blocks import Platform
 from tasks.jobs import run_job, summary
 from tasks.reports import LiveArtifact
@@ -51,18 +51,18 @@ class TrainedModel:
 def take_snapshot(platform: Platform, days: int, as_of: datetime | None) -> Snapshot:
     """Take a snapshot of the training examples of the last `days` days."""
     built = built_from(platform)
-    taken = snapshot.take(platform.warehouse, platform.store, days=days, as_of=as_of, dbt_manifest=built)
+    snapshot = take(platform.warehouse, platform.store, days=days, as_of=as_of, dbt_manifest=built)
     text = [
-        f"- {taken.sessions:,} sessions up to {taken.as_of:%Y-%m-%d %H:%M} UTC, {taken.rows:,} rows",
-        f"- {taken.purchases:,} sessions with a purchase",
-        f"- digest `{taken.digest}`",
-        f"- folder `{taken.uri}`",
+        f"- {snapshot.sessions:,} sessions up to {snapshot.as_of:%Y-%m-%d %H:%M} UTC, {snapshot.rows:,} rows",
+        f"- {snapshot.purchases:,} sessions with a purchase",
+        f"- digest `{snapshot.digest}`",
+        f"- folder `{snapshot.uri}`",
     ]
-    if taken.intent_obstacle:
-        text.append(f"- **No intent model this time: {taken.intent_obstacle}.**")
-        get_run_logger().warning("No intent model this time: %s.", taken.intent_obstacle)
+    if snapshot.intent_obstacle:
+        text.append(f"- **No intent model this time: {snapshot.intent_obstacle}.**")
+        get_run_logger().warning("No intent model this time: %s.", snapshot.intent_obstacle)
     create_markdown_artifact(key="snapshot", description="Training data of the models", markdown="\n".join(text))
-    return taken
+    return snapshot
 
 
 def training_parameters(
@@ -86,9 +86,9 @@ def training_parameters(
     return chosen
 
 
-def kinds_in(taken: Snapshot, names: tuple[KindName, ...]) -> tuple[KindName, ...]:
+def kinds_in(snapshot: Snapshot, names: tuple[KindName, ...]) -> tuple[KindName, ...]:
     """Return the kinds that a snapshot has enough examples for."""
-    return tuple(name for name in names if not kinds.load(name).obstacle(taken))
+    return tuple(name for name in names if not kinds.load(name).obstacle(snapshot))
 
 
 def _figure(value: float) -> str:
@@ -96,7 +96,7 @@ def _figure(value: float) -> str:
 
 
 @task(task_run_name="train {kind}")
-def train_model(platform: Platform, taken: Snapshot, kind: KindName, parameters: TrainingParameters) -> TrainedModel:
+def train_model(platform: Platform, snapshot: Snapshot, kind: KindName, parameters: TrainingParameters) -> TrainedModel:
     """Train a model in a job, with a live learning curve in the UI.
 
     Raises:
@@ -123,7 +123,7 @@ def train_model(platform: Platform, taken: Snapshot, kind: KindName, parameters:
         module="boat.models.train",
         arguments={"kind": kind, "parameters": json.dumps(asdict(parameters))},
         timeout_seconds=_OVERHEAD_SECONDS + int(parameters.max_seconds),
-        inputs={"snapshot": taken.uri},
+        inputs={"snapshot": snapshot.uri},
         outputs={"output": output},
         checkpoint=store.join(platform.store, "checkpoints", f"{work}.npz"),
         store=platform.store,

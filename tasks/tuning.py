@@ -21,7 +21,7 @@ class Advice:
     """The parameters for a training.
 
     Attributes:
-        parameters: The best parameters of the tuning, or those that the user has chosen.
+        parameters: The best parameters of the tuning, or the user's own.
         page: URL of the tuning's page; empty without a tuning.
     """
 
@@ -31,7 +31,7 @@ class Advice:
 
 @task(task_run_name="tune {kind}")
 def tune_parameters(
-    platform: Platform, taken: Snapshot, kind: KindName, chosen: ChosenParameters, minutes: float, trials: int
+    platform: Platform, snapshot: Snapshot, kind: KindName, chosen: ChosenParameters, minutes: float, trials: int
 ) -> Advice:
     """Tune the parameters of a training. The trial with the best validation metric wins.
 
@@ -41,7 +41,7 @@ def tune_parameters(
     from boat.tuning.study import Budget, TuningTask, best, tune
 
     logger = get_run_logger()
-    tuning = TuningTask(kind, chosen.values, chosen.fixed, taken.uri, taken.digest, platform.store)
+    tuning = TuningTask(kind, chosen.values, chosen.fixed, snapshot.uri, snapshot.digest, platform.store)
     if not tuning.space:
         logger.info("The model %s has no parameters to tune.", chosen.values.model)
         return Advice(chosen.values)

@@ -78,7 +78,7 @@ class CardText:
     Attributes:
         purpose: What the model answers, and to which question.
         protocol: How it was tested.
-        limits: Topics and what the reader has to know about each of them.
+        limits: Topics, and the limits of the model in each of them.
     """
 
     purpose: str

@@ -32,14 +32,14 @@ from boat.recommend import baselines
 from boat.recommend.parameters import RecommendParameters
 
 
-class Told(tf.Module):
-    """A model that gives the products it is told to, or a probability, whatever the session."""
+class Constant(tf.Module):
+    """A model with the same answer to all sessions."""
 
     def __init__(self, outputs: dict[str, tf.Tensor]) -> None:
         super().__init__()
         self._outputs = outputs
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], kind, name) for name, kind in sessions.INPUTS.items()])
+    @tf.function(input_signature=[tf.TensorSpec([None, None], type_, name) for name, type_ in sessions.INPUTS.items()])
     def serve(
         self, event_type: tf.Tensor, product_id: tf.Tensor, url: tf.Tensor, event_time: tf.Tensor
     ) -> dict[str, tf.Tensor]:
@@ -50,16 +50,16 @@ class Told(tf.Module):
         }
 
 
-def _told(path: Path, kind: str, parameters: Mapping[str, float] | None = None, /, **outputs: tf.Tensor) -> Path:
+def _constant(path: Path, kind: str, parameters: Mapping[str, float] | None = None, /, **outputs: tf.Tensor) -> Path:
     about = {
-        "model": "told",
+        "model": "constant",
         "outputs": {},
         "parameters": parameters or {},
         "metrics": {},
         "snapshot_digest": "",
         "products": 0,
     }
-    export(Told(outputs), path, kind=kind, **about)  # type: ignore[arg-type]
+    export(Constant(outputs), path, kind=kind, **about)  # type: ignore[arg-type]
     return path
 
 
@@ -71,10 +71,10 @@ def recommend(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output / "model.tar.gz"
 
 
-def test_a_job_writes_the_figures_of_challenger_champion_and_baselines(
+def test_a_job_writes_the_metrics_of_challenger_champion_and_baselines(
     shop: Path, recommend: Path, tmp_path: Path
 ) -> None:
-    champion = _told(
+    champion = _constant(
         tmp_path / "champion.tar.gz",
         "recommend",
         product_id=tf.constant([f"p{i}" for i in range(20)]),
@@ -106,7 +106,7 @@ def test_a_job_writes_the_figures_of_challenger_champion_and_baselines(
 
 def test_every_item_after_the_first_of_a_session_is_a_target(shop: Path, tmp_path: Path) -> None:
     # A list with one product scores exactly its share among the targets.
-    one = _told(tmp_path / "m", "recommend", product_id=tf.constant(["p3"]), score=tf.constant([1.0]))
+    one = _constant(tmp_path / "m", "recommend", product_id=tf.constant(["p3"]), score=tf.constant([1.0]))
     test = examples.read(shop / snapshot.RECOMMEND, snapshot.read(shop).split, "test")
     products = test.strings("product_id")
     targets = np.delete(products, test.offsets[:-1])
@@ -115,15 +115,15 @@ def test_every_item_after_the_first_of_a_session_is_a_target(shop: Path, tmp_pat
     assert figures["mrr_at_20"] == pytest.approx(np.mean(targets == "p3"))
 
 
-def test_products_that_nobody_knows_are_misses(shop: Path, tmp_path: Path) -> None:
-    unknown = _told(tmp_path / "m", "recommend", product_id=tf.constant(["x", "y"]), score=tf.constant([1.0, 0.5]))
+def test_unknown_products_are_misses(shop: Path, tmp_path: Path) -> None:
+    unknown = _constant(tmp_path / "m", "recommend", product_id=tf.constant(["x", "y"]), score=tf.constant([1.0, 0.5]))
     figures = evaluate.evaluate("recommend", unknown, shop).challenger.metrics
     assert figures["hr_at_20"] == figures["coverage_at_20"] == 0
 
 
-def test_intent_is_held_against_the_base_rate_and_event_counts(shop: Path, tmp_path: Path) -> None:
+def test_intent_is_compared_with_the_base_rate_and_event_counts(shop: Path, tmp_path: Path) -> None:
     train(kinds.load("intent"), shop, tmp_path, IntentParameters(model="boosting", members=4))
-    constant = _told(tmp_path / "constant.tar.gz", "intent", purchase=tf.constant(0.4))
+    constant = _constant(tmp_path / "constant.tar.gz", "intent", purchase=tf.constant(0.4))
     report = evaluate.evaluate("intent", tmp_path / "model.tar.gz", shop, constant)
     assert set(report.baselines) == {"base_rate", "logistic"}
     assert [result.name for result in report.challenger.behaviour if not result.passed] == []
@@ -143,22 +143,22 @@ def test_intent_is_held_against_the_base_rate_and_event_counts(shop: Path, tmp_p
     assert report.challenger.moments["1"]["pr_auc"] < report.challenger.moments["4"]["pr_auc"]
 
 
-def test_intent_is_judged_when_something_goes_into_the_cart(shop: Path, tmp_path: Path) -> None:
-    constant = _told(tmp_path / "constant.tar.gz", "intent", purchase=tf.constant(0.4))
+def test_intent_is_scored_at_the_first_product_in_the_cart(shop: Path, tmp_path: Path) -> None:
+    constant = _constant(tmp_path / "constant.tar.gz", "intent", purchase=tf.constant(0.4))
     after = evaluate.evaluate("intent", constant, shop).challenger.moments
     assert list(after) == ["1", "2", "4", "6", "end", "add_to_cart"]
-    # Three in ten add, and nine in ten of them buy; nobody else does.
+    # Three in ten sessions add, and nine in ten of these buy. No other session buys.
     assert after["add_to_cart"]["base_rate"] > 0.8
     assert after["add_to_cart"]["purchases"] == after["end"]["purchases"] == after["1"]["purchases"]
     assert after["add_to_cart"]["targets"] < after["end"]["targets"] == after["1"]["targets"]
 
 
 @pytest.mark.parametrize(("chance", "contacted"), [(0.11, 1.0), (0.09, 0.0)])
-def test_who_is_worth_more_than_a_contact_costs_is_contacted(
+def test_sessions_whose_expected_sale_exceeds_the_cost_are_contacted(
     shop: Path, tmp_path: Path, chance: float, contacted: float
 ) -> None:
     parameters = {"contact_cost": 2.0, "sale_value": 20.0}
-    model = _told(tmp_path / "m.tar.gz", "intent", parameters, purchase=tf.constant(chance))
+    model = _constant(tmp_path / "m.tar.gz", "intent", parameters, purchase=tf.constant(chance))
     challenger = evaluate.evaluate("intent", model, shop).challenger
     decision = challenger.contacts
     assert (decision["threshold"], decision["contacted"]) == (pytest.approx(0.1), contacted)

@@ -1,4 +1,4 @@
-"""Next items are test_set for as said, and the figures agree with scikit-learn's."""
+"""Targets are the items after the first, and metrics agree with scikit-learn."""
 
 import shutil
 from pathlib import Path
@@ -48,8 +48,8 @@ def test_hit_rate_is_scikit_learns_top_k_accuracy(
 @pytest.mark.parametrize("k", KS)
 def test_gains_are_scikit_learns_ndcg(scored: tuple[np.ndarray, np.ndarray], rank: np.ndarray, k: int) -> None:
     scores, target = scored
-    wanted = np.arange(PRODUCTS) == target[:, None]
-    assert metrics.gains(rank, k).mean() == pytest.approx(sklearn_metrics.ndcg_score(wanted, scores, k=k))
+    is_target = np.arange(PRODUCTS) == target[:, None]
+    assert metrics.gains(rank, k).mean() == pytest.approx(sklearn_metrics.ndcg_score(is_target, scores, k=k))
 
 
 def test_reciprocal_ranks_are_scikit_learns_precision_of_the_ranking(
@@ -74,7 +74,7 @@ def test_recall_of_the_rest_of_the_session_is_scikit_learns(test_set: RecommendT
     assert test_set.values(Ranked(lists, scores))[f"recall_at_{k}"].mean() == pytest.approx(expected)
 
 
-def test_a_product_that_is_listed_twice_is_found_once(test_set: RecommendTestSet) -> None:
+def test_a_repeated_product_counts_once(test_set: RecommendTestSet) -> None:
     lists = np.repeat(test_set.target[:, None], 20, axis=1)
     recall = test_set.values(Ranked(lists, np.ones(lists.shape)))["recall_at_20"]
     assert recall.max() == 1
@@ -90,7 +90,7 @@ def test_the_interval_of_grouped_values_is_as_wide_as_that_of_the_groups_alone()
     draw = np.random.default_rng(6)
     once = draw.random(400)
     ((low, high),) = metrics.Draws(np.arange(400)).intervals(once[:, None])
-    # The same value ten times over says nothing new.
+    # Ten copies of a value add no information.
     ((low_of_ten, high_of_ten),) = metrics.Draws(np.repeat(np.arange(400), 10)).intervals(np.repeat(once, 10)[:, None])
     assert (low_of_ten, high_of_ten) == pytest.approx((low, high))
     assert high - low == pytest.approx(2 * 1.96 * once.std() / np.sqrt(400), rel=0.2)
@@ -106,13 +106,13 @@ def test_a_model_is_no_better_than_itself_and_better_than_one_that_is_wrong(test
     assert test_set.difference(right, wrong)["hr_at_5"] == Difference(1, 1, 1)
 
 
-def test_many_targets_are_a_fixed_sample_and_say_so(shop: Path, test_set: RecommendTestSet) -> None:
+def test_many_targets_are_reduced_to_a_fixed_sample(shop: Path, test_set: RecommendTestSet) -> None:
     few, again = (RecommendTestSet(shop, snapshot.read(shop), limit=50) for _ in range(2))
     assert (len(few.targets), few.targets.total) == (50, test_set.targets.total)
     assert few.target.tolist() == again.target.tolist()
 
 
-def test_the_validation_days_are_test_set_for_in_the_same_way(test_set: RecommendTestSet) -> None:
+def test_the_validation_days_have_the_same_kind_of_targets(test_set: RecommendTestSet) -> None:
     before, split = test_set.on_validation_days(limit=60), test_set.manifest.split
     times = before.sessions.events["event_time"].to_pylist()
     assert split.validation_from <= min(times) < max(times) < split.test_from <= test_set.manifest.as_of
@@ -121,7 +121,7 @@ def test_the_validation_days_are_test_set_for_in_the_same_way(test_set: Recommen
     assert before.score(right)["hr_at_5"] == before.score(right)["hr_at_5_low"] == 1
 
 
-def test_slices_share_out_all_targets_and_agree_with_the_whole(test_set: RecommendTestSet) -> None:
+def test_slices_cover_all_targets_and_agree_with_the_whole(test_set: RecommendTestSet) -> None:
     ranked = Ranked(test_set.target[:, None], np.where(test_set.targets.length < 3, 1.0, np.nan)[:, None])
     rows = slices.score(test_set, ranked)
     whole = test_set.score(ranked)
@@ -136,7 +136,9 @@ def test_slices_share_out_all_targets_and_agree_with_the_whole(test_set: Recomme
         assert row.metrics["hr_at_20_low"] <= row.metrics["hr_at_20"] <= row.metrics["hr_at_20_high"]
 
 
-def test_slices_know_prices_categories_and_what_is_new(shop: Path, test_set: RecommendTestSet, tmp_path: Path) -> None:
+def test_slices_include_prices_categories_and_new_products(
+    shop: Path, test_set: RecommendTestSet, tmp_path: Path
+) -> None:
     copy = Path(shutil.copytree(shop, tmp_path / "copy"))
     listed = pd.read_parquet(shop / snapshot.PRODUCTS)
     number = listed["product_id"].str[1:].astype(int)
@@ -144,7 +146,7 @@ def test_slices_know_prices_categories_and_what_is_new(shop: Path, test_set: Rec
     unseen = listed[:1].assign(product_id="unseen", price=None, category=None)
     pd.concat([listed, unseen]).to_parquet(copy / snapshot.PRODUCTS)
     priced = RecommendTestSet(copy, test_set.manifest)
-    assert len(priced.names) == priced.vocabulary + 1  # nobody has looked at the new one
+    assert len(priced.names) == priced.vocabulary + 1  # the new one has no views
     right = Ranked(priced.target[:, None], np.ones((len(priced.target), 1)))
     names = {(row.by, row.name) for row in slices.score(priced, right)}
     assert {("category", "c0"), ("category", "c1"), ("price", "0 to 9.75"), ("price", "29.25 to 39")} <= names

@@ -65,7 +65,7 @@ def decide(kind: KindName, report: EvaluationReport, policy: GatePolicy | None =
     Args:
         kind: Kind of the model.
         report: Its evaluation.
-        policy: The conditions; those of the kind if None.
+        policy: The conditions; by default the kind's own.
     """
     policy = policy or kinds.load(kind).gates
     gates = (

@@ -40,7 +40,7 @@ class Candidate:
 def fit(
     train: Histories,
     validation: Histories,
-    both: Histories,
+    combined: Histories,
     parameters: IntentParameters,
     report: Report,
     checkpoint: Checkpoint | None = None,
@@ -50,7 +50,7 @@ def fit(
     Args:
         train: Sessions to learn from.
         validation: Sessions that measure the models and end the training of a network.
-        both: `train` and `validation` together: the exported trees learn from them.
+        combined: `train` and `validation` together: the exported trees learn from them.
         parameters: Model, sizes, speed and limits.
         report: Called with the metrics of each epoch.
         checkpoint: File with a network's state after each epoch, to resume from.
@@ -59,7 +59,7 @@ def fit(
         DataError: See `boat.intent.training.check`.
     """
     began = time.monotonic()
-    fitted = candidates(train, validation, both, parameters, report, checkpoint)
+    fitted = candidates(train, validation, combined, parameters, report, checkpoint)
     session, _length = validation.cuts(parameters.seed)
     model = best(fitted, validation.buys[session], session) if parameters.model == "auto" else parameters.model
     chosen = fitted[model]
@@ -93,7 +93,7 @@ def best(fitted: Mapping[IntentModel, Candidate], label: np.ndarray, session: np
 def candidates(
     train: Histories,
     validation: Histories,
-    both: Histories,
+    combined: Histories,
     parameters: IntentParameters,
     report: Report,
     checkpoint: Checkpoint | None = None,
@@ -103,7 +103,7 @@ def candidates(
     fitted: dict[IntentModel, Candidate] = {}
     for name in ESTIMATORS[parameters.model].parts:
         if name == "boosting":
-            fitted[name] = _boosted(train, validation, both, parameters)
+            fitted[name] = _boosted(train, validation, combined, parameters)
         else:
             trained = training.train(name, train, validation, parameters, report, checkpoint)
             fitted[name] = _network(trained, validation, parameters)
@@ -118,11 +118,11 @@ def _network(trained: Trained, validation: Histories, parameters: IntentParamete
     return Candidate(NetworkOdds(trained.network), odds, _metrics(odds, validation, parameters), trained.curve)
 
 
-def _boosted(train: Histories, validation: Histories, both: Histories, parameters: IntentParameters) -> Candidate:
+def _boosted(train: Histories, validation: Histories, combined: Histories, parameters: IntentParameters) -> Candidate:
     """Fit trees to the train sessions to validate them, then fit the exported trees to all sessions."""
     validated = _grown(train, parameters)
     odds = validated.log_odds(validation.features(*validation.cuts(parameters.seed), parameters.window))
-    exported = ForestOdds(_grown(both, parameters, validated.rounds).forest())
+    exported = ForestOdds(_grown(combined, parameters, validated.rounds).forest())
     return Candidate(exported, odds, _metrics(odds, validation, parameters), [])
 
 

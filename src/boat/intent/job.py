@@ -22,12 +22,12 @@ def fit(
 ) -> FittedModel:
     """Fit an intent model to a snapshot; see `boat.intent.family.fit`."""
     path = folder / snapshot.INTENT
-    train, validation, both = (
+    train, validation, combined = (
         histories(examples.read(path, manifest.split, "train")),
         histories(examples.read(path, manifest.split, "validation")),
         histories(examples.read(path, manifest.split, "fit")),
     )
-    return family.fit(train, validation, both, parameters, report, checkpoint)
+    return family.fit(train, validation, combined, parameters, report, checkpoint)
 
 
 def evaluate(folder: Path, manifest: Manifest, challenger: SavedModel, champion: SavedModel | None) -> EvaluationReport:

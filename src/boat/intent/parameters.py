@@ -8,7 +8,7 @@ IntentModel = Literal["auto", "blend", "boosting", "sequence", "lstm"]
 
 @dataclass(frozen=True)
 class IntentParameters:
-    """Parameters of an intent model. Those from `units` on are for networks only.
+    """Parameters of an intent model. Only networks use `units` and the parameters after it, except `seed`.
 
     Attributes:
         model: Model to train. `sequence` and `lstm` are networks, `boosting` are trees on hand-made features. `blend`

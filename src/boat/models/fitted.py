@@ -21,7 +21,7 @@ class FittedModel:
         outputs: Names and types of the signature's outputs.
         curve: The metrics of each epoch; one row if there are no epochs.
         metrics: Validation metrics, `train_seconds` and more.
-        products: How many products it knows; 0 if it uses none.
+        products: Number of products in its vocabulary; 0 for a model without products.
     """
 
     graph: "tf.Module"

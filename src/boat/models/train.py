@@ -45,9 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--snapshot", type=Path, required=True, help="folder of the snapshot")
     parser.add_argument("--output", type=Path, required=True, help="folder for the model and its metrics")
     parser.add_argument("--parameters", default="{}", help='JSON such as {"seed": 1}')
-    parser.add_argument(
-        "--export", choices=("yes", "no"), default="yes", help="no: only metrics, as for a tuning trial"
-    )
+    parser.add_argument("--export", choices=("yes", "no"), default="yes", help="no: only metrics, for a tuning trial")
     parser.add_argument("--checkpoint", type=Path, help="file for the state after each epoch, to resume from")
     options = parser.parse_args(arguments)
     try:

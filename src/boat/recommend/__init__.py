@@ -33,7 +33,7 @@ KIND = Kind(
             ("Scope", "It predicts the next view, not the best offer: it has no data on stock or margin."),
             (
                 "New products",
-                "What nobody has viewed, it finds by the catalogue's vectors alone: see the slice of these.",
+                "Only description vectors lead to products without views; see their slice.",
             ),
         ),
     ),

@@ -1,6 +1,6 @@
 """The behaviour tests of recommenders; see `boat.evaluation.behaviour`.
 
-The ideas are those of RecList (Chia et al., 2022) and EvalRS (Tagliabue et al., 2022).
+The ideas are from RecList (Chia et al., 2022) and EvalRS (Tagliabue et al., 2022).
 """
 
 import statistics

@@ -22,7 +22,7 @@ _PAGE_WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
 def fit(
     train: Sessions,
     validation: Sessions,
-    both: Sessions,
+    combined: Sessions,
     parameters: RecommendParameters,
     report: Report,
     checkpoint: Checkpoint | None = None,
@@ -33,7 +33,7 @@ def fit(
     Args:
         train: Sessions to learn from.
         validation: Sessions that measure the model and end its training.
-        both: `train` and `validation` together: the exported model learns from them.
+        combined: `train` and `validation` together: the exported model learns from them.
         parameters: Model, sizes, speed and limits.
         report: Called with the metrics of each epoch.
         checkpoint: File with a network's state after each epoch, to resume from.
@@ -44,18 +44,18 @@ def fit(
     """
     recommender = RECOMMENDERS[parameters.model]
     if not recommender.network:
-        return _count(train, validation, both, parameters, report)
+        return _count(train, validation, combined, parameters, report)
     added: dict[str, training.Count] = {name: RECOMMENDERS[name].load() for name in recommender.added}
     if recommender.uses_pages and counted.has_pages(train):
         added["pages"] = counted.pages
-    result = training.train(train, validation, both, parameters, report, checkpoint, added, described)
+    result = training.train(train, validation, combined, parameters, report, checkpoint, added, described)
     graph = _graph(result.scores, result.names, result.counts, parameters, result.likest)
     trained = result.trained
     return FittedModel(graph, parameters.model, OUTPUTS, trained.curve, trained.metrics, len(result.names))
 
 
 def _count(
-    train: Sessions, validation: Sessions, both: Sessions, parameters: RecommendParameters, report: Report
+    train: Sessions, validation: Sessions, combined: Sessions, parameters: RecommendParameters, report: Report
 ) -> FittedModel:
     """Fit a counting recommender: once on `train` to validate it, and once more on all sessions."""
     began = time.monotonic()
@@ -78,12 +78,12 @@ def _count(
         weight: training.validation_mrr(scores, unseen, parameters) for weight, scores in candidates.items()
     }
     weight, mrr = max(mrr_by_weight.items(), key=lambda item: item[1])
-    names, frequency = examples.vocabulary(both.strings("product_id"))
-    scores = build(both, names, frequency, parameters)
+    names, frequency = examples.vocabulary(combined.strings("product_id"))
+    scores = build(combined, names, frequency, parameters)
     if weight:
-        scores = SummedScores([scores, counted.pages(both, names, frequency, parameters)], [1.0, weight])
+        scores = SummedScores([scores, counted.pages(combined, names, frequency, parameters)], [1.0, weight])
     seconds = time.monotonic() - began
-    speed = round(len(both.events) / seconds)
+    speed = round(len(combined.events) / seconds)
     row = {"epoch": 1, "validation_mrr": mrr, "events_per_second": speed, "seconds": round(seconds, 2)}
     report(row)
     metrics = {"validation_mrr": mrr, "train_seconds": round(seconds, 2)}

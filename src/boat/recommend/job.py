@@ -21,11 +21,11 @@ def fit(
     path = folder / snapshot.RECOMMEND
     train = examples.read(path, manifest.split, "train")
     validation = examples.read(path, manifest.split, "validation")
-    both = examples.read(path, manifest.split, "fit")
+    combined = examples.read(path, manifest.split, "fit")
     described = catalogue.read(folder)
     if described.left_out:
         print(f"{described.left_out} products have unusable description vectors, which are ignored.")
-    return family.fit(train, validation, both, parameters, report, checkpoint, described)
+    return family.fit(train, validation, combined, parameters, report, checkpoint, described)
 
 
 def evaluate(folder: Path, manifest: Manifest, challenger: SavedModel, champion: SavedModel | None) -> EvaluationReport:

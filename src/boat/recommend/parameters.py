@@ -18,7 +18,8 @@ Repeats = Literal["drop", "keep"]
 
 @dataclass(frozen=True)
 class RecommendParameters:
-    """Parameters of a recommender. `scale` and those from `dropout` to `refit_epochs` are for networks only.
+    """Parameters of a recommender. Only networks use `scale`, and the parameters from `dropout` to
+    `refit_epochs`.
 
     Attributes:
         model: Recommender to train.

@@ -50,7 +50,7 @@ class TuningTask:
 
     Attributes:
         kind: Kind of the model.
-        parameters: Parameters of all trials, except those that are varied.
+        parameters: Parameters of all trials. The varied parameters are replaced.
         fixed: Names of the parameters that are not varied.
         snapshot: Folder of the snapshot.
         digest: Digest of the snapshot.
