@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bars import at_most, conclude
 from boat import settings
-from boat.kinds import ENDPOINT_OF
+from boat.kinds import KINDS, endpoint_of
 from boat.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +35,7 @@ def plain(config: Settings, shop: str, files: Path, training_seconds: float) -> 
     from boat import quality, raw_log, snapshot
     from boat.compute import JobSpec
     from boat.evaluation import gate
+    from boat.evaluation.report import EvaluationReport
     from boat.models import archive
     from boat.registry.tracking import Training
     from boat.reports import kpis, model_card
@@ -56,7 +57,8 @@ def plain(config: Settings, shop: str, files: Path, training_seconds: float) -> 
         quality.raise_for(quality.check(place.warehouse, suites(), Path(place.reports)))
     kpis.write(place.warehouse, Path(place.reports))
     taken = snapshot.take(place.warehouse, Path(place.store), days=90)
-    for kind, name in ENDPOINT_OF.items():
+    for kind in KINDS:
+        name = endpoint_of(kind)
         output = Path(place.store) / "models" / kind
         parameters = json.dumps({"seed": 0, "max_seconds": training_seconds})
         arguments = {"kind": kind, "snapshot": taken.uri, "output": str(output), "parameters": parameters}
@@ -64,11 +66,11 @@ def plain(config: Settings, shop: str, files: Path, training_seconds: float) -> 
         model, figures = output / "model.tar.gz", output / "evaluation.json"
         arguments = {"kind": kind, "snapshot": taken.uri, "model": str(model), "output": str(figures)}
         place.compute.run(JobSpec("evaluate", "boat.evaluation.evaluate", arguments), lambda line: None)
-        metrics = json.loads(figures.read_text())
+        report = EvaluationReport.from_json(figures.read_text(), str(figures))
         digest = archive.digest(model)
         version = place.registry.register(Training(name, str(model), digest, {}, {}, {}))
-        model_card.write_page(model_card.model_card(version, metrics, []), version, Path(place.reports))
-        gate.decide(kind, metrics)
+        model_card.write_page(model_card.model_card(version, report, []), version, Path(place.reports))
+        gate.decide(kind, report)
         place.serving.update(name, ServedModel(str(model), digest, version.version))
         invoke(place.serving.runtime(), name, [SMOKE_SESSION])
         place.registry.promote(name, version.version)

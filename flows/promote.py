@@ -1,11 +1,11 @@
-"""A challenger becomes what shoppers see, if it passes its gates; or the previous champion comes back."""
+"""Promotion of a challenger that passes its gates, and rollback to the previous champion."""
 
 from typing import Literal
 
 from prefect import flow
 from prefect.states import Completed, State
 
-from boat.kinds import Kind
+from boat.kinds import KINDS, KindName
 from tasks.alerts import alert_failure
 from tasks.blocks import Platform, RetryPolicy
 from tasks.evaluation import check_gates, evaluate_model
@@ -16,34 +16,34 @@ from tasks.serving import smoke_test, update_endpoint
 @flow(name="promote", flow_run_name="promote-{alias}", on_failure=[alert_failure], timeout_seconds=3600)
 def promote(
     alias: Literal["challenger", "previous"] = "challenger",
-    kinds: tuple[Kind, ...] = ("recommend", "intent"),
+    kinds: tuple[KindName, ...] = KINDS,
     platform: str = "default",
 ) -> State:
-    """Put model versions behind their endpoints.
+    """Update endpoints with a challenger, or with the previous champion.
 
     Args:
-        alias: `challenger` has to pass the gates first; `previous` rolls back, at once.
+        alias: `challenger` must pass its gates first. `previous` rolls back at once.
         kinds: Kinds of models whose endpoints are updated.
-        platform: Name of the block that says where registry and endpoints are.
+        platform: Name of the Boat Platform block.
     """
-    place = Platform.load(platform)
+    block = Platform.load(platform)
     retried = RetryPolicy.load("default").apply
 
     released, stayed = [], []
     for kind in kinds:
-        version = retried(find_version)(place, kind, alias)
+        version = retried(find_version)(block, kind, alias)
         if version is None:
             stayed.append(f"{kind}: there is no {alias}.")
             continue
         if alias == "challenger":
-            evaluation = retried(evaluate_model)(place, kind, version.uri, version.lineage["snapshot_uri"])
+            evaluation = retried(evaluate_model)(block, kind, version.uri, version.lineage["snapshot_uri"])
             decision = check_gates(kind, evaluation)
             if not decision.accepted:
                 stayed.append(f"{kind} version {version.version}: {decision.text}")
                 continue
-        before = retried(update_endpoint)(place, version)
-        smoke_test(place, version, before)
-        retried(make_champion)(place, version)
+        before = retried(update_endpoint)(block, version)
+        smoke_test(block, version, before)
+        retried(make_champion)(block, version)
         released.append(f"{kind} version {version.version} answers.")
 
     # A refusal is the gate at work, not a failure: no alert.

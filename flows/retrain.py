@@ -1,4 +1,4 @@
-"""Models for tomorrow from the sessions up to today, every night."""
+"""Nightly training, evaluation and registration of models."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -8,7 +8,7 @@ from prefect.deployments import run_deployment
 from prefect.states import Completed, State
 from pydantic import Field
 
-from boat.kinds import Kind
+from boat.kinds import KINDS, KindName
 from boat.recommend.parameters import RecommendModel, RecommendParameters
 from tasks.alerts import alert_failure
 from tasks.blocks import Platform, RetryPolicy
@@ -16,7 +16,7 @@ from tasks.evaluation import evaluate_model
 from tasks.naming import dated
 from tasks.quality import check_quality
 from tasks.registry import publish_card, register_model
-from tasks.training import kinds_in, take_snapshot, train_model, what_to_tell
+from tasks.training import kinds_in, take_snapshot, train_model, training_parameters
 from tasks.tuning import Advice, tune_parameters
 
 
@@ -24,9 +24,9 @@ from tasks.tuning import Advice, tune_parameters
 def retrain(
     days: Annotated[int, Field(ge=2, le=730)] = 90,
     as_of: datetime | None = None,
-    kinds: tuple[Kind, ...] = ("recommend", "intent"),
+    kinds: tuple[KindName, ...] = KINDS,
     recommender: RecommendModel = RecommendParameters.model,
-    parameters: dict[Kind, dict[str, Any]] | None = None,
+    parameters: dict[KindName, dict[str, Any]] | None = None,
     seed: int = 0,
     max_minutes: Annotated[float, Field(ge=0.1, le=240)] = 10,
     tuning_minutes: Annotated[float, Field(ge=0, le=120)] = 0,
@@ -37,33 +37,34 @@ def retrain(
     """Train, evaluate and register models on the newest sessions, then ask for their promotion.
 
     Args:
-        days: How many days of sessions to learn from; the last ones are kept for validation and test.
-        as_of: Look at the data as it was then (UTC). Empty: up to the newest event.
+        days: Days of sessions in the snapshot. The last days are for validation and test.
+        as_of: End of the snapshot (UTC). Empty: the newest event.
         kinds: Kinds of models to train.
         recommender: Recommendation model to train.
         parameters: Extra training parameters by kind, such as {"recommend": {"dropout": 0.3}, "intent": {"units": 64}}.
         seed: The same seed on the same data gives the same model, up to rounding.
-        max_minutes: Training time of each model at most.
-        tuning_minutes: Time to look for better parameters of each model before it is trained. 0: none is looked for.
-        tuning_trials: How many are tried at most.
+        max_minutes: Longest training time of each model.
+        tuning_minutes: Time to tune the parameters of each model before its training. 0: no tuning.
+        tuning_trials: Largest number of tuning trials of each model.
         promote: Start `promote/latest` at the end.
-        platform: Name of the block that says where warehouse, jobs and registry are.
+        platform: Name of the Boat Platform block.
     """
-    told = what_to_tell(recommender, seed, 60 * max_minutes, parameters or {})
-    place = Platform.load(platform)
+    common = {"seed": seed, "max_seconds": 60 * max_minutes}
+    chosen = training_parameters(common, {"recommend": {"model": recommender}}, parameters or {})
+    block = Platform.load(platform)
     retried = RetryPolicy.load("default").apply
 
-    retried(check_quality)(place)
-    taken = retried(take_snapshot)(place, days, as_of)
+    retried(check_quality)(block)
+    snapshot = retried(take_snapshot)(block, days, as_of)
     challengers = []
-    for kind in kinds_in(taken, kinds):
-        advice = Advice(told[kind])
+    for kind in kinds_in(snapshot, kinds):
+        advice = Advice(chosen[kind].values)
         if tuning_minutes:
-            advice = retried(tune_parameters)(place, taken, kind, told[kind], tuning_minutes, tuning_trials)
-        trained = retried(train_model)(place, taken, kind, advice.parameters)
-        evaluation = retried(evaluate_model)(place, kind, trained.uri, taken.uri, needs_champion=False)
-        version = retried(register_model)(place, taken, trained, evaluation, advice.page)
-        retried(publish_card)(place, version, trained, evaluation)
+            advice = retried(tune_parameters)(block, snapshot, kind, chosen[kind], tuning_minutes, tuning_trials)
+        trained = retried(train_model)(block, snapshot, kind, advice.parameters)
+        evaluation = retried(evaluate_model)(block, kind, trained.uri, snapshot.uri, needs_champion=False)
+        version = retried(register_model)(block, snapshot, trained, evaluation, advice.page)
+        retried(publish_card)(block, version, trained, evaluation)
         challengers.append(version)
 
     if promote:

@@ -1,9 +1,6 @@
-"""Figures on the test days and the gate. Without Prefect: `python -m boat.evaluation.evaluate --help`."""
+"""Evaluation on the test days, and gates. Without Prefect: `python -m boat.evaluation.evaluate --help`."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from prefect import get_run_logger, runtime, task
 from prefect.artifacts import create_table_artifact
@@ -13,7 +10,8 @@ from boat.compute import JobSpec
 from boat.errors import RegistryUnreachableError
 from boat.evaluation import gate
 from boat.evaluation.gate import Decision
-from boat.kinds import ENDPOINT_OF, Kind
+from boat.evaluation.report import EvaluationReport
+from boat.kinds import KindName, endpoint_of
 from tasks import alerts
 from tasks.blocks import Platform
 from tasks.jobs import run_job
@@ -21,50 +19,47 @@ from tasks.jobs import run_job
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of a challenger beside champion and baselines, all on the same test days.
+    """The evaluation of a challenger.
 
     Attributes:
-        uri: The JSON file that the job wrote.
-        figures: Its content: figures by model; `champion` is None where there is none.
-        champion: Version of the champion it was held against; empty where there is none.
+        uri: JSON file of the report.
+        report: Metrics of challenger, champion and baselines on the same test days.
+        champion: Version of the champion; empty before the first promotion.
     """
 
     uri: str
-    figures: Mapping[str, Any]
+    report: EvaluationReport
     champion: str
-
-    @property
-    def challenger(self) -> Mapping[str, float]:
-        """The challenger's own figures that are plain numbers."""
-        return {
-            name: float(value) for name, value in self.figures["challenger"].items() if isinstance(value, int | float)
-        }
 
 
 @task(task_run_name="evaluate {kind}")
 def evaluate_model(
-    platform: Platform, kind: Kind, model_uri: str, snapshot_uri: str, *, needs_champion: bool = True
+    platform: Platform, kind: KindName, model_uri: str, snapshot_uri: str, *, needs_champion: bool = True
 ) -> Evaluation:
-    """Score an exported model on the test days, beside the present champion and the baselines.
+    """Evaluate a model on the test days, and compare it with the champion and the baselines.
 
-    A model that was held against this champion before is not scored again.
+    A model is evaluated once against each champion.
 
     Args:
-        platform: Where model, snapshot and registry are.
-        kind: Of the model.
+        platform: Installation with model, snapshot and registry.
+        kind: Kind of the model.
         model_uri: Its `model.tar.gz`.
-        snapshot_uri: Whose test days.
-        needs_champion: Whether it fails where the registry does not answer, and so knows no champion.
+        snapshot_uri: The snapshot with the test days.
+        needs_champion: Whether to fail if the registry does not answer. If not, only baselines are compared.
+
+    Raises:
+        DataError: The report in the artifact store is not of this version of Boat.
+        RegistryUnreachableError: The registry does not answer, and `needs_champion`.
     """
     try:
-        champion = platform.registry.by_alias(ENDPOINT_OF[kind], "champion")
+        champion = platform.registry.by_alias(endpoint_of(kind), "champion")
     except RegistryUnreachableError as error:
         if needs_champion:
             raise
-        get_run_logger().warning("%s The %s model is measured beside the baselines alone.", error, kind)
+        get_run_logger().warning("%s The %s model is compared with the baselines only.", error, kind)
         champion = None
     version = champion.version if champion else ""
-    output = store.join(model_uri.rsplit("/", 1)[0], f"evaluation-against-{version or 'nobody'}.json")
+    output = store.join(model_uri.rsplit("/", 1)[0], f"evaluation-against-{version or 'baselines'}.json")
     if not store.exists(output):
         inputs = {"model": model_uri, "snapshot": snapshot_uri}
         if champion:
@@ -79,47 +74,53 @@ def evaluate_model(
             key=f"{runtime.flow_run.id} {output}",
         )
         run_job(platform, spec, get_run_logger().debug)
-    evaluation = Evaluation(output, json.loads(store.read_text(output)), version)
+    evaluation = Evaluation(output, EvaluationReport.from_json(store.read_text(output), output), version)
     _show_behaviour(kind, evaluation)
     return evaluation
 
 
-def _show_behaviour(kind: Kind, evaluation: Evaluation) -> None:
+def _show_behaviour(kind: KindName, evaluation: Evaluation) -> None:
     results = sorted(
-        gate.behaviour(evaluation.figures), key=lambda result: (result.passed, result.severity != "critical")
+        evaluation.report.challenger.behaviour,
+        key=lambda result: (result.passed, result.severity != "critical"),
     )
     failed = [f"{result.name} ({result.severity})" for result in results if not result.passed]
     create_table_artifact(
         key=f"behaviour-{kind}",
-        description=f"{len(results)} tests of behaviour, failed: {', '.join(failed) or 'none'}",
+        description=f"{len(results)} behaviour tests, {len(failed)} failed: {', '.join(failed)}".rstrip(": "),
         table=[
             {
                 "test": result.name.replace("_", " "),
                 "severity": result.severity,
                 "passed": "yes" if result.passed else "NO",
-                "value": result.said,
-                "what it asks": result.text,
+                "value": result.summary,
+                "description": result.text,
             }
             for result in results
         ],
     )
     if failed:
-        get_run_logger().warning("Behaviour of %s: %s failed.", kind, ", ".join(failed))
+        get_run_logger().warning("Behaviour tests of %s failed: %s.", kind, ", ".join(failed))
 
 
 @task(task_run_name="check gates of {kind}")
-def check_gates(kind: Kind, evaluation: Evaluation) -> Decision:
-    """Hold the challenger to the gates and show them; a model that misbehaves is worth an alert."""
-    decision = gate.decide(kind, evaluation.figures)
+def check_gates(kind: KindName, evaluation: Evaluation) -> Decision:
+    """Check the gates of a challenger and show them. A failed behaviour gate sends an alert."""
+    decision = gate.decide(kind, evaluation.report)
     create_table_artifact(
         key=f"gates-{kind}",
         description=decision.text,
         table=[
-            {"gate": each.name, "passed": "yes" if each.passed else "NO", "what it says": each.text}
-            for each in decision.gates
+            {"gate": condition.name, "passed": "yes" if condition.passed else "NO", "description": condition.text}
+            for condition in decision.gates
         ],
     )
     if decision.misbehaves:
-        tests = "\n".join(f"{each.name}: {each.text}" for each in decision.misbehaves)
-        alerts.send(f"{ENDPOINT_OF[kind]}: a challenger misbehaves", tests, str(runtime.flow_run.id), get_run_logger())
+        tests = "\n".join(f"{condition.name}: {condition.text}" for condition in decision.misbehaves)
+        alerts.send(
+            f"{endpoint_of(kind)}: a challenger fails behaviour tests",
+            tests,
+            str(runtime.flow_run.id),
+            get_run_logger(),
+        )
     return decision

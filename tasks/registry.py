@@ -7,8 +7,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
 from boat.errors import RegistryUnreachableError
 from boat.evaluation import gate
-from boat.kinds import ENDPOINT_OF, Kind
-from boat.models import archive
+from boat.kinds import KindName, endpoint_of
 from boat.registry import tracking
 from boat.registry.tracking import Training
 from boat.registry.versions import Alias, ModelVersion
@@ -24,7 +23,7 @@ from tasks.transform import tables_behind
 
 @task(task_run_name="register {trained.kind}")
 def register_model(
-    platform: Platform, taken: Snapshot, trained: TrainedModel, evaluation: Evaluation, search: str
+    platform: Platform, taken: Snapshot, trained: TrainedModel, evaluation: Evaluation, tuning: str
 ) -> ModelVersion:
     """Make a trained model the challenger, with its figures, its learning curve and what it was made from.
 
@@ -33,22 +32,21 @@ def register_model(
         taken: What it was trained on.
         trained: The model.
         evaluation: Its figures on the test days.
-        search: Page about the search for its parameters; empty where there was none.
+        tuning: URL of the tuning's page; empty without a tuning.
     """
-    manifest = archive.read_manifest(platform.fetch(trained.uri))
     training = Training(
-        ENDPOINT_OF[trained.kind],
+        endpoint_of(trained.kind),
         trained.uri,
         trained.digest,
-        metrics=evaluation.challenger,
-        parameters={name: json.dumps(value) for name, value in manifest.parameters.items()},
+        metrics={name: float(value) for name, value in evaluation.report.challenger.metrics.items()},
+        parameters={name: json.dumps(value) for name, value in trained.manifest.parameters.items()},
         lineage={
             "snapshot": taken.digest,
             "snapshot_uri": taken.uri,
             "dbt_manifest": taken.dbt_manifest,
-            "code_version": manifest.code_version,
+            "code_version": trained.manifest.code_version,
             "flow_run_id": str(runtime.flow_run.id),
-            **({"search": search} if search else {}),
+            **({"tuning": tuning} if tuning else {}),
         },
         curve=trained.curve,
     )
@@ -80,12 +78,12 @@ def publish_card(platform: Platform, version: ModelVersion, trained: TrainedMode
     """Write the model card, as an artifact and as a page of the reports."""
     making = Making(
         cost=trained.cost,
-        parameters=archive.read_manifest(platform.fetch(trained.uri)).parameters,
+        parameters=trained.manifest.parameters,
         tables=tables_behind(platform, version.name),
         steps=steps_so_far(),
     )
-    decision = gate.decide(trained.kind, evaluation.figures)
-    card = model_card.model_card(version, evaluation.figures, trained.curve, decision, making)
+    decision = gate.decide(trained.kind, evaluation.report)
+    card = model_card.model_card(version, evaluation.report, trained.curve, decision, making)
     with platform.reporting() as folder:
         page = model_card.write_page(card, version, folder)
     create_markdown_artifact(
@@ -97,11 +95,11 @@ def publish_card(platform: Platform, version: ModelVersion, trained: TrainedMode
 
 
 @task(task_run_name="find {alias} of {kind}")
-def find_version(platform: Platform, kind: Kind, alias: Alias) -> ModelVersion | None:
+def find_version(platform: Platform, kind: KindName, alias: Alias) -> ModelVersion | None:
     """The version an alias stands for; None where there is none. A training that waits is registered first."""
     if alias == "challenger":
-        _register_waiting(platform, ENDPOINT_OF[kind])
-    return platform.registry.by_alias(ENDPOINT_OF[kind], alias)
+        _register_waiting(platform, endpoint_of(kind))
+    return platform.registry.by_alias(endpoint_of(kind), alias)
 
 
 @task(task_run_name="set champion {version.name} version {version.version}")

@@ -2,93 +2,93 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any
 
 from prefect import get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact
 
-from boat import snapshot, store
+from boat import kinds, store
 from boat.compute import JobSpec, progress
-from boat.intent.parameters import IntentParameters
-from boat.kinds import Kind
+from boat.kinds import KINDS, KindName, TrainingParameters
 from boat.models import archive
-from boat.models.parameters import parse
-from boat.recommend.parameters import RecommendModel, RecommendParameters
+from boat.models.archive import ModelManifest
+from boat.models.parameters import ChosenParameters, check
 from boat.render import cards
-from boat.snapshot import Snapshot
+from boat.snapshot import Snapshot, take
 from tasks.blocks import Platform
 from tasks.jobs import run_job, summary
 from tasks.reports import LiveArtifact
 from tasks.transform import built_from
 
-_UNTRAINED_SECONDS = 1800
-"""Of a job, for all but the training itself."""
+_OVERHEAD_SECONDS = 1800
+"""Time of a job without the training itself."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model that a job has left in the artifact store.
+    """A trained model in the artifact store.
 
     Attributes:
-        kind: What it predicts.
+        kind: Kind of the model.
         uri: Its `model.tar.gz`.
         digest: SHA-256 of that file.
-        curve: One mapping an epoch, as the job reported it.
-        cost: Time and money that the job took, in words.
+        manifest: The manifest in that file.
+        curve: The metrics of each epoch.
+        cost: Time and cost of the training job, as text.
     """
 
-    kind: Kind
+    kind: KindName
     uri: str
     digest: str
+    manifest: ModelManifest
     curve: tuple[Mapping[str, Any], ...]
     cost: str
 
 
 @task(task_run_name="take snapshot", tags=["warehouse"])
 def take_snapshot(platform: Platform, days: int, as_of: datetime | None) -> Snapshot:
-    """Freeze the training examples of the last `days` days as Parquet: all that a training reads."""
+    """Take a snapshot of the training examples of the last `days` days."""
     built = built_from(platform)
-    taken = snapshot.take(platform.warehouse, platform.store, days=days, as_of=as_of, dbt_manifest=built)
+    snapshot = take(platform.warehouse, platform.store, days=days, as_of=as_of, dbt_manifest=built)
     text = [
-        f"- {taken.sessions:,} sessions up to {taken.as_of:%Y-%m-%d %H:%M} UTC, {taken.rows:,} rows",
-        f"- {taken.purchases:,} sessions with a purchase",
-        f"- digest `{taken.digest}`",
-        f"- folder `{taken.uri}`",
+        f"- {snapshot.sessions:,} sessions up to {snapshot.as_of:%Y-%m-%d %H:%M} UTC, {snapshot.rows:,} rows",
+        f"- {snapshot.purchases:,} sessions with a purchase",
+        f"- digest `{snapshot.digest}`",
+        f"- folder `{snapshot.uri}`",
     ]
-    if taken.intent_obstacle:
-        text.append(f"- **No intent model this time: {taken.intent_obstacle}.**")
-        get_run_logger().warning("No intent model this time: %s.", taken.intent_obstacle)
-    create_markdown_artifact(key="snapshot", description="What the models learn from", markdown="\n".join(text))
-    return taken
+    if snapshot.intent_obstacle:
+        text.append(f"- **No intent model this time: {snapshot.intent_obstacle}.**")
+        get_run_logger().warning("No intent model this time: %s.", snapshot.intent_obstacle)
+    create_markdown_artifact(key="snapshot", description="Training data of the models", markdown="\n".join(text))
+    return snapshot
 
 
-def what_to_tell(
-    model: RecommendModel, seed: int, max_seconds: float, more: Mapping[Kind, Mapping[str, Any]]
-) -> Mapping[Kind, Mapping[str, Any]]:
-    """The parameters of each kind's training, looked at before anything is done.
+def training_parameters(
+    common: Mapping[str, Any], *by_kind: Mapping[KindName, Mapping[str, Any]]
+) -> Mapping[KindName, ChosenParameters]:
+    """Check the parameters of each kind's training before any job starts.
 
     Args:
-        model: Which of the recommending family.
-        seed: Of all that is random.
-        max_seconds: Training time, at most.
-        more: Further parameters by kind; they go before the others.
+        common: Parameters of all kinds.
+        by_kind: Parameters by kind; later ones replace earlier ones.
 
     Raises:
-        SettingError: One is unknown or cannot work.
+        SettingError: A parameter is unknown or has a value that cannot work.
     """
-    common = {"seed": seed, "max_seconds": max_seconds}
-    told = {kind: {**common, **more.get(kind, {})} for kind in get_args(Kind)}
-    told["recommend"] = {"model": model, **told["recommend"]}
-    parse(json.dumps(told["recommend"]), RecommendParameters)
-    parse(json.dumps(told["intent"]), IntentParameters)
-    return told
+    chosen: dict[KindName, ChosenParameters] = {}
+    for kind in KINDS:
+        values = dict(common)
+        for parameters in by_kind:
+            values |= parameters.get(kind, {})
+        chosen[kind] = ChosenParameters(check(values, kinds.load(kind).parameters), frozenset(values))
+    return chosen
 
 
-def kinds_in(taken: Snapshot, wanted: tuple[Kind, ...]) -> tuple[Kind, ...]:
-    """The wanted kinds of model that a snapshot has examples for."""
-    return tuple(kind for kind in wanted if kind != "intent" or not taken.intent_obstacle)
+def kinds_in(snapshot: Snapshot, names: tuple[KindName, ...]) -> tuple[KindName, ...]:
+    """Return the kinds that a snapshot has enough examples for."""
+    return tuple(name for name in names if not kinds.load(name).obstacle(snapshot))
 
 
 def _figure(value: float) -> str:
@@ -96,13 +96,13 @@ def _figure(value: float) -> str:
 
 
 @task(task_run_name="train {kind}")
-def train_model(platform: Platform, taken: Snapshot, kind: Kind, parameters: Mapping[str, Any]) -> TrainedModel:
-    """Run a training job to its end, with a learning curve that grows in the UI.
+def train_model(platform: Platform, snapshot: Snapshot, kind: KindName, parameters: TrainingParameters) -> TrainedModel:
+    """Train a model in a job, with a live learning curve in the UI.
 
     Raises:
-        JobError: The job did not end well; holds its last lines.
+        JobError: The job failed. The message has its last lines.
     """
-    work = f"{kind}-{runtime.flow_run.id}"  # the same in each retry, so that a running job is found again
+    work = f"{kind}-{runtime.flow_run.id}"  # the same in each retry, so that a retry finds the running job
     output = store.join(platform.store, "models", work)
     logger = get_run_logger()
     chart = LiveArtifact(f"learning-curve-{kind}", f"Learning curve of {kind}")
@@ -113,7 +113,7 @@ def train_model(platform: Platform, taken: Snapshot, kind: Kind, parameters: Map
         if epoch is None:
             logger.debug(line)
             return
-        curve[:] = [done for done in curve if done["epoch"] < epoch["epoch"]]  # a new host may repeat the last one
+        curve[:] = [row for row in curve if row["epoch"] < epoch["epoch"]]  # a new host may repeat the last epoch
         curve.append(epoch)
         logger.info("%s: %s", kind, ", ".join(f"{name} {_figure(value)}" for name, value in epoch.items()))
         chart.update(lambda: cards.learning_curve(curve))
@@ -121,9 +121,9 @@ def train_model(platform: Platform, taken: Snapshot, kind: Kind, parameters: Map
     spec = JobSpec(
         name=f"train {kind}",
         module="boat.models.train",
-        arguments={"kind": kind, "parameters": json.dumps(parameters)},
-        timeout_seconds=_UNTRAINED_SECONDS + int(parameters.get("max_seconds", 0)),
-        inputs={"snapshot": taken.uri},
+        arguments={"kind": kind, "parameters": json.dumps(asdict(parameters))},
+        timeout_seconds=_OVERHEAD_SECONDS + int(parameters.max_seconds),
+        inputs={"snapshot": snapshot.uri},
         outputs={"output": output},
         checkpoint=store.join(platform.store, "checkpoints", f"{work}.npz"),
         store=platform.store,
@@ -132,4 +132,5 @@ def train_model(platform: Platform, taken: Snapshot, kind: Kind, parameters: Map
     result = run_job(platform, spec, show)
     chart.update(lambda: f"{cards.learning_curve(curve)}\n\n{summary(result)}", now=True)
     model = store.join(output, "model.tar.gz")
-    return TrainedModel(kind, model, archive.digest(platform.fetch(model)), tuple(curve), summary(result))
+    path = platform.fetch(model)
+    return TrainedModel(kind, model, archive.digest(path), archive.read_manifest(path), tuple(curve), summary(result))

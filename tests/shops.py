@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from boat import synthetic
-from boat.kinds import Kind
+from boat.kinds import KindName
 from tasks.blocks import Platform, RetryPolicy
 from tests.installation import Installation
 
 SESSIONS = 8000
 """Enough for some buyers on the test day."""
-BRIEF: dict[Kind, dict[str, Any]] = {
+BRIEF: dict[KindName, dict[str, Any]] = {
     "recommend": {"epochs": 2, "refit_epochs": 1},
     "intent": {"members": 4, "rounds": 40, "epochs": 3},
 }

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,36 @@ MAY_IMPORT = {
     "deployments": {"deployments", "tasks", "boat"},
 }
 MAY_IMPORT_FROM_TASKS = {"deployments": {"tasks.blocks", "tasks.alerts"}}
+ARROWS = {
+    "backends": "errors",
+    "collect": "errors events settings",
+    "compute": "backends errors store",
+    "errors": "",
+    "evaluation": "errors kinds models snapshot",
+    "events": "",
+    "intent": "evaluation errors events kinds metrics models snapshot",
+    "kinds": "",
+    "landing": "errors events warehouse",
+    "metrics": "",
+    "models": "compute errors events kinds snapshot version",
+    "quality": "errors warehouse",
+    "raw_log": "errors events landing warehouse",
+    "recommend": "errors evaluation kinds metrics models snapshot",
+    "registry": "backends errors store",
+    "render": "transform",
+    "reports": "errors evaluation kinds quality registry render settings transform tuning warehouse",
+    "serving": "backends errors kinds models render settings",
+    "settings": "errors events",
+    "snapshot": "errors kinds store warehouse",
+    "store": "errors",
+    "synthetic": "errors",
+    "transform": "errors",
+    "tuning": "compute errors kinds store version",
+    "version": "",
+    "warehouse": "backends errors",
+    "__main__": "collect errors landing raw_log settings synthetic warehouse",
+}
+"""The rooms of `src/boat`, and the rooms that each may import."""
 MODULES = sorted(path for room in MAY_IMPORT for path in (ROOT / room).rglob("*.py"))
 
 
@@ -43,16 +74,49 @@ def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
         assert {name for name in own if name.startswith("tasks")} <= allowed
 
 
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT / "src/boat").parts[0].removesuffix(".py")
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """Return the rooms of `src/boat` that a module imports, wherever in it."""
+    rooms: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        rooms |= {name.split(".")[1] for name in names if name.startswith("boat.")}
+    return (rooms & ARROWS.keys()) - {room_of(path)}
+
+
+def test_the_rooms_of_the_core_import_each_other_as_the_table_says() -> None:
+    imported: dict[str, set[str]] = {}
+    for path in (ROOT / "src/boat").rglob("*.py"):
+        imported.setdefault(room_of(path), set()).update(rooms_imported(path))
+    assert {room: rooms for room, rooms in imported.items() if room != "__init__"} == {
+        room: set(rooms.split()) for room, rooms in ARROWS.items()
+    }
+
+
+def test_no_room_imports_itself_by_way_of_others() -> None:
+    TopologicalSorter({room: rooms.split() for room, rooms in ARROWS.items()}).prepare()
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "src/boat").rglob("*.py")), ids=lambda path: path.stem)
 def test_the_core_never_imports_prefect(path: Path) -> None:
     assert not [name for name in imports(path) if name.split(".")[0].startswith("prefect")]
 
 
-@pytest.mark.parametrize("module", ["flows.ingestion", "flows.retrain", "flows.promote"])
-def test_importing_a_flow_loads_no_tensorflow_and_makes_no_folder(module: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "module", ["flows.ingestion", "flows.retrain", "flows.promote", "boat.recommend", "boat.intent"]
+)
+def test_importing_a_flow_or_a_kind_loads_no_tensorflow_and_makes_no_folder(module: str, tmp_path: Path) -> None:
     code = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {module}; "
-        "print(sorted({'tensorflow', 'mlflow', 'great_expectations', 'optuna'} & set(sys.modules)))"
+        f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'src')]}; import {module}; "
+        "print(sorted({'tensorflow', 'mlflow', 'great_expectations', 'optuna', 'sklearn'} & set(sys.modules)))"
     )
     environment = {
         "PREFECT_HOME": str(tmp_path / "prefect"),

@@ -18,25 +18,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from boat import kinds
 from boat import store as artifacts
 from boat.errors import ArtifactError, DataError
+from boat.kinds import KINDS
 from boat.warehouse import Transaction, Warehouse
 
 SCHEMA_VERSION = 2
 RECOMMEND, INTENT, PRODUCTS = "recommend.parquet", "intent.parquet", "products.parquet"
 MANIFEST = "manifest.json"
 
-_EXAMPLES = {
-    RECOMMEND: ("marts.recommend_examples", "event_time, event_type, product_id, url_before"),
-    INTENT: ("marts.intent_examples", "event_time, event_type, product_id, url, is_purchase"),
-}
 # Without event_count and first_seen_at: they look at the days that a model must not have seen.
 _PRODUCTS_QUERY = "select shop, product_id, product_name, category, price, description_vector from marts.dim_products"
-_ORDER = {
-    RECOMMEND: ("started_at", "session_key", "position"),
-    INTENT: ("started_at", "session_key", "position"),
-    PRODUCTS: ("shop", "product_id"),
-}
+_EXAMPLES_ORDER, _PRODUCTS_ORDER = ("started_at", "session_key", "position"), ("shop", "product_id")
 _MIN_DAYS = 3
 
 
@@ -162,7 +156,7 @@ def take(
             end = _naive(as_of) if as_of else _newest(transaction)
             start = end - timedelta(days=days) if days is not None else None
             queries = _queries(start, end)
-            files = {name: _export(transaction, sql, made / name, _ORDER[name]) for name, sql in queries.items()}
+            files = {name: _export(transaction, sql, made / name) for name, sql in queries.items()}
         if not files[RECOMMEND].rows:
             raise DataError(
                 f"No session with two products started in ({start or 'the beginning'}, {end}].",
@@ -216,8 +210,9 @@ def _queries(start: datetime | None, end: datetime) -> dict[str, str]:
     # A session that goes on after the end has its later events left out.
     window = f"started_at <= timestamp '{end}' and event_time <= timestamp '{end}'{after}"
     examples = {
-        name: f"select session_key, shop, started_at, position, {columns} from {table}\nwhere {window}"
-        for name, (table, columns) in _EXAMPLES.items()
+        kind.examples: f"select session_key, shop, started_at, position, {kind.example_columns} "
+        f"from marts.{kind.name}_examples\nwhere {window}"
+        for kind in map(kinds.load, KINDS)
     }
     return {**examples, PRODUCTS: _PRODUCTS_QUERY}
 
@@ -233,8 +228,8 @@ def _naive(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
-def _export(transaction: Transaction, sql: str, path: Path, order_by: Sequence[str]) -> File:
-    rows = transaction.export(sql, path, order_by)
+def _export(transaction: Transaction, sql: str, path: Path) -> File:
+    rows = transaction.export(sql, path, _PRODUCTS_ORDER if path.name == PRODUCTS else _EXAMPLES_ORDER)
     return File(rows, _sha256(path))
 
 

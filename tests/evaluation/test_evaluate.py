@@ -1,6 +1,7 @@
 """The evaluation scores exported archives on days that no model has seen, next to simple models."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -8,26 +9,37 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from boat import snapshot
+from boat import kinds, snapshot
 from boat.compute import JobSpec
 from boat.compute.local import LocalCompute
-from boat.errors import ArtifactError, JobError
+from boat.errors import ArtifactError, DataError, JobError
 from boat.evaluation import evaluate, gate
+from boat.evaluation.behaviour import BehaviourResult
+from boat.evaluation.report import (
+    CalibrationBin,
+    DataReport,
+    Difference,
+    EvaluationReport,
+    ModelReport,
+    Slice,
+)
+from boat.intent.parameters import IntentParameters
 from boat.models import examples, sessions
 from boat.models.examples import Windows
 from boat.models.export import export
-from boat.models.train import train_intent, train_recommend
+from boat.models.train import train
 from boat.recommend import baselines
+from boat.recommend.parameters import RecommendParameters
 
 
-class Told(tf.Module):
-    """A model that gives the products it is told to, or a probability, whatever the session."""
+class Constant(tf.Module):
+    """A model with the same answer to all sessions."""
 
     def __init__(self, outputs: dict[str, tf.Tensor]) -> None:
         super().__init__()
         self._outputs = outputs
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], kind, name) for name, kind in sessions.INPUTS.items()])
+    @tf.function(input_signature=[tf.TensorSpec([None, None], type_, name) for name, type_ in sessions.INPUTS.items()])
     def serve(
         self, event_type: tf.Tensor, product_id: tf.Tensor, url: tf.Tensor, event_time: tf.Tensor
     ) -> dict[str, tf.Tensor]:
@@ -38,30 +50,31 @@ class Told(tf.Module):
         }
 
 
-def _told(path: Path, kind: str, parameters: Mapping[str, float] | None = None, /, **outputs: tf.Tensor) -> Path:
+def _constant(path: Path, kind: str, parameters: Mapping[str, float] | None = None, /, **outputs: tf.Tensor) -> Path:
     about = {
-        "model": "told",
+        "model": "constant",
         "outputs": {},
         "parameters": parameters or {},
         "metrics": {},
         "snapshot_digest": "",
         "products": 0,
     }
-    export(Told(outputs), path, kind=kind, **about)  # type: ignore[arg-type]
+    export(Constant(outputs), path, kind=kind, **about)  # type: ignore[arg-type]
     return path
 
 
 @pytest.fixture(scope="module")
 def recommend(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("recommend")
-    train_recommend(shop, output, '{"dimensions": 32, "dropout": 0.2, "epochs": 12, "max_seconds": 30}')
+    parameters = RecommendParameters(dimensions=32, dropout=0.2, epochs=12, max_seconds=30)
+    train(kinds.load("recommend"), shop, output, parameters)
     return output / "model.tar.gz"
 
 
-def test_a_job_writes_the_figures_of_challenger_champion_and_baselines(
+def test_a_job_writes_the_metrics_of_challenger_champion_and_baselines(
     shop: Path, recommend: Path, tmp_path: Path
 ) -> None:
-    champion = _told(
+    champion = _constant(
         tmp_path / "champion.tar.gz",
         "recommend",
         product_id=tf.constant([f"p{i}" for i in range(20)]),
@@ -70,94 +83,125 @@ def test_a_job_writes_the_figures_of_challenger_champion_and_baselines(
     arguments = {"model": recommend, "champion": champion, "snapshot": shop, "output": tmp_path / "metrics.json"}
     arguments = {"kind": "recommend", **{name: str(path) for name, path in arguments.items()}}
     LocalCompute().run(JobSpec("evaluate", "boat.evaluation.evaluate", arguments, 120), lambda line: None)
-    figures = json.loads((tmp_path / "metrics.json").read_text())
-    data = figures.pop("data")
-    assert (data["sessions"], data["rows"]["products.parquet"]) == (snapshot.read(shop).sessions, 40)
-    assert set(figures) == {"challenger", "champion", "popular", "co_occurrence"}
-    assert len({figures[model]["targets"] for model in figures}) == 1
-    # The shop's rule leaves no doubt; popularity knows nothing of it.
-    assert figures["challenger"]["mrr_at_20"] > 0.9
-    assert figures["co_occurrence"]["mrr_at_20"] > 0.9
-    assert figures["popular"]["mrr_at_20"] < 0.3
-    assert figures["champion"]["hr_at_20"] == pytest.approx(0.5, abs=0.1)
-    assert figures["champion"]["coverage_at_20"] == 0.5
-    difference, low, high = figures["challenger"]["above_champion"]["mrr_at_20"]
-    assert low <= difference <= high
-    assert difference == pytest.approx(figures["challenger"]["mrr_at_20"] - figures["champion"]["mrr_at_20"])
-    assert gate.decide("recommend", figures).misbehaves == ()
-    for each in figures.values():
-        assert each["hr_at_5"] <= each["hr_at_10"] <= each["hr_at_20"]
-        assert each["mrr_at_20_low"] <= each["mrr_at_20"] <= each["mrr_at_20_high"]
-        assert each["hr_at_20_low"] <= each["hr_at_20"] <= each["hr_at_20_high"]
+    report = EvaluationReport.from_json((tmp_path / "metrics.json").read_text(), "metrics.json")
+    assert (report.data.sessions, report.data.rows["products.parquet"]) == (snapshot.read(shop).sessions, 40)
+    metrics = {name: model.metrics for name, model in report.models().items()}
+    assert set(metrics) == {"challenger", "champion", "popular", "co_occurrence"}
+    assert len({values["targets"] for values in metrics.values()}) == 1
+    # The next product is certain in this shop, and does not depend on popularity.
+    assert metrics["challenger"]["mrr_at_20"] > 0.9
+    assert metrics["co_occurrence"]["mrr_at_20"] > 0.9
+    assert metrics["popular"]["mrr_at_20"] < 0.3
+    assert metrics["champion"]["hr_at_20"] == pytest.approx(0.5, abs=0.1)
+    assert metrics["champion"]["coverage_at_20"] == 0.5
+    difference = report.challenger.above_champion["mrr_at_20"]
+    assert difference.low <= difference.value <= difference.high
+    assert difference.value == pytest.approx(metrics["challenger"]["mrr_at_20"] - metrics["champion"]["mrr_at_20"])
+    assert gate.decide("recommend", report).misbehaves == ()
+    for values in metrics.values():
+        assert values["hr_at_5"] <= values["hr_at_10"] <= values["hr_at_20"]
+        assert values["mrr_at_20_low"] <= values["mrr_at_20"] <= values["mrr_at_20_high"]
+        assert values["hr_at_20_low"] <= values["hr_at_20"] <= values["hr_at_20_high"]
 
 
 def test_every_item_after_the_first_of_a_session_is_a_target(shop: Path, tmp_path: Path) -> None:
     # A list with one product scores exactly its share among the targets.
-    one = _told(tmp_path / "m", "recommend", product_id=tf.constant(["p3"]), score=tf.constant([1.0]))
+    one = _constant(tmp_path / "m", "recommend", product_id=tf.constant(["p3"]), score=tf.constant([1.0]))
     test = examples.read(shop / snapshot.RECOMMEND, snapshot.read(shop).split, "test")
     products = test.strings("product_id")
     targets = np.delete(products, test.offsets[:-1])
-    figures = evaluate.evaluate("recommend", one, shop)["challenger"]
+    figures = evaluate.evaluate("recommend", one, shop).challenger.metrics
     assert figures["targets"] == len(targets)
     assert figures["mrr_at_20"] == pytest.approx(np.mean(targets == "p3"))
 
 
-def test_products_that_nobody_knows_are_misses(shop: Path, tmp_path: Path) -> None:
-    unknown = _told(tmp_path / "m", "recommend", product_id=tf.constant(["x", "y"]), score=tf.constant([1.0, 0.5]))
-    figures = evaluate.evaluate("recommend", unknown, shop)["challenger"]
+def test_unknown_products_are_misses(shop: Path, tmp_path: Path) -> None:
+    unknown = _constant(tmp_path / "m", "recommend", product_id=tf.constant(["x", "y"]), score=tf.constant([1.0, 0.5]))
+    figures = evaluate.evaluate("recommend", unknown, shop).challenger.metrics
     assert figures["hr_at_20"] == figures["coverage_at_20"] == 0
 
 
-def test_intent_is_held_against_the_base_rate_and_event_counts(shop: Path, tmp_path: Path) -> None:
-    train_intent(shop, tmp_path, '{"model": "boosting", "members": 4}')
-    constant = _told(tmp_path / "constant.tar.gz", "intent", purchase=tf.constant(0.4))
-    figures = evaluate.evaluate("intent", tmp_path / "model.tar.gz", shop, constant)
-    assert set(figures) == {"challenger", "champion", "base_rate", "logistic", "data"}
-    assert [test["name"] for test in figures["challenger"]["behaviour"] if not test["passed"]] == []
-    challenger, champion = figures["challenger"], figures["champion"]
+def test_intent_is_compared_with_the_base_rate_and_event_counts(shop: Path, tmp_path: Path) -> None:
+    train(kinds.load("intent"), shop, tmp_path, IntentParameters(model="boosting", members=4))
+    constant = _constant(tmp_path / "constant.tar.gz", "intent", purchase=tf.constant(0.4))
+    report = evaluate.evaluate("intent", tmp_path / "model.tar.gz", shop, constant)
+    assert set(report.baselines) == {"base_rate", "logistic"}
+    assert [result.name for result in report.challenger.behaviour if not result.passed] == []
+    challenger, champion = report.challenger.metrics, report.champion.metrics
+    base_rate, logistic = (report.baselines[name].metrics for name in ("base_rate", "logistic"))
     assert challenger["pr_auc"] > challenger["base_rate"] + 0.15
     assert challenger["ece"] < champion["ece"]  # of ten groups of 17: chance alone puts them 0.09 apart
-    assert challenger["log_loss"] < figures["base_rate"]["log_loss"] < champion["log_loss"]
-    assert figures["logistic"]["pr_auc"] > champion["pr_auc"]
+    assert challenger["log_loss"] < base_rate["log_loss"] < champion["log_loss"]
+    assert logistic["pr_auc"] > champion["pr_auc"]
     assert champion["pr_auc"] == pytest.approx(champion["base_rate"])
     assert champion["roc_auc"] == pytest.approx(0.5)
     assert champion["ece"] == pytest.approx(abs(0.4 - champion["base_rate"]), abs=1e-6)
-    assert sum(row["count"] for row in challenger["calibration"]) == challenger["targets"]
+    assert sum(row.count for row in report.challenger.calibration) == challenger["targets"]
     assert challenger["pr_auc_low"] < challenger["pr_auc"] < challenger["pr_auc_high"]
-    assert challenger["lift_at_10"] > 1.3 > figures["base_rate"]["lift_at_10"] == pytest.approx(1)
-    # Nobody has added to the cart after one event, so nothing can be told yet.
-    assert challenger["after"]["1"]["pr_auc"] < challenger["after"]["4"]["pr_auc"]
+    assert challenger["lift_at_10"] > 1.3 > base_rate["lift_at_10"] == pytest.approx(1)
+    # No session adds to the cart with its first event.
+    assert report.challenger.moments["1"]["pr_auc"] < report.challenger.moments["4"]["pr_auc"]
 
 
-def test_intent_is_judged_when_something_goes_into_the_cart(shop: Path, tmp_path: Path) -> None:
-    constant = _told(tmp_path / "constant.tar.gz", "intent", purchase=tf.constant(0.4))
-    after = evaluate.evaluate("intent", constant, shop)["challenger"]["after"]
+def test_intent_is_scored_at_the_first_product_in_the_cart(shop: Path, tmp_path: Path) -> None:
+    constant = _constant(tmp_path / "constant.tar.gz", "intent", purchase=tf.constant(0.4))
+    after = evaluate.evaluate("intent", constant, shop).challenger.moments
     assert list(after) == ["1", "2", "4", "6", "end", "add_to_cart"]
-    # Three in ten add, and nine in ten of them buy; nobody else does.
+    # Three in ten sessions add, and nine in ten of these buy. No other session buys.
     assert after["add_to_cart"]["base_rate"] > 0.8
     assert after["add_to_cart"]["purchases"] == after["end"]["purchases"] == after["1"]["purchases"]
     assert after["add_to_cart"]["targets"] < after["end"]["targets"] == after["1"]["targets"]
 
 
 @pytest.mark.parametrize(("chance", "contacted"), [(0.11, 1.0), (0.09, 0.0)])
-def test_who_is_worth_more_than_a_contact_costs_is_contacted(
+def test_sessions_whose_expected_sale_exceeds_the_cost_are_contacted(
     shop: Path, tmp_path: Path, chance: float, contacted: float
 ) -> None:
     parameters = {"contact_cost": 2.0, "sale_value": 20.0}
-    model = _told(tmp_path / "m.tar.gz", "intent", parameters, purchase=tf.constant(chance))
-    figures = evaluate.evaluate("intent", model, shop)["challenger"]
-    decision = figures["decision"]
+    model = _constant(tmp_path / "m.tar.gz", "intent", parameters, purchase=tf.constant(chance))
+    challenger = evaluate.evaluate("intent", model, shop).challenger
+    decision = challenger.contacts
     assert (decision["threshold"], decision["contacted"]) == (pytest.approx(0.1), contacted)
     assert decision["buyers_contacted"] == contacted
-    assert decision["gain_contacting_all"] == pytest.approx(20 * figures["base_rate"] - 2)
+    assert decision["gain_contacting_all"] == pytest.approx(20 * challenger.metrics["base_rate"] - 2)
     assert decision["gain"] == pytest.approx(contacted * decision["gain_contacting_all"])
 
 
-def test_a_figure_that_cannot_be_had_is_null(tmp_path: Path) -> None:
-    assert evaluate._plain({"a": float("nan"), "b": {"c": float("inf"), "d": 1.0}}) == {
-        "a": None,
-        "b": {"c": None, "d": 1.0},
-    }
+def test_a_report_is_the_same_after_writing_and_reading() -> None:
+    result = BehaviourResult("no_product_twice", "critical", None, 0.0, "at most", True, "A repeated product.")
+    model = ModelReport(
+        {"targets": 3, "mrr_at_20": 0.25},
+        (Slice("shop", "north", 2, {"mrr_at_20": 0.5}),),
+        {"add_to_cart": {"pr_auc": 0.5}},
+        (CalibrationBin(3, 0.1, 0.2),),
+        {"gain": 0.5},
+        {"mrr_at_20": Difference(0.1, -0.1, 0.3)},
+        (result,),
+    )
+    data = DataReport("2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04", "by days", 5, {"intent.parquet": 7})
+    report = EvaluationReport(model, model, {"popular": ModelReport({"mrr_at_20": 0.1})}, data)
+    assert EvaluationReport.from_json(report.to_json(), "report.json") == report
+
+
+def test_a_metric_that_is_not_finite_is_null_in_the_file_and_missing_after_reading() -> None:
+    text = EvaluationReport(ModelReport({"ece": math.nan, "lift": math.inf, "brier": 0.1})).to_json()
+    assert json.loads(text)["challenger"]["metrics"] == {"ece": None, "lift": None, "brier": 0.1}
+    assert EvaluationReport.from_json(text, "report.json").challenger.metrics == {"brier": 0.1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "no JSON",
+        '{"challenger": {"mrr_at_20": 0.3, "behaviour": []}, "champion": null, "popular": {}}',
+        EvaluationReport(ModelReport({})).to_json().replace('"metrics": {}', '"metrics": {"mrr_at_20": "0.3"}'),
+    ],
+    ids=["a list", "no JSON", "of an older version", "a metric as text"],
+)
+def test_a_file_that_is_not_a_report_is_refused_with_the_next_step(text: str) -> None:
+    with pytest.raises(DataError, match=r"store/report\.json is not an evaluation report.*Delete the file"):
+        EvaluationReport.from_json(text, "store/report.json")
 
 
 def test_a_model_of_another_kind_is_refused(shop: Path, recommend: Path, tmp_path: Path) -> None:
@@ -191,7 +235,8 @@ def test_real_sessions_are_predicted_better_than_by_co_occurrence(
     public_data: Callable[[str], Path], tmp_path: Path, snapshot_of_views: Callable[[Path], Path]
 ) -> None:
     taken = snapshot_of_views(public_data("serenade_bol") / "events.parquet")
-    train_recommend(taken, tmp_path, json.dumps({"epochs": 2, "refit_epochs": 1}))
+    train(kinds.load("recommend"), taken, tmp_path, RecommendParameters(epochs=2, refit_epochs=1))
     figures = evaluate.evaluate("recommend", tmp_path / "model.tar.gz", taken)
-    assert figures["challenger"]["hr_at_20"] > 0.6
-    assert figures["challenger"]["mrr_at_20"] > 1.2 * figures["co_occurrence"]["mrr_at_20"]
+    assert figures.challenger.metrics["hr_at_20"] > 0.6
+    co_occurrence = figures.baselines["co_occurrence"]
+    assert figures.challenger.metrics["mrr_at_20"] > 1.2 * co_occurrence.metrics["mrr_at_20"]

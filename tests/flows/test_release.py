@@ -54,7 +54,9 @@ def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
     registry.register(Training(RECOMMEND, planted.uri, planted.digest, {}, {}, champion.lineage))
     misbehaving: State = promote(platform=shop.name, kinds=("recommend",), return_state=True)
     assert "behaviour only_products_of_the_shop" in misbehaving.message
-    assert "boat-recommend: a challenger misbehaves behaviour only_products_of_the_shop" in shop.newest_alert()
+    assert (
+        "boat-recommend: a challenger fails behaviour tests behaviour only_products_of_the_shop" in shop.newest_alert()
+    )
     assert registry.by_alias(RECOMMEND, "champion") == champion
     shown = shop.installation.api("GET", "/artifacts/behaviour-recommend/latest")
     assert '"test": "only products of the shop", "severity": "critical", "passed": "NO"' in shown["data"]

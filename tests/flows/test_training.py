@@ -48,8 +48,8 @@ def test_a_search_feeds_the_training_and_a_night_without_mlflow_loses_nothing(
     assert registry.by_alias(INTENT, "challenger") is None, "nobody has bought"
     manifest = archive.read_manifest(Path(challenger.uri))
     assert (manifest.model, manifest.parameters["window"]) == ("vmis_knn", 7)
-    page = httpx.get(challenger.lineage["search"]).text
-    assert "2 trials, 2 of them to their end" in page
+    page = httpx.get(challenger.lineage["tuning"]).text
+    assert "2 trials, 2 complete" in page
     for name in ("sample", "neighbours"):
         assert re.search(rf"{name}</td><td[^>]*>{manifest.parameters[name]}<", page)
     registry.promote(RECOMMEND, challenger.version)

@@ -5,22 +5,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from boat import metrics, snapshot
+from boat import kinds, metrics, snapshot
 from boat.intent import family, training
+from boat.intent.estimators import ESTIMATORS
 from boat.intent.family import Candidate
 from boat.intent.features import histories
 from boat.intent.graph import OUTPUTS, IntentGraph
-from boat.intent.parameters import IntentParameters
+from boat.intent.parameters import IntentModel, IntentParameters
 from boat.models import archive, examples, sessions
 from boat.models.examples import Part
 from boat.models.export import export
 from boat.models.served import SavedModel
 from boat.models.sessions import SessionEvent
-from boat.models.train import train_intent
+from boat.models.train import train
 
 Ask = Callable[..., list[float]]
 
@@ -29,14 +31,14 @@ QUICK = IntentParameters(epochs=12, max_seconds=120, members=4, rounds=60)
 
 @pytest.fixture(scope="module")
 def learned(shop: Path) -> dict[str, Candidate]:
-    """Every model of the family."""
+    """Fit every intent model."""
     split = snapshot.read(shop).split
     parts: list[Part] = ["train", "validation", "fit"]
     read = [histories(examples.read(shop / snapshot.INTENT, split, part)) for part in parts]
-    found: dict[str, Candidate] = {}
+    candidates: dict[str, Candidate] = {}
     for name in ("auto", "lstm"):
-        found |= family.candidates(*read, replace(QUICK, model=name), lambda figures: None)
-    return found
+        candidates |= family.candidates(*read, replace(QUICK, model=name), lambda figures: None)
+    return candidates
 
 
 @pytest.fixture(scope="module", params=["sequence", "boosting", "blend", "lstm"])
@@ -67,6 +69,10 @@ def _session(*types: str) -> list[SessionEvent]:
     ]
 
 
+def test_the_registry_has_every_intent_model() -> None:
+    assert tuple(ESTIMATORS) == get_args(IntentModel)
+
+
 def test_adding_to_the_cart_raises_the_intent(ask: Ask) -> None:
     looking, adding = ask(_session("pageview", "detail", "detail"), _session("pageview", "detail", "detail", "add"))
     assert looking < 0.4
@@ -75,9 +81,9 @@ def test_adding_to_the_cart_raises_the_intent(ask: Ask) -> None:
 
 def test_probabilities_are_calibrated_on_days_not_seen(model: SavedModel, shop: Path) -> None:
     test = examples.read(shop / snapshot.INTENT, snapshot.read(shop).split, "test")
-    session, shown = examples.cuts(test.lengths)
+    session, length = examples.cuts(test.lengths)
     label = histories(test).buys[session]
-    probability = model.score(examples.columns(test, session, shown, 50))["purchase"]
+    probability = model.score(examples.columns(test, session, length, 50))["purchase"]
     table = metrics.calibration(label, probability, bins=4)
     assert metrics.expected_calibration_error(table) < 0.12
     assert abs(float(probability.mean()) - label.mean()) < 0.1
@@ -120,14 +126,14 @@ def test_padding_and_batches_change_nothing(ask: Ask) -> None:
     assert ask(short[:1] + padding + short[1:])[0] == pytest.approx(alone, abs=1e-6)
 
 
-def test_the_graph_sees_what_training_saw(learned: dict[str, Candidate], shop: Path) -> None:
+def test_the_graph_and_the_training_compute_the_same_odds(learned: dict[str, Candidate], shop: Path) -> None:
     part = examples.read(shop / snapshot.INTENT, snapshot.read(shop).split, "test")
-    session, shown = examples.cuts(part.lengths)
+    session, length = examples.cuts(part.lengths)
     odds = learned["blend"].odds
-    known = odds(histories(part).windows(session, shown, QUICK.window)).numpy()
+    trained = odds(histories(part).windows(session, length, QUICK.window)).numpy()
     graph = IntentGraph(odds, QUICK.window)
-    served = graph.serve(**examples.columns(part, session, shown, 60))["purchase"].numpy()
-    np.testing.assert_allclose(served, 1 / (1 + np.exp(-known)), rtol=1e-4)
+    served = graph.serve(**examples.columns(part, session, length, 60))["purchase"].numpy()
+    np.testing.assert_allclose(served, 1 / (1 + np.exp(-trained)), rtol=1e-4)
 
 
 def test_a_blend_is_between_its_parts(learned: dict[str, Candidate], shop: Path) -> None:
@@ -137,28 +143,27 @@ def test_a_blend_is_between_its_parts(learned: dict[str, Candidate], shop: Path)
     np.testing.assert_allclose(blend, (sequence + boosting) / 2, atol=1e-5)
 
 
-def test_a_part_goes_live_alone_only_where_it_is_surely_better() -> None:
+def test_a_part_replaces_the_blend_only_if_it_is_clearly_better() -> None:
     draw = np.random.default_rng(0)
     label, session = draw.random(4000) < 0.2, np.arange(4000)
     odds = {"sequence": 4.0, "blend": 2.0, "boosting": 0.0}
-    found = {
+    fitted = {
         name: Candidate(None, label * clear + draw.normal(size=4000), {"validation_pr_auc": clear}, [])  # type: ignore[arg-type]
         for name, clear in odds.items()
     }
-    assert family.best(found, label, session) == "sequence"
-    few = {name: replace(each, validation=each.validation[:40]) for name, each in found.items()}
+    assert family.best(fitted, label, session) == "sequence"
+    few = {name: replace(part, validation=part.validation[:40]) for name, part in fitted.items()}
     few["sequence"] = replace(few["blend"], validation=few["blend"].validation + 0.1 * draw.normal(size=40))
     assert family.best(few, label[:40], session[:40]) == "blend"
 
 
-def test_what_goes_live_and_the_figures_of_all_are_told(shop: Path, tmp_path: Path) -> None:
-    quick = {"epochs": QUICK.epochs, "members": QUICK.members, "rounds": QUICK.rounds}
-    digest = train_intent(shop, tmp_path, json.dumps(quick))
+def test_the_metrics_of_all_candidates_are_written(shop: Path, tmp_path: Path) -> None:
+    digest = train(kinds.load("intent"), shop, tmp_path, replace(QUICK, max_seconds=30))
     manifest = archive.unpack(tmp_path / "model.tar.gz", tmp_path / "unpacked", digest)
-    told = json.loads((tmp_path / "metrics.json").read_text())
-    assert {f"validation_pr_auc_{name}" for name in ("sequence", "boosting", "blend")} <= set(told)
-    assert told["validation_pr_auc"] == told[f"validation_pr_auc_{manifest.model}"]
-    assert told["validation_loss"] == told[f"validation_loss_{manifest.model}"]
+    metrics_file = json.loads((tmp_path / "metrics.json").read_text())
+    assert {f"validation_pr_auc_{name}" for name in ("sequence", "boosting", "blend")} <= set(metrics_file)
+    assert metrics_file["validation_pr_auc"] == metrics_file[f"validation_pr_auc_{manifest.model}"]
+    assert metrics_file["validation_loss"] == metrics_file[f"validation_loss_{manifest.model}"]
 
 
 def test_strange_sessions_get_a_probability(ask: Ask) -> None:
@@ -178,7 +183,7 @@ def test_after_a_purchase_the_question_is_the_next_one(ask: Ask) -> None:
     assert after == pytest.approx(fresh, abs=0.05)
 
 
-def test_an_instance_without_any_place_for_an_event_is_answered(model: SavedModel) -> None:
+def test_an_instance_without_events_is_answered(model: SavedModel) -> None:
     (answer,) = model.predict([{name: [] for name in sessions.INPUTS}])
     assert 0 < answer < 1
 
@@ -191,11 +196,11 @@ def test_the_seed_decides_the_weights(shop: Path) -> None:
         ).network.get_weights()
         for seed in (3, 3, 4)
     ]
-    assert all(np.allclose(one, other, atol=1e-3) for one, other in zip(runs[0], runs[1], strict=True))
-    assert not all(np.allclose(one, other, atol=1e-3) for one, other in zip(runs[0], runs[2], strict=True))
+    assert all(np.allclose(first, second, atol=1e-3) for first, second in zip(runs[0], runs[1], strict=True))
+    assert not all(np.allclose(first, second, atol=1e-3) for first, second in zip(runs[0], runs[2], strict=True))
 
 
-def test_a_shop_where_nobody_buys_says_so(shop_snapshot: Callable[..., Path]) -> None:
+def test_a_snapshot_without_purchases_names_the_obstacle(shop_snapshot: Callable[..., Path]) -> None:
     manifest = snapshot.read(shop_snapshot(sessions=120, buyers=False))
     assert manifest.purchases == 0
     assert manifest.intent_obstacle == f"0 of {manifest.intent['train'][0]} train sessions buy"

@@ -12,12 +12,12 @@ from scipy import sparse
 from boat.models import archive, examples, sessions
 from boat.models.examples import Sessions
 from boat.models.export import export
+from boat.models.fitted import FittedModel
 from boat.models.graphs import pages_of
 from boat.models.pages import named
 from boat.models.served import SavedModel
 from boat.models.sessions import SessionEvent
 from boat.recommend import counts, family
-from boat.recommend.family import Fitted
 from boat.recommend.graph import OUTPUTS
 from boat.recommend.parameters import RecommendModel, RecommendParameters
 from boat.recommend.scores import PageScores
@@ -45,13 +45,13 @@ def _browsed(begin: int, end: int, pages: bool) -> Sessions:
     return Sessions(pa.Table.from_pylist(rows), np.arange(0, len(rows) + 1, 4))
 
 
-def _fitted(model: RecommendModel, pages: bool) -> Fitted:
+def _fitted(model: RecommendModel, pages: bool) -> FittedModel:
     parts = [_browsed(*hours, pages) for hours in ((0, 400), (400, 460), (0, 460))]
     quick = RecommendParameters(model=model, dimensions=8, window=4, epochs=1, refit_epochs=0)
     return family.fit(*parts, quick, lambda row: None)
 
 
-def _served(fitted: Fitted, path: Path) -> SavedModel:
+def _served(fitted: FittedModel, path: Path) -> SavedModel:
     about: dict[str, Any] = {"kind": "recommend", "model": "", "outputs": OUTPUTS, "parameters": {}, "metrics": {}}
     export(fitted.graph, path / "model.tar.gz", **about, snapshot_digest="", products=fitted.products)
     archive.unpack(path / "model.tar.gz", path / "model", archive.digest(path / "model.tar.gz"))

@@ -1,4 +1,4 @@
-"""Next items are asked for as said, and the figures agree with scikit-learn's."""
+"""Targets are the items after the first, and metrics agree with scikit-learn."""
 
 import shutil
 from pathlib import Path
@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn import metrics as known
+from sklearn import metrics as sklearn_metrics
 
 from boat import metrics, snapshot
+from boat.evaluation.report import Difference
 from boat.recommend import slices
 from boat.recommend.baselines import Ranked
-from boat.recommend.evaluation import KS, NextItems
+from boat.recommend.evaluation import KS, RecommendTestSet
 
 PRODUCTS = 30
 
@@ -31,8 +32,8 @@ def rank(scored: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def asked(shop: Path) -> NextItems:
-    return NextItems(shop, snapshot.read(shop))
+def test_set(shop: Path) -> RecommendTestSet:
+    return RecommendTestSet(shop, snapshot.read(shop))
 
 
 @pytest.mark.parametrize("k", KS)
@@ -40,42 +41,42 @@ def test_hit_rate_is_scikit_learns_top_k_accuracy(
     scored: tuple[np.ndarray, np.ndarray], rank: np.ndarray, k: int
 ) -> None:
     scores, target = scored
-    expected = known.top_k_accuracy_score(target, scores, k=k, labels=np.arange(PRODUCTS))
+    expected = sklearn_metrics.top_k_accuracy_score(target, scores, k=k, labels=np.arange(PRODUCTS))
     assert metrics.hit_rate(rank, k) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("k", KS)
 def test_gains_are_scikit_learns_ndcg(scored: tuple[np.ndarray, np.ndarray], rank: np.ndarray, k: int) -> None:
     scores, target = scored
-    wanted = np.arange(PRODUCTS) == target[:, None]
-    assert metrics.gains(rank, k).mean() == pytest.approx(known.ndcg_score(wanted, scores, k=k))
+    is_target = np.arange(PRODUCTS) == target[:, None]
+    assert metrics.gains(rank, k).mean() == pytest.approx(sklearn_metrics.ndcg_score(is_target, scores, k=k))
 
 
 def test_reciprocal_ranks_are_scikit_learns_precision_of_the_ranking(
     scored: tuple[np.ndarray, np.ndarray], rank: np.ndarray
 ) -> None:
     scores, target = scored
-    expected = known.label_ranking_average_precision_score(np.arange(PRODUCTS) == target[:, None], scores)
+    expected = sklearn_metrics.label_ranking_average_precision_score(np.arange(PRODUCTS) == target[:, None], scores)
     assert metrics.reciprocal_ranks(rank, PRODUCTS).mean() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("k", KS)
-def test_recall_of_the_rest_of_the_session_is_scikit_learns(asked: NextItems, k: int) -> None:
+def test_recall_of_the_rest_of_the_session_is_scikit_learns(test_set: RecommendTestSet, k: int) -> None:
     draw = np.random.default_rng(5)
-    lists = draw.permuted(np.tile(np.arange(1, asked.known + 1), (len(asked.target), 1)), axis=1)[:, :20]
+    lists = draw.permuted(np.tile(np.arange(1, test_set.vocabulary + 1), (len(test_set.target), 1)), axis=1)[:, :20]
     scores = np.tile(np.linspace(1, 0, 20), (len(lists), 1))
-    rest, listed = (np.zeros((len(lists), len(asked.names) + 1), bool) for _ in range(2))
-    for row, (session, shown) in enumerate(zip(asked.targets.session, asked.targets.shown, strict=True)):
-        begin, end = asked.sessions.offsets[session : session + 2]
-        rest[row, asked.codes[begin + shown : end]] = True
+    rest, listed = (np.zeros((len(lists), len(test_set.names) + 1), bool) for _ in range(2))
+    for row, (session, shown) in enumerate(zip(test_set.targets.session, test_set.targets.length, strict=True)):
+        begin, end = test_set.sessions.offsets[session : session + 2]
+        rest[row, test_set.codes[begin + shown : end]] = True
         listed[row, lists[row, :k]] = True
-    expected = known.recall_score(rest, listed, average="samples")
-    assert asked.values(Ranked(lists, scores))[f"recall_at_{k}"].mean() == pytest.approx(expected)
+    expected = sklearn_metrics.recall_score(rest, listed, average="samples")
+    assert test_set.values(Ranked(lists, scores))[f"recall_at_{k}"].mean() == pytest.approx(expected)
 
 
-def test_a_product_that_is_listed_twice_is_found_once(asked: NextItems) -> None:
-    lists = np.repeat(asked.target[:, None], 20, axis=1)
-    recall = asked.values(Ranked(lists, np.ones(lists.shape)))["recall_at_20"]
+def test_a_repeated_product_counts_once(test_set: RecommendTestSet) -> None:
+    lists = np.repeat(test_set.target[:, None], 20, axis=1)
+    recall = test_set.values(Ranked(lists, np.ones(lists.shape)))["recall_at_20"]
     assert recall.max() == 1
     assert recall.min() > 0
 
@@ -89,59 +90,63 @@ def test_the_interval_of_grouped_values_is_as_wide_as_that_of_the_groups_alone()
     draw = np.random.default_rng(6)
     once = draw.random(400)
     ((low, high),) = metrics.Draws(np.arange(400)).intervals(once[:, None])
-    # The same value ten times over says nothing new.
+    # Ten copies of a value add no information.
     ((low_of_ten, high_of_ten),) = metrics.Draws(np.repeat(np.arange(400), 10)).intervals(np.repeat(once, 10)[:, None])
     assert (low_of_ten, high_of_ten) == pytest.approx((low, high))
     assert high - low == pytest.approx(2 * 1.96 * once.std() / np.sqrt(400), rel=0.2)
     assert low < once.mean() < high
 
 
-def test_a_model_is_no_better_than_itself_and_better_than_one_that_is_wrong(asked: NextItems) -> None:
-    scores = np.ones((len(asked.target), 1))
-    right, wrong = (Ranked(products[:, None], scores) for products in (asked.target, np.full_like(asked.target, -1)))
-    assert asked.difference(right, right)["mrr_at_20"] == (0, 0, 0)
-    assert asked.difference(right, wrong)["hr_at_5"] == (1, 1, 1)
+def test_a_model_is_no_better_than_itself_and_better_than_one_that_is_wrong(test_set: RecommendTestSet) -> None:
+    scores = np.ones((len(test_set.target), 1))
+    right, wrong = (
+        Ranked(products[:, None], scores) for products in (test_set.target, np.full_like(test_set.target, -1))
+    )
+    assert test_set.difference(right, right)["mrr_at_20"] == Difference(0, 0, 0)
+    assert test_set.difference(right, wrong)["hr_at_5"] == Difference(1, 1, 1)
 
 
-def test_many_targets_are_a_fixed_sample_and_say_so(shop: Path, asked: NextItems) -> None:
-    few, again = (NextItems(shop, snapshot.read(shop), most=50) for _ in range(2))
-    assert (len(few.targets), few.targets.every) == (50, asked.targets.every)
+def test_many_targets_are_reduced_to_a_fixed_sample(shop: Path, test_set: RecommendTestSet) -> None:
+    few, again = (RecommendTestSet(shop, snapshot.read(shop), limit=50) for _ in range(2))
+    assert (len(few.targets), few.targets.total) == (50, test_set.targets.total)
     assert few.target.tolist() == again.target.tolist()
 
 
-def test_the_validation_days_are_asked_for_in_the_same_way(asked: NextItems) -> None:
-    before, split = asked.on_validation_days(most=60), asked.manifest.split
+def test_the_validation_days_have_the_same_kind_of_targets(test_set: RecommendTestSet) -> None:
+    before, split = test_set.on_validation_days(limit=60), test_set.manifest.split
     times = before.sessions.events["event_time"].to_pylist()
-    assert split.validation_from <= min(times) < max(times) < split.test_from <= asked.manifest.as_of
-    assert len(before.target) == 60 < before.targets.every
+    assert split.validation_from <= min(times) < max(times) < split.test_from <= test_set.manifest.as_of
+    assert len(before.target) == 60 < before.targets.total
     right = Ranked(before.target[:, None], np.ones((60, 1)))
-    assert before.figures(right)["hr_at_5"] == before.figures(right)["hr_at_5_low"] == 1
+    assert before.score(right)["hr_at_5"] == before.score(right)["hr_at_5_low"] == 1
 
 
-def test_slices_share_out_all_targets_and_agree_with_the_whole(asked: NextItems) -> None:
-    ranked = Ranked(asked.target[:, None], np.where(asked.targets.shown < 3, 1.0, np.nan)[:, None])
-    rows = slices.figures(asked, ranked)
-    whole = asked.figures(ranked)
-    assert {row["by"] for row in rows} == {"session length", "popularity", "day"}  # one shop, one price, no categories
-    lengths = [row for row in rows if row["by"] == "session length"]
-    assert sum(row["targets"] for row in lengths) == whole["targets"]
-    assert sum(row["targets"] * row["hr_at_20"] for row in lengths) == pytest.approx(
+def test_slices_cover_all_targets_and_agree_with_the_whole(test_set: RecommendTestSet) -> None:
+    ranked = Ranked(test_set.target[:, None], np.where(test_set.targets.length < 3, 1.0, np.nan)[:, None])
+    rows = slices.score(test_set, ranked)
+    whole = test_set.score(ranked)
+    assert {row.by for row in rows} == {"session length", "popularity", "day"}  # one shop, one price, no categories
+    lengths = [row for row in rows if row.by == "session length"]
+    assert sum(row.targets for row in lengths) == whole["targets"]
+    assert sum(row.targets * row.metrics["hr_at_20"] for row in lengths) == pytest.approx(
         whole["targets"] * whole["hr_at_20"]
     )
-    assert [row["hr_at_20"] for row in lengths if row["slice"] == "after 1 item"] == [1]
+    assert [row.metrics["hr_at_20"] for row in lengths if row.name == "after 1 item"] == [1]
     for row in rows:
-        assert row["hr_at_20_low"] <= row["hr_at_20"] <= row["hr_at_20_high"]
+        assert row.metrics["hr_at_20_low"] <= row.metrics["hr_at_20"] <= row.metrics["hr_at_20_high"]
 
 
-def test_slices_know_prices_categories_and_what_is_new(shop: Path, asked: NextItems, tmp_path: Path) -> None:
+def test_slices_include_prices_categories_and_new_products(
+    shop: Path, test_set: RecommendTestSet, tmp_path: Path
+) -> None:
     copy = Path(shutil.copytree(shop, tmp_path / "copy"))
     listed = pd.read_parquet(shop / snapshot.PRODUCTS)
     number = listed["product_id"].str[1:].astype(int)
     listed = listed.assign(price=number.astype(float), category="c" + (number // 20).astype(str) + "/leaf")
     unseen = listed[:1].assign(product_id="unseen", price=None, category=None)
     pd.concat([listed, unseen]).to_parquet(copy / snapshot.PRODUCTS)
-    priced = NextItems(copy, asked.manifest)
-    assert len(priced.names) == priced.known + 1  # nobody has looked at the new one
+    priced = RecommendTestSet(copy, test_set.manifest)
+    assert len(priced.names) == priced.vocabulary + 1  # the new one has no views
     right = Ranked(priced.target[:, None], np.ones((len(priced.target), 1)))
-    names = {(row["by"], row["slice"]) for row in slices.figures(priced, right)}
+    names = {(row.by, row.name) for row in slices.score(priced, right)}
     assert {("category", "c0"), ("category", "c1"), ("price", "0 to 9.75"), ("price", "29.25 to 39")} <= names

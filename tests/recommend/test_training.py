@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from boat import snapshot
+from boat import kinds, snapshot
 from boat.compute import JobSpec
 from boat.compute.local import LocalCompute
 from boat.compute.progress import parse
@@ -64,11 +64,11 @@ def _viewed(product: str) -> SessionEvent:
 
 def test_the_rule_of_the_shop_is_learned(recommend: Recommend) -> None:
     answers = recommend(*([f"p{i}", f"p{i + 1}"] for i in range(38)))
-    found = [answer["product_id"][0] == f"p{i + 2}" for i, answer in enumerate(answers)]
-    assert np.mean(found) > 0.9
+    is_next = [answer["product_id"][0] == f"p{i + 2}" for i, answer in enumerate(answers)]
+    assert np.mean(is_next) > 0.9
 
 
-def test_the_job_tells_each_epoch(job: tuple[Path, list[str]]) -> None:
+def test_the_job_reports_each_epoch(job: tuple[Path, list[str]]) -> None:
     epochs = [epoch for line in job[1] if (epoch := parse(line))]
     assert json.loads((job[0] / "curve.json").read_text()) == epochs
     assert [epoch["epoch"] for epoch in epochs] == list(range(1, len(epochs) + 1))
@@ -79,7 +79,7 @@ def test_the_job_tells_each_epoch(job: tuple[Path, list[str]]) -> None:
     assert min(metrics["validation_mrr"], best["validation_mrr"]) > 0.8
 
 
-def test_the_manifest_tells_where_the_model_comes_from(model: SavedModel, shop: Path) -> None:
+def test_the_manifest_has_the_origin_of_the_model(model: SavedModel, shop: Path) -> None:
     assert model.kind == "recommend"
     assert model.manifest.snapshot_digest == snapshot.read(shop).digest
     assert model.manifest.products == 40
@@ -116,7 +116,7 @@ ADDED = ("add", "add_to_cart", "Add to Cart", "ADDTOCART", " cart\t")
 
 @pytest.mark.parametrize("product", ["p4", " p4 ", "\u00a0p4\n"])
 @pytest.mark.parametrize("types", [*zip(VIEWED, ADDED, strict=False), ("detail", "select_item"), ("click", "buy")])
-def test_types_and_ids_are_understood_however_they_are_spelled(
+def test_types_and_ids_are_understood_in_all_spellings(
     model: SavedModel, recommend: Recommend, types: tuple[str, str], product: str
 ) -> None:
     (plain,) = recommend(["p3", "p4"])
@@ -143,7 +143,7 @@ def test_words_for_missing_are_no_product_and_refunds_and_unused_types_no_events
         assert answer["score"] == pytest.approx(plain["score"], abs=1e-5)
 
 
-def test_only_the_current_product_is_left_out_and_an_unknown_one_leaves_out_none(recommend: Recommend) -> None:
+def test_only_a_known_current_product_is_left_out(recommend: Recommend) -> None:
     after_known, after_unknown = recommend(["p3", "p4"], ["p3", "p4", "unknown"])
     assert "p4" not in after_known["product_id"]
     assert set(after_known["product_id"][:19]) <= {*after_unknown["product_id"], "p4"}
@@ -159,12 +159,12 @@ def test_sessions_without_a_known_product_get_the_most_popular(recommend: Recomm
         assert answer["score"] == sorted(answer["score"], reverse=True)
 
 
-def test_an_instance_without_any_place_for_an_event_is_answered(model: SavedModel) -> None:
+def test_an_instance_without_events_is_answered(model: SavedModel) -> None:
     (answer,) = model.predict([{name: [] for name in sessions.INPUTS}])
     assert len(answer["product_id"]) == 20
 
 
-def test_ten_thousand_events_are_as_good_as_their_last_ones(recommend: Recommend) -> None:
+def test_only_the_last_of_ten_thousand_events_count(recommend: Recommend) -> None:
     last = [f"p{i}" for i in range(RecommendParameters.window)]
     long, short = recommend([f"p{i % 30}" for i in range(10_000 - len(last))] + last, last)
     assert long["product_id"] == short["product_id"]
@@ -192,7 +192,7 @@ print(json.dumps(model.predict(sessions.instances([[event]]))))
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("change", "message"),
     [
         ({"product_id": None}, "inputs"),
         ({"color": ["red"]}, "inputs"),
@@ -212,10 +212,10 @@ print(json.dumps(model.predict(sessions.instances([[event]]))))
         ({"event_type": [None]}, "'event_type' .* not text"),
     ],
 )
-def test_a_malformed_instance_is_refused_by_name(model: SavedModel, change: dict[str, Any], named: str) -> None:
+def test_a_malformed_instance_is_refused_by_name(model: SavedModel, change: dict[str, Any], message: str) -> None:
     (good,) = sessions.instances([[_viewed("p1")]])
     bad = {name: value for name, value in {**good, **change}.items() if value is not None}
-    with pytest.raises(DataError, match=named):
+    with pytest.raises(DataError, match=message):
         model.predict([good, bad])
 
 
@@ -244,10 +244,10 @@ def test_a_request_that_is_no_list_of_instances_is_refused(model: SavedModel, in
 
 
 def test_a_small_shop_gets_short_lists(shop_snapshot: Callable[..., Path], tmp_path: Path) -> None:
-    from boat.models.train import train_recommend
+    from boat.models.train import train
 
     small = shop_snapshot(products=5, sessions=120)
-    train_recommend(small, tmp_path, '{"dimensions": 8, "epochs": 2, "max_seconds": 20}')
+    train(kinds.load("recommend"), small, tmp_path, RecommendParameters(dimensions=8, epochs=2, max_seconds=20))
     archive.unpack(tmp_path / "model.tar.gz", tmp_path / "m", archive.digest(tmp_path / "model.tar.gz"))
     model = SavedModel(tmp_path / "m")
     known, unknown = model.predict(sessions.instances([[_viewed("p1")], [_viewed("new")]]))
@@ -272,7 +272,7 @@ def test_the_seed_decides_the_weights(shop: Path) -> None:
     assert not np.allclose(first, weights(replace(quick, seed=4)))
 
 
-def test_training_keeps_to_its_time(shop: Path) -> None:
+def test_training_ends_within_its_time_limit(shop: Path) -> None:
     from boat.recommend import training
 
     split = snapshot.read(shop).split
@@ -283,14 +283,17 @@ def test_training_keeps_to_its_time(shop: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "parameters", "named"),
-    [("recommend", '{"sead": 1}', "SettingError.*sead"), ("intent", "{}", "DataError: No intent model: 0 of")],
+    ("kind", "parameters", "message"),
+    [
+        ("recommend", '{"sead": 1}', "SettingError.*sead"),
+        ("intent", "{}", "DataError: Cannot train the intent model: 0 of"),
+    ],
 )
-def test_a_job_that_cannot_work_says_why_in_one_line(
-    shop_snapshot: Callable[..., Path], tmp_path: Path, kind: str, parameters: str, named: str
+def test_a_failed_job_names_its_cause_in_one_line(
+    shop_snapshot: Callable[..., Path], tmp_path: Path, kind: str, parameters: str, message: str
 ) -> None:
     views_only = shop_snapshot(sessions=120, buyers=False)
     arguments = {"kind": kind, "snapshot": str(views_only), "output": str(tmp_path), "parameters": parameters}
-    with pytest.raises(JobError, match=named) as failure:
+    with pytest.raises(JobError, match=message) as failure:
         LocalCompute().run(JobSpec("train", "boat.models.train", arguments), lambda line: None)
     assert "Traceback" not in str(failure.value)

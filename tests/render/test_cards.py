@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,16 @@ from xml.etree import ElementTree
 
 import pytest
 
+from boat.evaluation.behaviour import BehaviourResult
 from boat.evaluation.gate import decide
+from boat.evaluation.report import (
+    CalibrationBin,
+    DataReport,
+    Difference,
+    EvaluationReport,
+    ModelReport,
+    Slice,
+)
 from boat.registry.versions import ModelVersion
 from boat.render import cards
 from boat.render.charts import calibration_svg, learning_curve_svg
@@ -26,49 +36,52 @@ VERSION = ModelVersion(
     lineage={"snapshot": "cd34", "flow_run": "f|1"},
     created_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
 )
-TEST = {
-    "name": "no_product_twice",
-    "severity": "critical",
-    "value": 0.25,
-    "threshold": 0.0,
-    "side": "at most",
-    "passed": False,
-    "text": "Twice is once too often.",
-}
-SLICE = {
-    "by": "shop",
-    "slice": "north" * 10,
-    "targets": 400,
-    "hr_at_20": 0.5,
-    "hr_at_20_low": 0.4,
-    "hr_at_20_high": 0.6,
-}
-SLICE |= {"mrr_at_20": 0.3, "mrr_at_20_low": 0.2, "mrr_at_20_high": 0.4}
-FIGURES: dict[str, Any] = {
-    "challenger": {
-        "targets": 931,
-        "all_targets": 931,
-        "mrr_at_20": 0.36,
-        "mrr_at_20_low": 0.34,
-        "mrr_at_20_high": 0.38,
-        "hr_at_5": 0.5,
-        "above_champion": {"mrr_at_20": [-0.02, -0.03, -0.01]},
-        "slices": [SLICE, SLICE | {"slice": "south", "mrr_at_20": 0.4}],
-        "behaviour": [TEST, TEST | {"name": "coverage", "severity": "warning", "passed": True}],
+TEST = BehaviourResult("no_product_twice", "critical", 0.25, 0.0, "at most", False, "Twice is once too often.")
+SLICE = Slice(
+    "shop",
+    "north" * 10,
+    400,
+    {
+        "hr_at_20": 0.5,
+        "hr_at_20_low": 0.4,
+        "hr_at_20_high": 0.6,
+        "mrr_at_20": 0.3,
+        "mrr_at_20_low": 0.2,
+        "mrr_at_20_high": 0.4,
     },
-    "champion": {"targets": 931, "mrr_at_20": 0.38, "slices": [SLICE | {"mrr_at_20": 0.35}]},
-    "popular": {"mrr_at_20": 0.003},
-    "co_occurrence": {"mrr_at_20": 0.3},
-    "data": {
-        "first_session": "2025-12-01T00:00:00",
-        "validation_from": "2025-12-28T00:00:00",
-        "test_from": "2025-12-30T12:00:00",
-        "as_of": "2026-01-01T00:00:00",
-        "split_rule": "by days",
-        "sessions": 12345,
-        "rows": {"intent.parquet": 99},
-    },
-}
+)
+
+
+def sliced(name: str, mrr: float) -> Slice:
+    return replace(SLICE, name=name, metrics={**SLICE.metrics, "mrr_at_20": mrr})
+
+
+REPORT = EvaluationReport(
+    challenger=ModelReport(
+        {
+            "targets": 931,
+            "all_targets": 931,
+            "mrr_at_20": 0.36,
+            "mrr_at_20_low": 0.34,
+            "mrr_at_20_high": 0.38,
+            "hr_at_5": 0.5,
+        },
+        (SLICE, sliced("south", 0.4)),
+        above_champion={"mrr_at_20": Difference(-0.02, -0.03, -0.01)},
+        behaviour=(TEST, replace(TEST, name="coverage", severity="warning", passed=True)),
+    ),
+    champion=ModelReport({"targets": 931, "mrr_at_20": 0.38}, (sliced(SLICE.name, 0.35),)),
+    baselines={"popular": ModelReport({"mrr_at_20": 0.003}), "co_occurrence": ModelReport({"mrr_at_20": 0.3})},
+    data=DataReport(
+        first_session="2025-12-01T00:00:00",
+        validation_from="2025-12-28T00:00:00",
+        test_from="2025-12-30T12:00:00",
+        as_of="2026-01-01T00:00:00",
+        split_rule="by days",
+        sessions=12345,
+        rows={"intent.parquet": 99},
+    ),
+)
 MAKING = model_card.Making(
     cost="61 s, 0.02 USD",
     parameters={"model": "attention"},
@@ -85,12 +98,12 @@ CURVE = [
     {"epoch": 2, "seconds": 4.0, "loss": 2.0, "validation_mrr": 0.35},
     {"epoch": 3, "seconds": 6.0, "loss": 1.5, "validation_mrr": 0.33},
 ]
-CALIBRATION = [{"count": 10, "predicted": 0.1, "actual": 0.12}, {"count": 10, "predicted": 0.4, "actual": 0.35}]
+CALIBRATION = (CalibrationBin(10, 0.1, 0.12), CalibrationBin(10, 0.4, 0.35))
 
 
 @pytest.fixture
 def card() -> cards.Card:
-    return model_card.model_card(VERSION, FIGURES, CURVE, decide("recommend", FIGURES), MAKING)
+    return model_card.model_card(VERSION, REPORT, CURVE, decide("recommend", REPORT), MAKING)
 
 
 def pictures(text: str) -> list[str]:
@@ -170,20 +183,21 @@ def test_a_short_or_strange_curve_still_draws(curve: list[dict[str, Any]]) -> No
 
 def test_a_curve_without_an_epoch_says_so() -> None:
     assert cards.learning_curve([]) == "No epoch has ended yet."
-    assert "## Training" not in model_card.model_card(VERSION, FIGURES, []).markdown()
+    assert "## Training" not in model_card.model_card(VERSION, REPORT, []).markdown()
 
 
 def test_an_intent_card_shows_calibration_how_early_it_knows_and_whom_to_contact() -> None:
     moments = {"1": {"targets": 90, "pr_auc": 0.1}, "add_to_cart": {"targets": 20, "pr_auc": 0.5}}
     told = {"threshold": 0.05, "gain": 0.25}
-    challenger = {"targets": 500, "pr_auc": 0.3, "calibration": CALIBRATION, "after": moments, "decision": told}
-    markdown = model_card.model_card(VERSION, {"challenger": challenger, "champion": None}, []).markdown()
-    assert "chance that it ends with a purchase" in markdown
+    challenger = ModelReport({"targets": 500, "pr_auc": 0.3}, (), moments, CALIBRATION, told)
+    version = replace(VERSION, name="boat-intent")
+    markdown = model_card.model_card(version, EvaluationReport(challenger), []).markdown()
+    assert "chance that a session ends with a purchase" in markdown
     assert "| PR-AUC | 0.300 |" in markdown
     assert "| after 1 event | 90 | 0.100 |" in markdown
     assert "| Add to cart | 20 | 0.500 |" in markdown
     assert "| So contact from a chance of | 0.05 |" in markdown
-    assert pictures(markdown) == [calibration_svg(CALIBRATION)]
+    assert pictures(markdown) == [calibration_svg([asdict(row) for row in CALIBRATION])]
 
 
 def test_the_page_lies_under_its_name_and_version(card: cards.Card, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from boat.kinds import Kind
+from boat.kinds import KindName
 from boat.models.archive import ModelManifest, pack
 from boat.models.sessions import INPUTS
 from boat.serving import ServedModel
@@ -41,7 +41,7 @@ def failing() -> Answer:
     return answer
 
 
-def export(folder: Path, kind: Kind, answer: Answer, version: str = "1") -> ServedModel:
+def export(folder: Path, kind: KindName, answer: Answer, version: str = "1") -> ServedModel:
     """Write a model to `folder/model.tar.gz`."""
     tensors = [tf.TensorSpec([None, None], kind_, name) for name, kind_ in INPUTS.items()]
 
@@ -59,7 +59,7 @@ def export(folder: Path, kind: Kind, answer: Answer, version: str = "1") -> Serv
     return ServedModel(uri=str(archive), digest=pack(folder / "content", archive), version=version)
 
 
-def _manifest(kind: Kind) -> ModelManifest:
+def _manifest(kind: KindName) -> ModelManifest:
     fields: dict[str, Any] = {key: {} for key in ("parameters", "inputs", "outputs", "metrics")}
     return ModelManifest(
         kind=kind,

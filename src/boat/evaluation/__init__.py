@@ -1,1 +1,1 @@
-"""How good a model is on the days it has not seen."""
+"""The evaluation of models on days that they have not seen."""

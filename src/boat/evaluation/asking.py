@@ -1,4 +1,4 @@
-"""How an exported model is asked for many starts of sessions."""
+"""Predictions of an exported model for the starts of many sessions."""
 
 from collections.abc import Iterator
 
@@ -8,31 +8,32 @@ from boat.models import examples
 from boat.models.examples import Sessions
 from boat.models.served import SavedModel
 
-LOOKED_AT = 50
-"""Of a session, the last so many events are shown."""
+MAX_EVENTS = 50
+"""The model receives the last events of a start, at most this many."""
 
 _BATCH = 500
 
 Answers = dict[str, np.ndarray]
+"""An array [starts, …] for each output of the model."""
 
 
-def batches(model: SavedModel, part: Sessions, session: np.ndarray, shown: np.ndarray) -> Iterator[Answers]:
-    """What a model says of starts of sessions, some hundred at a time.
+def batches(model: SavedModel, part: Sessions, session: np.ndarray, length: np.ndarray) -> Iterator[Answers]:
+    """Predict for starts of sessions, 500 at a time.
 
     Args:
-        model: Whom to ask.
+        model: The exported model.
         part: The sessions.
-        session: int64 [asked], numbers of sessions.
-        shown: int64 [asked], how many events of each are shown.
+        session: Number of the session of each start, int64 [starts].
+        length: How many events of the session are in the start, int64 [starts].
 
     Yields:
-        An array [some, …] for each output of the model.
+        The answers to some of the starts.
     """
     for at in range(0, len(session), _BATCH):
-        yield model.score(examples.columns(part, session[at : at + _BATCH], shown[at : at + _BATCH], LOOKED_AT))
+        yield model.score(examples.columns(part, session[at : at + _BATCH], length[at : at + _BATCH], MAX_EVENTS))
 
 
-def answers(model: SavedModel, part: Sessions, session: np.ndarray, shown: np.ndarray) -> Answers:
-    """The same, all at once: an array [asked, …] for each output."""
-    found = list(batches(model, part, session, shown))
-    return {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
+def answers(model: SavedModel, part: Sessions, session: np.ndarray, length: np.ndarray) -> Answers:
+    """Predict for all starts of sessions; see `batches`."""
+    parts = list(batches(model, part, session, length))
+    return {name: np.concatenate([batch[name] for batch in parts]) for name in parts[0]}

@@ -1,4 +1,7 @@
-"""A suite of behaviour tests: a function each, with a severity and a limit; its docstring is its text in the report."""
+"""Suites of behaviour tests.
+
+A test is a function with a severity and a threshold. Its docstring is its text in the report.
+"""
 
 import inspect
 import math
@@ -7,53 +10,54 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 Severity = Literal["critical", "warning"]
-"""`critical` refuses the promotion, `warning` is shown."""
+"""A failed `critical` test prevents the promotion. A failed `warning` is only reported."""
+Side = Literal["at least", "at most"]
 
 Bed = TypeVar("Bed")
 
 
 @dataclass(frozen=True)
-class Result:
-    """What became of one behaviour test.
+class BehaviourResult:
+    """The result of one behaviour test.
 
     Attributes:
-        name: Of the test, such as `no_product_twice`.
-        severity: What it means if it fails.
-        value: What was measured; None where this data cannot tell, or where the model gave no answer.
-        threshold: The limit.
-        side: On which side of the limit the value has to be; on it is good too.
-        passed: Whether it is. A test that the data cannot answer passes.
-        text: What is asked, and why it matters.
+        name: Name of the test, such as `no_product_twice`.
+        severity: Consequence of a failure.
+        value: The measured value; None if the test does not apply to the data, or if the model failed.
+        threshold: Limit of the value.
+        side: Side of the threshold on which the value passes. The threshold itself passes too.
+        passed: Whether the test passed. A test that does not apply to the data passes.
+        text: Description of the test.
     """
 
     name: str
     severity: Severity
     value: float | None
     threshold: float
-    side: Literal["at least", "at most"]
+    side: Side
     passed: bool
     text: str
 
     @property
     def measured(self) -> str:
-        """The value in words."""
+        """Return the value as text."""
         if self.value is None:
-            return "could not be asked" if self.passed else "no answer"
+            return "not applicable" if self.passed else "no answer"
         return f"{self.value:.4g}"
 
     @property
-    def wanted(self) -> str:
-        """The limit in words."""
+    def limit(self) -> str:
+        """Return the threshold as text."""
         return f"{self.side} {self.threshold:g}"
 
     @property
-    def said(self) -> str:
-        """Both."""
-        return f"{self.measured}, {self.wanted} wanted"
+    def summary(self) -> str:
+        """Return the value and the threshold as text."""
+        return f"{self.measured}, required: {self.limit}"
 
 
 Measure = Callable[[Bed], float | None]
-"""The value of a behaviour; None where the data cannot tell."""
+"""Measures a behaviour; returns None if the test does not apply to the data."""
 
 
 @dataclass(frozen=True)
@@ -61,44 +65,41 @@ class _Behaviour(Generic[Bed]):
     measure: Measure[Bed]
     severity: Severity
     threshold: float
-    side: Literal["at least", "at most"]
+    side: Side
 
-    def run(self, bed: Bed) -> Result:
+    def run(self, bed: Bed) -> BehaviourResult:
         name, text = self.measure.__name__, " ".join((inspect.getdoc(self.measure) or "").split())
         try:
             value = self.measure(bed)
-        except Exception as error:  # whatever a graph raises is an answer too
+        except Exception as error:  # a TensorFlow graph can raise any exception, and each is a failed test
             text = f"{text} The model gave no answer: {type(error).__name__}: {str(error).splitlines()[0]}"
-            return Result(name, self.severity, None, self.threshold, self.side, False, text)
-        return Result(name, self.severity, _finite(value), self.threshold, self.side, self._holds(value), text)
+            return BehaviourResult(name, self.severity, None, self.threshold, self.side, False, text)
+        passed = value is None or self._passes(value)
+        return BehaviourResult(name, self.severity, _finite(value), self.threshold, self.side, passed, text)
 
-    def _holds(self, value: float | None) -> bool:
-        if value is None:
-            return True
+    def _passes(self, value: float) -> bool:
         return value >= self.threshold if self.side == "at least" else value <= self.threshold
 
 
 class Suite(Generic[Bed]):
-    """Behaviour tests of one kind of model, in the order in which they were written."""
+    """The behaviour tests of one kind of model, in the order of their definition."""
 
     def __init__(self) -> None:
         self._behaviours: list[_Behaviour[Bed]] = []
 
     def at_least(self, threshold: float, severity: Severity = "warning") -> Callable[[Measure[Bed]], Measure[Bed]]:
-        """Register a test whose value must not be below the threshold."""
+        """Register a test that fails below the threshold."""
         return self._register(threshold, severity, "at least")
 
     def at_most(self, threshold: float, severity: Severity = "warning") -> Callable[[Measure[Bed]], Measure[Bed]]:
-        """Register a test whose value must not be above the threshold."""
+        """Register a test that fails above the threshold."""
         return self._register(threshold, severity, "at most")
 
-    def run(self, bed: Bed) -> tuple[Result, ...]:
-        """Try a model on all of them."""
+    def run(self, bed: Bed) -> tuple[BehaviourResult, ...]:
+        """Run all tests on a model."""
         return tuple(behaviour.run(bed) for behaviour in self._behaviours)
 
-    def _register(
-        self, threshold: float, severity: Severity, side: Literal["at least", "at most"]
-    ) -> Callable[[Measure[Bed]], Measure[Bed]]:
+    def _register(self, threshold: float, severity: Severity, side: Side) -> Callable[[Measure[Bed]], Measure[Bed]]:
         def register(measure: Measure[Bed]) -> Measure[Bed]:
             self._behaviours.append(_Behaviour(measure, severity, threshold, side))
             return measure

@@ -1,145 +1,103 @@
 """The evaluation job: `python -m boat.evaluation.evaluate --kind recommend --model TAR --snapshot DIR --output FILE`.
 
-Scores exported archives, strings in, on the test days of a snapshot, next to simple models that learned from all days
-before. See `boat.recommend.evaluation` and `boat.intent.evaluation`.
+The job scores exported archives on the test days of a snapshot, and compares them with simple baselines that learn from
+the days before. See `boat.recommend.evaluation` and `boat.intent.evaluation`.
 """
 
 import argparse
-import json
-import math
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from boat import snapshot
+from boat import kinds, snapshot
 from boat.errors import ArtifactError, BoatError
-from boat.evaluation.behaviour import Result
-from boat.intent import behaviour as intent_behaviour
-from boat.intent.evaluation import Purchases
-from boat.kinds import Kind
+from boat.evaluation.report import DataReport, EvaluationReport
+from boat.kinds import KINDS, KindName
 from boat.models import archive
 from boat.models.served import SavedModel
-from boat.recommend import behaviour as recommend_behaviour
-from boat.recommend import slices
-from boat.recommend.baselines import Ranked
-from boat.recommend.evaluation import NextItems
 from boat.snapshot import Manifest
 
-Figures = dict[str, Any]
+
+class EvaluationJob(Protocol):
+    """The function of a kind's job module that the evaluation needs."""
+
+    def evaluate(
+        self, folder: Path, manifest: Manifest, challenger: SavedModel, champion: SavedModel | None
+    ) -> EvaluationReport:
+        """Score challenger, champion and baselines on the test days, and test the challenger's behaviour.
+
+        Raises:
+            DataError: The test days have no targets.
+        """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Evaluate one model; the exit code is 1 after an error that the last line names."""
-    parser = argparse.ArgumentParser(prog="python -m boat.evaluation.evaluate", description="Score a model.")
-    parser.add_argument("--kind", choices=("recommend", "intent"), required=True)
+    """Evaluate one model. The exit code is 1 after an error, which the last line names."""
+    parser = argparse.ArgumentParser(prog="python -m boat.evaluation.evaluate", description="Evaluate a model.")
+    parser.add_argument("--kind", choices=KINDS, required=True)
     parser.add_argument("--model", type=Path, required=True, help="the challenger's model.tar.gz")
     parser.add_argument("--champion", type=Path, help="the champion's model.tar.gz")
     parser.add_argument("--snapshot", type=Path, required=True, help="folder of the snapshot")
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     options = parser.parse_args(arguments)
     try:
-        figures = evaluate(options.kind, options.model, options.snapshot, options.champion)
+        report = evaluate(options.kind, options.model, options.snapshot, options.champion)
     except BoatError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(_plain(figures), indent=2) + "\n", encoding="utf-8")
+    options.output.write_text(report.to_json(), encoding="utf-8")
     return 0
 
 
-def evaluate(kind: Kind, model: Path, folder: Path, champion: Path | None = None) -> Figures:
-    """Figures of a challenger, the champion (None without one) and the baselines on a snapshot's test days.
-
-    Beside the figures of each there are how the challenger behaves, and `data`: what it was measured on.
+def evaluate(kind: KindName, model: Path, folder: Path, champion: Path | None = None) -> EvaluationReport:
+    """Evaluate a challenger, the champion and the baselines on a snapshot's test days.
 
     Args:
-        kind: What the models predict.
+        kind: Kind of the models.
         model: The challenger's archive.
         folder: The snapshot.
-        champion: The champion's archive.
+        champion: The champion's archive; None before the first promotion.
 
     Raises:
-        ArtifactError: An archive or the snapshot is damaged, or of another kind.
-        DataError: Nothing to predict on the test days.
+        ArtifactError: An archive or the snapshot is damaged, or an archive is of another kind.
+        DataError: The test days have no targets.
     """
     manifest = snapshot.read(folder)
-    report = _next_items if kind == "recommend" else _purchases
-    figures = report(folder, manifest, _load(model, kind), _load(champion, kind) if champion else None)
-    return {**figures, "data": _data(folder, manifest)}
+    job: EvaluationJob = kinds.load(kind).job()
+    report = job.evaluate(folder, manifest, _load(model, kind), _load(champion, kind) if champion else None)
+    return replace(report, data=_data(folder, manifest))
 
 
-def _plain(figures: Any) -> Any:
-    """JSON has no NaN: a figure that cannot be had is null."""
-    if isinstance(figures, dict):
-        return {name: _plain(value) for name, value in figures.items()}
-    if isinstance(figures, list | tuple):
-        return [_plain(value) for value in figures]
-    return None if isinstance(figures, float) and not math.isfinite(figures) else figures
-
-
-def _load(path: Path, kind: Kind) -> SavedModel:
+def _load(path: Path, kind: KindName) -> SavedModel:
     with tempfile.TemporaryDirectory(prefix="boat-evaluate-") as temporary:
         folder = Path(temporary) / "model"
-        archive.unpack(path, folder, archive.digest(path))
-        model = SavedModel(folder)
-    if model.kind != kind:
-        raise ArtifactError(f"{path} is a model of the kind {model.kind}, not {kind}.", "Pass another archive.")
-    return model
+        manifest = archive.unpack(path, folder, archive.digest(path))
+        if manifest.kind != kind:
+            raise ArtifactError(
+                f"{path} is a model of the kind {manifest.kind}, not {kind}.", "Pass an archive of that kind."
+            )
+        return SavedModel(folder, manifest)
 
 
-def _data(folder: Path, manifest: Manifest) -> Figures:
+def _data(folder: Path, manifest: Manifest) -> DataReport:
     split = manifest.split
-    begins = pq.read_table(folder / snapshot.RECOMMEND, columns=["started_at"])["started_at"]
-    return {
-        "first_session": pc.min(begins).as_py().isoformat(),
-        "validation_from": split.validation_from.isoformat(),
-        "test_from": split.test_from.isoformat(),
-        "as_of": manifest.as_of.isoformat(),
-        "split_rule": split.rule,
-        "sessions": manifest.sessions,
-        "rows": {name: file.rows for name, file in manifest.files.items()},
-    }
-
-
-def _next_items(folder: Path, manifest: Manifest, challenger: SavedModel, champion: SavedModel | None) -> Figures:
-    asked = NextItems(folder, manifest)
-    ranked = asked.ask(challenger)
-    theirs = asked.ask(champion) if champion else None
-    return {
-        "challenger": {
-            **_next_item_figures(asked, ranked),
-            "above_champion": asked.difference(ranked, theirs) if theirs else None,
-            "behaviour": _said(recommend_behaviour.suite.run(recommend_behaviour.Bed(challenger, asked, ranked))),
-        },
-        "champion": _next_item_figures(asked, theirs) if theirs else None,
-        **{name: asked.figures(simple) for name, simple in asked.baselines().items()},
-    }
-
-
-def _next_item_figures(asked: NextItems, ranked: Ranked) -> Figures:
-    return {**asked.figures(ranked), "slices": slices.figures(asked, ranked)}
-
-
-def _said(results: Sequence[Result]) -> list[Figures]:
-    return [asdict(result) for result in results]
-
-
-def _purchases(folder: Path, manifest: Manifest, challenger: SavedModel, champion: SavedModel | None) -> Figures:
-    asked = Purchases(folder, manifest, challenger.manifest.parameters)
-    chances = asked.ask(challenger)
-    starts = chances[: len(asked.session)]
-    bed = intent_behaviour.Bed(challenger, asked.fit, asked.test, asked.session, asked.shown, starts)
-    return {
-        "challenger": {**asked.figures(chances), "behaviour": _said(intent_behaviour.suite.run(bed))},
-        "champion": asked.figures(asked.ask(champion)) if champion else None,
-        **asked.baselines(),
-    }
+    starts = pq.read_table(folder / snapshot.RECOMMEND, columns=["started_at"])["started_at"]
+    return DataReport(
+        first_session=pc.min(starts).as_py().isoformat(),
+        validation_from=split.validation_from.isoformat(),
+        test_from=split.test_from.isoformat(),
+        as_of=manifest.as_of.isoformat(),
+        split_rule=split.rule,
+        sessions=manifest.sessions,
+        rows={name: file.rows for name, file in manifest.files.items()},
+    )
 
 
 if __name__ == "__main__":

@@ -1,37 +1,16 @@
-"""The gate before promotion: a challenger may answer shoppers if it is not worse than who answers them now."""
+"""The gates before a promotion: a challenger must not be worse than the champion and must beat the baselines."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from boat.evaluation.behaviour import Result
-from boat.kinds import Kind
+from boat import kinds
+from boat.evaluation.report import EvaluationReport, ModelReport
+from boat.kinds import GatePolicy, KindName
 
 BEHAVIOUR = "behaviour"
-"""How the names of the gates begin that are tests of behaviour."""
+"""Prefix of the names of behaviour gates."""
 
-Metrics = Mapping[str, Any]
-"""What the evaluation writes: figures by model, `challenger`, `champion` (None before the first), and the baselines."""
-
-
-@dataclass(frozen=True)
-class GatePolicy:
-    """How good is good enough.
-
-    Attributes:
-        tolerance: Share by which the challenger may stay below the champion: two trainings on the same data differ.
-        recommend_metric: Figure that decides for next items. MRR rewards the place in the list, which HR does not.
-        intent_metric: Figure that decides for purchase intent.
-        minimum_targets: Fewer items or sessions to predict on the test days say nothing.
-        maximum_ece: Largest expected calibration error of a purchase intent.
-    """
-
-    tolerance: float = 0.02
-    recommend_metric: str = "mrr_at_20"
-    intent_metric: str = "pr_auc"
-    minimum_targets: int = 100
-    maximum_ece: float = 0.1
+_MISSING = ModelReport({})
 
 
 @dataclass(frozen=True)
@@ -39,12 +18,12 @@ class Gate:
     """One condition.
 
     Attributes:
-        name: What it asks, such as `champion`, or `behaviour no_product_twice`.
-        challenger: The challenger's figure.
-        reference: Who it is held against; None where there is nobody.
-        limit: What the challenger's figure must reach, or for `calibration` and some behaviour stay within.
-        passed: Whether it does.
-        text: The same as a sentence, with by how much.
+        name: Name of the condition, such as `champion`, or `behaviour no_product_twice`.
+        challenger: The challenger's metric.
+        reference: The metric of the champion or baseline; None if the challenger is compared with no model.
+        limit: Limit of the challenger's metric: a minimum, or a maximum for `calibration` and some behaviour tests.
+        passed: Whether the condition holds.
+        text: The comparison as a sentence.
     """
 
     name: str
@@ -63,131 +42,107 @@ class Decision:
 
     @property
     def accepted(self) -> bool:
-        """All gates passed."""
+        """Return whether all gates passed."""
         return all(gate.passed for gate in self.gates)
 
     @property
     def misbehaves(self) -> tuple[Gate, ...]:
-        """The tests of behaviour that refuse."""
+        """Return the behaviour gates that failed."""
         return tuple(gate for gate in self.gates if gate.name.startswith(BEHAVIOUR) and not gate.passed)
 
     @property
     def text(self) -> str:
-        """One line: that it is accepted, or each gate that refuses and by how much."""
+        """Return one line: acceptance, or each failed gate with its distance to the limit."""
         refusals = [f"{gate.name}: {gate.text}" for gate in self.gates if not gate.passed]
         return "Refused. " + " ".join(refusals) if refusals else f"Accepted: all {len(self.gates)} gates passed."
 
 
-def decide(kind: Kind, metrics: Metrics, policy: GatePolicy | None = None) -> Decision:
-    """Hold a challenger against champion and baselines, all measured on the same test days.
+def decide(kind: KindName, report: EvaluationReport, policy: GatePolicy | None = None) -> Decision:
+    """Compare a challenger with the champion and the baselines on the same test days.
 
-    A figure that is missing or not a finite number never passes.
+    A metric that is missing or not a finite number never passes.
 
     Args:
-        kind: `recommend` or `intent`.
-        metrics: What `boat.evaluation.evaluate` wrote.
-        policy: How good is good enough; the default policy if None.
+        kind: Kind of the model.
+        report: Its evaluation.
+        policy: The conditions; by default the kind's own.
     """
-    policy = policy or GatePolicy()
-    return Decision(_recommend(metrics, policy) if kind == "recommend" else _intent(metrics, policy))
-
-
-def _recommend(metrics: Metrics, policy: GatePolicy) -> tuple[Gate, ...]:
-    name = policy.recommend_metric
-    figure = _figure(metrics, "challenger", name)
-    return (
-        _enough(metrics, policy),
-        _champion(metrics, name, policy),
-        _above("popular", name, figure, _figure(metrics, "popular", name)),
-        _above("co_occurrence", name, figure, _figure(metrics, "co_occurrence", name)),
-        *_behaviour(metrics),
+    policy = policy or kinds.load(kind).gates
+    gates = (
+        _enough_targets(report, policy),
+        _champion(report, policy),
+        *(_above(name, report, policy.metric) for name in policy.baselines),
+        *(_within(gate, name, maximum, report) for gate, (name, maximum) in policy.limits.items()),
+        *_behaviour(report),
     )
+    return Decision(gates)
 
 
-def _intent(metrics: Metrics, policy: GatePolicy) -> tuple[Gate, ...]:
-    name = policy.intent_metric
-    return (
-        _enough(metrics, policy),
-        _champion(metrics, name, policy),
-        _above("base_rate", name, _figure(metrics, "challenger", name), _figure(metrics, "base_rate", name)),
-        _calibrated(metrics, policy),
-        *_behaviour(metrics),
-    )
-
-
-def _figure(metrics: Metrics, model: str, name: str) -> float:
-    """NaN, which passes no gate, where the figure is missing."""
-    value = (metrics.get(model) or {}).get(name)
-    return float(value) if isinstance(value, int | float) else math.nan
-
-
-def _enough(metrics: Metrics, policy: GatePolicy) -> Gate:
-    targets, limit = _figure(metrics, "challenger", "targets"), float(policy.minimum_targets)
+def _enough_targets(report: EvaluationReport, policy: GatePolicy) -> Gate:
+    targets, limit = report.challenger.metric("targets"), float(policy.minimum_targets)
     passed = math.isfinite(targets) and targets >= limit
     text = f"{targets:.0f} targets on the test days, at least {limit:.0f} needed."
     return Gate("targets", targets, None, limit, passed, text)
 
 
-def _champion(metrics: Metrics, name: str, policy: GatePolicy) -> Gate:
-    challenger = _figure(metrics, "challenger", name)
-    if not metrics.get("champion"):
+def _champion(report: EvaluationReport, policy: GatePolicy) -> Gate:
+    name = policy.metric
+    challenger = report.challenger.metric(name)
+    if report.champion is None:
         passed = math.isfinite(challenger)
-        text = f"No champion yet to hold {name} {challenger:.4f} against."
+        text = f"There is no champion yet to compare {name} {challenger:.4f} with."
         return Gate("champion", challenger, None, 0.0, passed, text)
-    champion = _figure(metrics, "champion", name)
+    champion = report.champion.metric(name)
     limit = champion * (1 - policy.tolerance)
     passed = _finite(challenger, champion) and challenger >= limit
     terms = f"the champion's {champion:.4f} less {policy.tolerance:.1%} is {limit:.4f}"
     return Gate("champion", challenger, champion, limit, passed, f"{_distance(name, challenger, limit)}: {terms}.")
 
 
-def _above(name: str, metric: str, challenger: float, reference: float) -> Gate:
+def _above(baseline: str, report: EvaluationReport, name: str) -> Gate:
+    challenger = report.challenger.metric(name)
+    reference = report.baselines.get(baseline, _MISSING).metric(name)
     passed = _finite(challenger, reference) and challenger > reference
-    text = f"{_distance(metric, challenger, reference)}: the baseline {name} has {reference:.4f}."
-    return Gate(name, challenger, reference, reference, passed, text)
+    text = f"{_distance(name, challenger, reference)}: the baseline {baseline} has {reference:.4f}."
+    return Gate(baseline, challenger, reference, reference, passed, text)
 
 
-def _calibrated(metrics: Metrics, policy: GatePolicy) -> Gate:
-    ece, limit = _figure(metrics, "challenger", "ece"), policy.maximum_ece
-    passed = math.isfinite(ece) and ece <= limit
-    text = f"{_distance('ece', ece, limit)}: at most {limit:.4f} is allowed."
-    return Gate("calibration", ece, None, limit, passed, text)
+def _within(gate: str, name: str, maximum: float, report: EvaluationReport) -> Gate:
+    challenger = report.challenger.metric(name)
+    passed = math.isfinite(challenger) and challenger <= maximum
+    text = f"{_distance(name, challenger, maximum)}: at most {maximum:.4f} is allowed."
+    return Gate(gate, challenger, None, maximum, passed, text)
 
 
-def behaviour(metrics: Metrics) -> tuple[Result, ...]:
-    """What became of the challenger's tests of behaviour."""
-    return tuple(Result(**each) for each in (metrics.get("challenger") or {}).get("behaviour", ()))
-
-
-def _behaviour(metrics: Metrics) -> tuple[Gate, ...]:
-    """A gate for each critical behaviour test that the challenger fails; one that is open if it fails none."""
-    critical = [result for result in behaviour(metrics) if result.severity == "critical"]
+def _behaviour(report: EvaluationReport) -> tuple[Gate, ...]:
+    """Return a failed gate for each failed critical test, or one passed gate if all of them passed."""
+    critical = [result for result in report.challenger.behaviour if result.severity == "critical"]
     if not critical:
-        text = "No behaviour was tested. Evaluate it again."
+        text = "No critical behaviour test was run. Evaluate the model again."
         return (Gate(BEHAVIOUR, math.nan, None, 1.0, False, text),)
-    failed = tuple(
+    failures = tuple(
         Gate(
             f"{BEHAVIOUR} {result.name}",
             math.nan if result.value is None else result.value,
             None,
             result.threshold,
             False,
-            f"{result.said}. {result.text}",
+            f"{result.summary}. {result.text}",
         )
         for result in critical
         if not result.passed
     )
-    text = f"All {len(critical)} critical behaviour tests hold."
-    return failed or (Gate(BEHAVIOUR, 1.0, None, 1.0, True, text),)
+    text = f"All {len(critical)} critical behaviour tests passed."
+    return failures or (Gate(BEHAVIOUR, 1.0, None, 1.0, True, text),)
 
 
-def _distance(metric: str, figure: float, limit: float) -> str:
-    if not _finite(figure, limit):
-        return f"{metric} cannot be compared, a figure is missing or not finite ({figure:.4f} against {limit:.4f})"
-    side = "above" if figure > limit else "below"
-    share = f" ({abs(figure / limit - 1):.1%})" if abs(figure) < 10 * limit else ""
-    return f"{metric} {figure:.4f} is {abs(figure - limit):.4f}{share} {side} the limit"
+def _distance(name: str, value: float, limit: float) -> str:
+    if not _finite(value, limit):
+        return f"{name} cannot be compared, a metric is missing or not finite ({value:.4f} against {limit:.4f})"
+    side = "above" if value > limit else "below"
+    share = f" ({abs(value / limit - 1):.1%})" if abs(value) < 10 * limit else ""
+    return f"{name} {value:.4f} is {abs(value - limit):.4f}{share} {side} the limit"
 
 
-def _finite(*figures: float) -> bool:
-    return all(map(math.isfinite, figures))
+def _finite(*values: float) -> bool:
+    return all(map(math.isfinite, values))

@@ -1,4 +1,4 @@
-"""Simple models of purchase intent to beat, on the same sessions as the real ones."""
+"""Simple intent models that a challenger has to beat on the same sessions."""
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -8,28 +8,32 @@ from sklearn.preprocessing import StandardScaler
 from boat.events import EVENT_TYPES
 from boat.models.examples import Sessions
 
-Cuts = tuple[np.ndarray, np.ndarray]
+Starts = tuple[np.ndarray, np.ndarray]
+"""Number of the session, and number of its events, of each start."""
 
 
-def event_count_odds(fit: Sessions, seen: Cuts, test: Sessions, asked: Cuts) -> np.ndarray:
-    """Chance of a purchase by a logistic regression on how many events of each type there were, float64 [asked].
+def event_count_chances(fit: Sessions, fit_starts: Starts, test: Sessions, test_starts: Starts) -> np.ndarray:
+    """Estimate the probability of a purchase by a logistic regression on the number of events of each type.
 
     Args:
         fit: Sessions to learn from.
-        seen: Their numbers, and how many events of each are shown.
-        test: Sessions to judge.
-        asked: The same for them.
+        fit_starts: Starts of these.
+        test: Sessions to score.
+        test_starts: Starts of these.
+
+    Returns:
+        Probabilities, float64 [test starts].
     """
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    model.fit(_event_counts(fit, seen), fit.events["is_purchase"].to_numpy()[fit.offsets[seen[0]]])
-    odds: np.ndarray = model.predict_proba(_event_counts(test, asked))[:, 1]
-    return odds
+    model.fit(_event_counts(fit, fit_starts), fit.events["is_purchase"].to_numpy()[fit.offsets[fit_starts[0]]])
+    chances: np.ndarray = model.predict_proba(_event_counts(test, test_starts))[:, 1]
+    return chances
 
 
-def _event_counts(part: Sessions, cuts: Cuts) -> np.ndarray:
-    session, shown = cuts
+def _event_counts(part: Sessions, starts: Starts) -> np.ndarray:
+    session, length = starts
     types = part.strings("event_type")
     begin = part.offsets[session]
-    columns = [np.append(0, np.cumsum(types == kind)) for kind in EVENT_TYPES]
-    counts: np.ndarray = np.log1p(np.column_stack([total[begin + shown] - total[begin] for total in columns]))
+    columns = [np.append(0, np.cumsum(types == event_type)) for event_type in EVENT_TYPES]
+    counts: np.ndarray = np.log1p(np.column_stack([total[begin + length] - total[begin] for total in columns]))
     return counts

@@ -1,18 +1,18 @@
-"""Purchase intent: sessions are judged early and late, and at the moment when something first goes into the cart.
+"""The test set of intent models: starts of test sessions, early, late, and at the first product in the cart.
 
-A start of a session is right if a purchase follows in it. Intervals are of 95 %, by drawing whole sessions anew.
+The label of a start is whether a purchase follows. Intervals are 95 % bootstrap intervals over sessions.
 """
 
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from boat import metrics, snapshot
 from boat.errors import DataError
 from boat.evaluation import asking
+from boat.evaluation.report import CalibrationBin, Metrics, ModelReport
 from boat.intent import baselines
 from boat.intent.parameters import IntentParameters
 from boat.models import examples
@@ -23,87 +23,94 @@ from boat.snapshot import Manifest
 MAX_TARGETS = 20_000
 ADD_TO_CART, END = "add_to_cart", "end"
 
-Figures = dict[str, Any]
 
-
-class Purchases:
+class IntentTestSet:
     """Starts of the sessions on a snapshot's test days.
 
     Args:
         folder: The snapshot.
-        manifest: What is in it.
-        parameters: Of the model in question: what a contact costs and a sale is worth.
+        manifest: Its manifest.
+        parameters: The challenger's parameters, with the cost of a contact and the value of a sale.
 
     Attributes:
-        fit: Sessions that a model may have learned from.
-        test: Sessions that are judged.
+        fit: Sessions of the days before the test.
+        test: Sessions of the test days.
         session: Number of the session of each start, int64 [starts].
-        shown: How many of its events are shown, int64 [starts].
+        length: Events in each start, int64 [starts].
         label: Whether a purchase follows, bool [starts].
 
     Raises:
-        DataError: There is no session to judge.
+        DataError: There are no sessions before or on the test days.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, parameters: IntentParameters) -> None:
         path = folder / snapshot.INTENT
         self.fit = examples.read(path, manifest.split, "fit")
         self.test = examples.read(path, manifest.split, "test")
         if not len(self.fit) or not len(self.test):
-            raise DataError("There is no session to judge intent by on the test days.", "Take a snapshot of more days.")
-        self.session, self.shown = _drawn(*examples.cuts(self.test.lengths))
+            raise DataError(
+                f"Cannot evaluate intent: {len(self.fit)} sessions before and {len(self.test)} on the test days.",
+                "Take a snapshot of more days.",
+            )
+        self.session, self.length = _sample(*examples.cuts(self.test.lengths))
         self.label = _buys(self.test)[self.session]
-        self._cost = float(parameters.get("contact_cost", IntentParameters.contact_cost))
-        self._value = float(parameters.get("sale_value", IntentParameters.sale_value))
+        self._cost, self._value = float(parameters.contact_cost), float(parameters.sale_value)
 
-    def ask(self, model: SavedModel) -> np.ndarray:
-        """The chances that a model gives, float64 [starts + carts]: of `session` and `shown`, then of `carts`."""
-        session, shown = (np.concatenate(pair) for pair in zip((self.session, self.shown), self.carts, strict=True))
-        chances: np.ndarray = asking.answers(model, self.test, session, shown)["purchase"].astype(np.float64)
+    def predict(self, model: SavedModel) -> np.ndarray:
+        """Return a model's probabilities, float64 [starts + carts]: of `session` and `length`, then of `carts`."""
+        session, length = self._starts_and_carts
+        chances: np.ndarray = asking.answers(model, self.test, session, length)["purchase"].astype(np.float64)
         return chances
+
+    @property
+    def _starts_and_carts(self) -> tuple[np.ndarray, np.ndarray]:
+        session, length = self.carts
+        return np.concatenate([self.session, session]), np.concatenate([self.length, length])
 
     @cached_property
     def carts(self) -> tuple[np.ndarray, np.ndarray]:
-        """Session and events shown up to the first time that something goes into the cart, int64 [carts] each."""
+        """Return sessions and numbers of events up to the first product in the cart, int64 [carts] each."""
         adds = np.flatnonzero(self.test.strings("event_type") == "add")
         owner = np.searchsorted(self.test.offsets, adds, side="right") - 1
         session, first = np.unique(owner, return_index=True)
-        return _drawn(session, adds[first] - self.test.offsets[session] + 1)
+        return _sample(session, adds[first] - self.test.offsets[session] + 1)
 
-    def baselines(self) -> dict[str, Figures]:
-        """Figures of simple models: the share of buyers for all, and counts of events."""
-        learned = _drawn(*examples.cuts(self.fit.lengths))
+    def baselines(self) -> dict[str, ModelReport]:
+        """Score simple models: the share of buyers for all sessions, and a regression on event counts."""
+        learned = _sample(*examples.cuts(self.fit.lengths))
         base_rate = float(np.mean(_buys(self.fit)[learned[0]]))
-        session, shown = (np.concatenate(pair) for pair in zip((self.session, self.shown), self.carts, strict=True))
-        odds = baselines.event_count_odds(self.fit, learned, self.test, (session, shown))
-        return {"base_rate": self.figures(np.full(len(session), base_rate)), "logistic": self.figures(odds)}
+        session, length = self._starts_and_carts
+        chances = baselines.event_count_chances(self.fit, learned, self.test, (session, length))
+        return {"base_rate": self.score(np.full(len(session), base_rate)), "logistic": self.score(chances)}
 
-    def figures(self, chances: np.ndarray) -> Figures:
-        """Figures of chances, as `ask` gives them: over all starts, `after` each number of events, and a `decision`."""
+    def score(self, chances: np.ndarray) -> ModelReport:
+        """Score the probabilities of `predict`."""
         starts, carts = chances[: len(self.session)], chances[len(self.session) :]
-        return {
-            **_figures(self.label, starts, self.session),
-            "brier": metrics.brier(self.label, starts),
-            "calibration": metrics.calibration(self.label, starts),
-            "decision": self._decision(starts),
-            "after": {
-                **{name: _figures(self.label[at], starts[at], self.session[at]) for name, at in self._moments.items()},
+        return ModelReport(
+            metrics={**_score(self.label, starts, self.session), "brier": metrics.brier(self.label, starts)},
+            moments={
+                **{name: _score(self.label[at], starts[at], self.session[at]) for name, at in self._moments.items()},
                 **({ADD_TO_CART: self._at_the_cart(carts)} if len(carts) else {}),
             },
-        }
+            calibration=tuple(
+                CalibrationBin(int(row["count"]), row["predicted"], row["actual"])
+                for row in metrics.calibration(self.label, starts)
+            ),
+            contacts=self._contacts(starts),
+        )
 
     @property
-    def _moments(self) -> dict[str, np.ndarray]:
-        moments = {str(cut): self.shown == cut for cut in examples.CUTS}
-        moments[END] = self.shown == self.test.lengths[self.session]
+    def _moments(self) -> Mapping[str, np.ndarray]:
+        moments = {str(cut): self.length == cut for cut in examples.CUTS}
+        moments[END] = self.length == self.test.lengths[self.session]
         return {name: at for name, at in moments.items() if at.any()}
 
-    def _at_the_cart(self, chances: np.ndarray) -> Figures:
-        session, _shown = self.carts
-        return _figures(_buys(self.test)[session], chances, session)
+    def _at_the_cart(self, chances: np.ndarray) -> Metrics:
+        session, _length = self.carts
+        return _score(_buys(self.test)[session], chances, session)
 
-    def _decision(self, chances: np.ndarray) -> Figures:
-        """Whom to contact where that costs something: whose chance of a sale is worth more (Elkan, IJCAI 2001)."""
+    def _contacts(self, chances: np.ndarray) -> Metrics:
+        """Score a contact of each session whose expected sale is worth more than the contact (Elkan, IJCAI 2001)."""
         threshold = self._cost / self._value
         contacted = chances > threshold
         reached = contacted & self.label
@@ -120,7 +127,7 @@ class Purchases:
         }
 
 
-def _figures(label: np.ndarray, chances: np.ndarray, session: np.ndarray) -> Figures:
+def _score(label: np.ndarray, chances: np.ndarray, session: np.ndarray) -> Metrics:
     low, high = metrics.pr_auc_interval(label, chances, session)
     return {
         "targets": len(label),
@@ -136,12 +143,12 @@ def _figures(label: np.ndarray, chances: np.ndarray, session: np.ndarray) -> Fig
     }
 
 
-def _drawn(session: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most `MAX_TARGETS`, by a fixed draw."""
+def _sample(session: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return all starts, or a fixed sample of `MAX_TARGETS`."""
     if len(session) > MAX_TARGETS:
         chosen = np.sort(np.random.default_rng(0).choice(len(session), MAX_TARGETS, replace=False))
-        session, shown = session[chosen], shown[chosen]
-    return session, shown
+        session, length = session[chosen], length[chosen]
+    return session, length
 
 
 def _buys(part: Sessions) -> np.ndarray:

@@ -1,166 +1,141 @@
-"""The family of purchase-intent models, all exported to the same signature: see `boat.intent.graph`."""
+"""The intent models. All of them are exported with the same signature; see `boat.intent.graph`."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from boat import metrics
 from boat.intent import boosting, training
+from boat.intent.estimators import ESTIMATORS
 from boat.intent.features import Histories
-from boat.intent.graph import IntentGraph
+from boat.intent.graph import OUTPUTS, IntentGraph
 from boat.intent.odds import BlendOdds, ForestOdds, NetworkOdds, Odds
 from boat.intent.parameters import IntentModel, IntentParameters
 from boat.models.checkpoint import Checkpoint
+from boat.models.fitted import FittedModel, Report
 from boat.models.fitting import Trained
 
-Report = Callable[[Mapping[str, float]], None]
-Part = Literal["boosting"] | training.Network
-
-_SURE = 0.95
-_PARTS: Mapping[IntentModel, tuple[Part, ...]] = {
-    "auto": ("sequence", "boosting"),
-    "blend": ("sequence", "boosting"),
-    "boosting": ("boosting",),
-    "sequence": ("sequence",),
-    "lstm": ("lstm",),
-}
+_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that has learned.
+    """A fitted model that may be exported.
 
     Attributes:
-        odds: What may go live.
-        validation: Log-odds of the validation cuts before it learned from them, float64 [cuts].
-        figures: What those are worth: `validation_pr_auc` and `validation_loss`.
-        curve: The figures of each epoch; empty where there are no epochs.
+        odds: The model.
+        validation: Log-odds of the validation cuts, by the model of the train sessions alone, float64 [cuts].
+        metrics: Their `validation_pr_auc` and `validation_loss`.
+        curve: The metrics of each epoch; empty if there are no epochs.
     """
 
     odds: Odds
     validation: np.ndarray
-    figures: dict[str, float]
-    curve: list[dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A model that has learned, ready for export.
-
-    Attributes:
-        graph: The model; its function `serve` is the signature.
-        model: Which it is; never `auto`.
-        curve: The figures of each epoch; one row where there are no epochs.
-        metrics: `validation_pr_auc` and `validation_loss` of this one and, with its name behind, of each candidate;
-            `train_seconds`.
-    """
-
-    graph: IntentGraph
-    model: IntentModel
-    curve: list[dict[str, float]]
     metrics: dict[str, float]
+    curve: list[dict[str, float]]
 
 
 def fit(
     train: Histories,
     validation: Histories,
-    both: Histories,
+    combined: Histories,
     parameters: IntentParameters,
     report: Report,
     checkpoint: Checkpoint | None = None,
-) -> Fitted:
+) -> FittedModel:
     """Fit the model that the parameters name, or for `auto` the one that `best` chooses.
 
     Args:
         train: Sessions to learn from.
-        validation: Sessions that tell how good they are, and when a network stops.
-        both: The two together, from which the exported trees learn in the end.
-        parameters: Which model, sizes, speed and limits.
-        report: Called with the figures of each epoch.
-        checkpoint: Where a network keeps its state after each epoch, and goes on from.
+        validation: Sessions that measure the models and end the training of a network.
+        combined: `train` and `validation` together: the exported trees learn from them.
+        parameters: Model, sizes, speed and limits.
+        report: Called with the metrics of each epoch.
+        checkpoint: File with a network's state after each epoch, to resume from.
 
     Raises:
         DataError: See `boat.intent.training.check`.
     """
     began = time.monotonic()
-    found = candidates(train, validation, both, parameters, report, checkpoint)
-    session, _shown = validation.cuts(parameters.seed)
-    model = best(found, validation.buys[session], session) if parameters.model == "auto" else parameters.model
-    chosen = found[model]
+    fitted = candidates(train, validation, combined, parameters, report, checkpoint)
+    session, _length = validation.cuts(parameters.seed)
+    model = best(fitted, validation.buys[session], session) if parameters.model == "auto" else parameters.model
+    chosen = fitted[model]
     seconds = round(time.monotonic() - began, 2)
-    curve = next((each.curve for each in found.values() if each.curve), [])
+    curve = next((candidate.curve for candidate in fitted.values() if candidate.curve), [])
     if not curve:
-        curve = [{"epoch": 1, **chosen.figures, "seconds": seconds}]
+        curve = [{"epoch": 1, **chosen.metrics, "seconds": seconds}]
         report(curve[0])
-    every = {f"{figure}_{name}": value for name, each in found.items() for figure, value in each.figures.items()}
-    figures = {**chosen.figures, **every, "train_seconds": seconds}
-    return Fitted(IntentGraph(chosen.odds, parameters.window), model, curve, figures)
+    by_model = {
+        f"{metric}_{name}": value for name, candidate in fitted.items() for metric, value in candidate.metrics.items()
+    }
+    totals = {**chosen.metrics, **by_model, "train_seconds": seconds}
+    return FittedModel(IntentGraph(chosen.odds, parameters.window), model, OUTPUTS, curve, totals)
 
 
-def best(found: Mapping[IntentModel, Candidate], label: np.ndarray, session: np.ndarray) -> IntentModel:
-    """The blend, unless a part of it alone has the higher PR-AUC in nearly all draws of the validation sessions.
+def best(fitted: Mapping[IntentModel, Candidate], label: np.ndarray, session: np.ndarray) -> IntentModel:
+    """Choose the blend, unless one of its parts has the higher PR-AUC in nearly all draws of the validation sessions.
 
-    With few buyers the highest figure is often luck, and the mean of several models is the safe choice.
+    With few buyers the highest PR-AUC is often luck, and the mean of several models is the safe choice.
 
     Args:
-        found: Candidates, the blend among them.
-        label: Whether each validation cut buys, bool [cuts].
-        session: Its session, int64 [cuts].
+        fitted: Candidates, including the blend.
+        label: Whether the session of each validation cut buys, bool [cuts].
+        session: Number of that session, int64 [cuts].
     """
-    areas = {name: metrics.pr_auc_draws(label, each.validation, session) for name, each in found.items()}
-    surely = [name for name in areas if np.mean(areas[name] > areas["blend"]) >= _SURE]
-    return max(surely, key=lambda name: found[name].figures["validation_pr_auc"], default="blend")
+    areas = {name: metrics.pr_auc_draws(label, candidate.validation, session) for name, candidate in fitted.items()}
+    better = [name for name in areas if np.mean(areas[name] > areas["blend"]) >= _CONFIDENCE]
+    return max(better, key=lambda name: fitted[name].metrics["validation_pr_auc"], default="blend")
 
 
 def candidates(
     train: Histories,
     validation: Histories,
-    both: Histories,
+    combined: Histories,
     parameters: IntentParameters,
     report: Report,
     checkpoint: Checkpoint | None = None,
 ) -> dict[IntentModel, Candidate]:
-    """All that the parameters' model is, is made of or is chosen from; see `fit`."""
+    """Fit the parts of the model that the parameters name, and the blend of two parts; see `fit`."""
     training.check(train, validation)
-    found: dict[IntentModel, Candidate] = {}
-    for name in _PARTS[parameters.model]:
+    fitted: dict[IntentModel, Candidate] = {}
+    for name in ESTIMATORS[parameters.model].parts:
         if name == "boosting":
-            found[name] = _boosted(train, validation, both, parameters)
+            fitted[name] = _boosted(train, validation, combined, parameters)
         else:
             trained = training.train(name, train, validation, parameters, report, checkpoint)
-            found[name] = _network(trained, validation, parameters)
-    if len(found) > 1:
-        found["blend"] = _blend(tuple(found.values()), validation, parameters)
-    return found
+            fitted[name] = _network(trained, validation, parameters)
+    if len(fitted) > 1:
+        fitted["blend"] = _blend(tuple(fitted.values()), validation, parameters)
+    return fitted
 
 
 def _network(trained: Trained, validation: Histories, parameters: IntentParameters) -> Candidate:
-    session, shown = validation.cuts(parameters.seed)
-    odds = trained.network(validation.windows(session, shown, parameters.window)).numpy().astype(np.float64)
-    return Candidate(NetworkOdds(trained.network), odds, _figures(odds, validation, parameters), trained.curve)
+    session, length = validation.cuts(parameters.seed)
+    odds = trained.network(validation.windows(session, length, parameters.window)).numpy().astype(np.float64)
+    return Candidate(NetworkOdds(trained.network), odds, _metrics(odds, validation, parameters), trained.curve)
 
 
-def _boosted(train: Histories, validation: Histories, both: Histories, parameters: IntentParameters) -> Candidate:
-    """Trees that learned from train and validation together, and what those of train alone said of validation."""
-    judged = _grown(train, parameters)
-    odds = judged.log_odds(validation.features(*validation.cuts(parameters.seed), parameters.window))
-    live = ForestOdds(_grown(both, parameters, judged.rounds).forest())
-    return Candidate(live, odds, _figures(odds, validation, parameters), [])
+def _boosted(train: Histories, validation: Histories, combined: Histories, parameters: IntentParameters) -> Candidate:
+    """Fit trees to the train sessions to validate them, then fit the exported trees to all sessions."""
+    validated = _grown(train, parameters)
+    odds = validated.log_odds(validation.features(*validation.cuts(parameters.seed), parameters.window))
+    exported = ForestOdds(_grown(combined, parameters, validated.rounds).forest())
+    return Candidate(exported, odds, _metrics(odds, validation, parameters), [])
 
 
 def _blend(parts: Sequence[Candidate], validation: Histories, parameters: IntentParameters) -> Candidate:
     odds = np.mean([part.validation for part in parts], axis=0)
-    live = BlendOdds([part.odds for part in parts])
-    return Candidate(live, odds, _figures(odds, validation, parameters), [])
+    exported = BlendOdds([part.odds for part in parts])
+    return Candidate(exported, odds, _metrics(odds, validation, parameters), [])
 
 
 def _grown(part: Histories, parameters: IntentParameters, rounds: int | None = None) -> boosting.Boosted:
-    session, shown = part.prefixes(parameters.seed)
+    session, length = part.prefixes(parameters.seed)
     return boosting.fit(
-        part.features(session, shown, parameters.window),
+        part.features(session, length, parameters.window),
         part.buys[session],
         session,
         members=parameters.members,
@@ -171,7 +146,7 @@ def _grown(part: Histories, parameters: IntentParameters, rounds: int | None = N
     )
 
 
-def _figures(odds: np.ndarray, validation: Histories, parameters: IntentParameters) -> dict[str, float]:
+def _metrics(odds: np.ndarray, validation: Histories, parameters: IntentParameters) -> dict[str, float]:
     label, chance = validation.buys[validation.cuts(parameters.seed)[0]], 1 / (1 + np.exp(-odds))
     return {
         "validation_pr_auc": metrics.pr_auc(label, chance),

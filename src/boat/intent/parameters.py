@@ -1,4 +1,4 @@
-"""Training parameters of the purchase-intent models."""
+"""Training parameters of the intent models."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,28 +8,27 @@ IntentModel = Literal["auto", "blend", "boosting", "sequence", "lstm"]
 
 @dataclass(frozen=True)
 class IntentParameters:
-    """Of the purchase-intent model.
+    """Parameters of an intent model. Only networks use `units` and the parameters after it, except `seed`.
 
     Attributes:
-        model: Which of the family: networks are `sequence` and `lstm`, `boosting` are trees on hand-made features,
-            `blend` is the mean of `sequence` and `boosting`. `auto` is the blend, unless one of its parts alone is
-            clearly better on the validation split, see `boat.intent.family.best`. What is said of units,
-            dropout, speed, epochs and seconds below is for networks alone.
-        window: How many of a session's last events it looks at one by one.
-        members: Boosted models, each choosing among other features, that are averaged.
-        leaves: Of a tree, at most.
-        rounds: Trees of a member, at most.
-        contact_cost: What it costs to do something about a shopper. The evaluation reads it; training does not.
-        sale_value: What that is worth with one who buys, in the same unit: contacted is whose chance of a purchase is
-            above the quotient.
-        units: Width of its layers.
-        dropout: Share of values dropped while training.
-        learning_rate: Of Adam.
-        batch_size: Sessions a step, at most; fewer where that leaves under 30 steps an epoch.
-        epochs: Passes over the sessions, at most; each time with other prefixes.
-        patience: Epochs without a better validation loss before it stops.
-        max_seconds: Training time, at most. Where it ends a training, the machine's speed decides the result too.
-        seed: Of all that is random. The same seed gives the same model but for the rounding of parallel sums.
+        model: Model to train. `sequence` and `lstm` are networks, `boosting` are trees on hand-made features. `blend`
+            is the mean of `sequence` and `boosting`. `auto` is the blend, unless one of its parts is clearly better on
+            the validation days; see `boat.intent.family.best`.
+        window: Last events of a session that the model sees one by one.
+        members: Number of boosted models that are averaged. Each draws other features.
+        leaves: Largest number of leaves of a tree.
+        rounds: Largest number of trees of a member.
+        contact_cost: Cost of contacting a shopper, for the evaluation. Training does not use it.
+        sale_value: Value of a sale, in the same unit. The evaluation contacts shoppers whose chance of a purchase is
+            above `contact_cost / sale_value`.
+        units: Width of the layers.
+        dropout: Share of values dropped in training.
+        learning_rate: Learning rate of Adam.
+        batch_size: Largest number of sessions in a step. Small shops have smaller steps, for 30 steps an epoch.
+        epochs: Largest number of passes over the sessions, with other prefixes in each.
+        patience: Epochs without a better validation loss before the training ends.
+        max_seconds: Longest training time. If it ends the training, the result depends on the machine's speed.
+        seed: Seed of all random draws. The same seed gives the same model up to rounding of parallel sums.
     """
 
     model: IntentModel = "auto"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from boat.errors import ArtifactError
-from boat.kinds import Kind
+from boat.kinds import KINDS, KindName
 
 MODEL_FOLDER = "1"
 MANIFEST = "boat.json"
@@ -49,7 +49,7 @@ class ModelManifest:
         tensorflow_version: It is only promised to load in this or a newer one.
     """
 
-    kind: Kind
+    kind: KindName
     model: str
     created_at: str
     parameters: Mapping[str, Any]
@@ -78,7 +78,7 @@ class ModelManifest:
             manifest = cls(**{field.name: content[field.name] for field in fields(cls)})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"{path} is not a model manifest ({error!r}).", _RETRAIN) from error
-        if manifest.kind not in ("recommend", "intent"):
+        if manifest.kind not in KINDS:
             raise ArtifactError(f"{path} is of the unknown kind {manifest.kind!r}.", _RETRAIN)
         return manifest
 

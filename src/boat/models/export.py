@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from boat.kinds import Kind
+from boat.kinds import KindName
 from boat.models import archive, sessions
 from boat.models.archive import ModelManifest
 from boat.version import code_version
@@ -18,7 +18,7 @@ def export(
     graph: tf.Module,
     path: Path,
     *,
-    kind: Kind,
+    kind: KindName,
     model: str,
     outputs: Mapping[str, str],
     parameters: Mapping[str, Any],

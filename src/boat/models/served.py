@@ -8,7 +8,7 @@ import numpy as np
 
 from boat.errors import ArtifactError, DataError
 from boat.events import ValueProblem
-from boat.kinds import Kind
+from boat.kinds import KindName
 from boat.models import sessions
 from boat.models.archive import MODEL_FOLDER, ModelManifest
 
@@ -20,15 +20,16 @@ class SavedModel:
 
     Args:
         folder: Holds `boat.json` and the SavedModel under `1/`.
+        manifest: Its manifest; read from the folder if None.
 
     Raises:
         ArtifactError: No manifest, or TensorFlow cannot load it with the agreed signature.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, manifest: ModelManifest | None = None) -> None:
         import tensorflow as tf
 
-        self.manifest = ModelManifest.read(folder)
+        self.manifest = manifest or ModelManifest.read(folder)
         self.bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         try:
             # Kept on self: a signature only holds its variables weakly.
@@ -41,7 +42,7 @@ class SavedModel:
             raise ArtifactError(f"The model in {folder} takes {inputs}, not {dict(sessions.INPUTS)}.", "Retrain it.")
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> KindName:
         """`recommend` or `intent`."""
         return self.manifest.kind
 

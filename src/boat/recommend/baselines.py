@@ -1,4 +1,4 @@
-"""Simple models to beat, on the same sessions as the real ones."""
+"""Simple models that a challenger has to beat on the same sessions."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from boat.recommend import counts
 
 LISTED = 20
 
-_TIE_BREAK = 1e-6  # popularity decides between equal counts and fills what is left
+_TIE_BREAK = 1e-6  # popularity breaks ties and fills the end of the list
 _BLOCK = 2_000
 
 
@@ -19,8 +19,8 @@ class Ranked:
     """Recommendations, best first.
 
     Attributes:
-        products: int64 [targets, 20], product codes; -1 where a list is shorter.
-        scores: float64 [targets, 20], falling; -inf where a list is shorter.
+        products: Product codes, int64 [targets, 20]; -1 at the end of shorter lists.
+        scores: Falling scores, float64 [targets, 20]; -inf at the end of shorter lists.
     """
 
     products: np.ndarray
@@ -28,7 +28,7 @@ class Ranked:
 
 
 class Popular:
-    """The most frequent products, for everyone.
+    """Recommends the most frequent products to every session.
 
     Args:
         windows: Examples to learn from; their targets are counted.
@@ -36,12 +36,12 @@ class Popular:
     """
 
     def __init__(self, windows: Windows, products: int) -> None:
-        every = np.bincount(windows.target, minlength=products + 1)[1:].astype(np.float64)
-        self.codes = np.argsort(-every, kind="stable")[: LISTED + 1] + 1
-        self.counts = every[self.codes - 1]
+        counts = np.bincount(windows.target, minlength=products + 1)[1:].astype(np.float64)
+        self.codes = np.argsort(-counts, kind="stable")[: LISTED + 1] + 1
+        self.counts = counts[self.codes - 1]
 
     def recommend(self, recent: np.ndarray) -> Ranked:
-        """Lists without the current product, the first of each window [targets, window]."""
+        """Return lists without the current product, which is the first of each window [targets, window]."""
         codes = np.broadcast_to(self.codes, (len(recent), len(self.codes)))
         scores = np.where(codes == recent[:, :1], -np.inf, self.counts)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :LISTED]
@@ -50,7 +50,7 @@ class Popular:
 
 
 class CoOccurrence:
-    """How often a product followed another within five steps, near ones counting more.
+    """Ranks products by how often they followed a product within five steps; near steps count more.
 
     Args:
         windows: Examples to learn from.
@@ -59,14 +59,14 @@ class CoOccurrence:
 
     def __init__(self, windows: Windows, products: int) -> None:
         popular = Popular(windows, products)
-        # Row 0 stands before every session: it holds the most popular, by next to nothing.
+        # Row 0 precedes every session. It gives the most popular products a tiny score.
         values = _TIE_BREAK * popular.counts / popular.counts.sum()
         rows = np.zeros(len(popular.codes), dtype=np.int64)
         least = sparse.csr_matrix((values, (rows, popular.codes)), shape=(products + 1, products + 1))
         self._follows = counts.followers(windows, products) + least
 
     def recommend(self, recent: np.ndarray) -> Ranked:
-        """Lists without the current product, the first of each window [targets, window]."""
+        """Return lists without the current product, which is the first of each window [targets, window]."""
         blocks = [self._block(recent[at : at + _BLOCK, : counts.STEPS]) for at in range(0, len(recent), _BLOCK)]
         products, scores = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
         return Ranked(products, scores)
@@ -79,16 +79,16 @@ class CoOccurrence:
         sessions = sparse.csr_matrix(
             (weights.ravel(), (rows, columns.ravel())), shape=(len(recent), self._follows.shape[0])
         )
-        found = (sessions @ self._follows).tocoo()
-        wanted = (found.col != recent[found.row, 0]) & (found.data > 0)
-        row, code, score = found.row[wanted], found.col[wanted], found.data[wanted]
+        sums = (sessions @ self._follows).tocoo()
+        valid = (sums.col != recent[sums.row, 0]) & (sums.data > 0)
+        row, code, score = sums.row[valid], sums.col[valid], sums.data[valid]
         order = np.lexsort((code, -score, row))
         row, code, score = row[order], code[order], score[order]
-        place = np.arange(len(row)) - np.searchsorted(row, row)
+        rank = np.arange(len(row)) - np.searchsorted(row, row)
         products, scores = np.full((len(recent), LISTED), -1), np.full((len(recent), LISTED), -np.inf)
-        listed = place < LISTED
-        products[row[listed], place[listed]] = code[listed]
-        scores[row[listed], place[listed]] = score[listed]
+        listed = rank < LISTED
+        products[row[listed], rank[listed]] = code[listed]
+        scores[row[listed], rank[listed]] = score[listed]
         return products, scores
 
 

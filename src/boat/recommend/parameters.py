@@ -1,4 +1,4 @@
-"""Training parameters of the recommendation models."""
+"""Training parameters of the recommenders."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -18,26 +18,28 @@ Repeats = Literal["drop", "keep"]
 
 @dataclass(frozen=True)
 class RecommendParameters:
-    """Of the next-item model.
+    """Parameters of a recommender. Only networks use `scale`, and the parameters from `dropout` to
+    `refit_epochs`.
 
     Attributes:
-        model: Which of the family. What is said of epochs, steps and steepness below is for those with a network.
-        repeats: `keep` lets a product follow itself; `drop` takes it in a row as one, and never lists the current one.
-        half_life: Days after which what followed a page counts half, in `co_occurrence` and in a blend.
-        sample: Sessions that `vmis_knn` compares, alone or in a blend: the newest that share a product.
-        neighbours: Sessions that vote in it.
+        model: Recommender to train.
+        repeats: `keep` allows a product to follow itself. `drop` merges repeated views and never lists the current
+            product.
+        half_life: Days after which the views after a page count half, in `co_occurrence` and in `blend`.
+        sample: Sessions that `vmis_knn` compares, alone or in `blend`: the newest with a common product.
+        neighbours: Most similar sessions of these, which vote.
         dimensions: Length of a product's embedding.
-        window: How many of a session's last products it looks at.
-        scale: Steepness of the softmax over cosines.
-        dropout: Share of embedding values dropped while training.
-        learning_rate: Of Adam.
-        batch_size: Examples a step, at most; fewer where that leaves under 100 steps an epoch.
-        negatives: Products drawn for each step that the right ones are held against; all, where there are not more.
-        epochs: Passes over the examples, at most.
-        patience: Epochs without a better validation MRR@20 before it stops.
-        refit_epochs: Passes over train and validation examples together after that, so that the newest days are known.
-        max_seconds: Training time, at most. Where it ends a training, the machine's speed decides the result too.
-        seed: Of all that is random. The same seed gives the same model but for the rounding of parallel sums.
+        window: Last products of a session that the model sees.
+        scale: Factor of the cosines before the softmax.
+        dropout: Share of embedding values dropped in training.
+        learning_rate: Learning rate of Adam.
+        batch_size: Largest number of examples in a step. Small shops have smaller steps, for 100 steps an epoch.
+        negatives: Random products in each step that the right products are compared with.
+        epochs: Largest number of passes over the examples.
+        patience: Epochs without a better validation MRR@20 before the training ends.
+        refit_epochs: Further passes over train and validation examples, so that the model knows the newest days.
+        max_seconds: Longest training time. If it ends the training, the result depends on the machine's speed.
+        seed: Seed of all random draws. The same seed gives the same model up to rounding of parallel sums.
     """
 
     model: RecommendModel = "blend"

@@ -1,4 +1,4 @@
-"""What a snapshot says of products, beside the sessions."""
+"""The products of a snapshot's catalogue."""
 
 from pathlib import Path
 
@@ -9,10 +9,11 @@ from boat import snapshot
 
 
 def read(folder: Path) -> pd.DataFrame:
-    """The catalogue of the snapshot in `folder`: by product id its `category` (a path, or empty), `price` (or NaN), and
-    whether it is `described` by a vector.
+    """Read the catalogue of the snapshot in `folder`. If several shops sell a product, the first shop's row counts.
 
-    Of a product that several shops sell, the first shop's.
+    Returns:
+        By product id: `category`, a path or empty; `price`, or NaN; and `described`, whether it has a description
+        vector.
     """
     columns = ["product_id", "category", "price", "description_vector"]
     rows: pd.DataFrame = pq.read_table(folder / snapshot.PRODUCTS, columns=columns).to_pandas()

@@ -21,14 +21,9 @@ from boat.models.fitting import Limits, Resumable, Trained, fit, refit
 from boat.recommend import blend, catalogue, counts
 from boat.recommend.catalogue import Catalogue
 from boat.recommend.graph import RECOMMENDED
-from boat.recommend.networks import (
-    AttentionNetwork,
-    MaskedNetwork,
-    RecurrentNetwork,
-    SessionNetwork,
-    SkipGramNetwork,
-)
-from boat.recommend.parameters import RecommendModel, RecommendParameters
+from boat.recommend.networks import SessionNetwork
+from boat.recommend.parameters import RecommendParameters
+from boat.recommend.recommenders import RECOMMENDERS
 from boat.recommend.scores import BlendScores, DirectionScores, Scores
 
 _FIRST_SHARE = 0.7  # of the time for the training that is validated
@@ -37,15 +32,6 @@ _WARM_UP, _LEAST_RATE = 50, 0.05  # steps up to the learning rate; share of it t
 _LENGTH = 0.05  # of a product's embedding at first, per square root of its dimensions
 _VALIDATION_TARGETS = 5_000
 _VALIDATION_BATCH = 500
-
-
-NETWORKS: Mapping[RecommendModel, type[SessionNetwork]] = {
-    "blend": AttentionNetwork,
-    "attention": AttentionNetwork,
-    "session_lstm": RecurrentNetwork,
-    "masked_transformer": MaskedNetwork,
-    "prod2vec_knn": SkipGramNetwork,
-}
 
 Count = Callable[[Sessions, np.ndarray, np.ndarray, RecommendParameters], Scores]
 """Counts sessions, given the products in the order of their codes and how often each occurs."""
@@ -132,7 +118,7 @@ def prepare(seen: Windows, products: int, parameters: RecommendParameters) -> tu
 
 
 def _built(seen: Windows, products: int, parameters: RecommendParameters) -> SessionNetwork:
-    network = NETWORKS[parameters.model](products, parameters)
+    network: SessionNetwork = RECOMMENDERS[parameters.model].load()(products, parameters)
     network(seen.recent[:1])
     return network
 

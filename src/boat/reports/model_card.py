@@ -1,12 +1,16 @@
 """The model card: what there is to know of a version."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from boat.evaluation.gate import Decision, behaviour
+from boat import kinds
+from boat.errors import SettingError
+from boat.evaluation.gate import Decision
+from boat.evaluation.report import Difference, EvaluationReport, Metrics
+from boat.kinds import KINDS, Kind
 from boat.registry.versions import ModelVersion
 from boat.render.cards import Card, Section, epochs
 from boat.render.charts import calibration_svg, graph_svg, learning_curve_svg, shortened, slices_svg
@@ -24,24 +28,7 @@ _NAMES = {
     "lift_at_10": "Lift of the top 10 %",
 }
 _MODELS = {"challenger": "this version", "co_occurrence": "co-occurrence"}
-_PURPOSE = {
-    "recommend": "Given a session, the products that come next; where it holds no known product, those that come "
-    "after its page, or else the most popular.",
-    "intent": "Given a session, the chance that it ends with a purchase. It is a share of 1, not a yes or no.",
-}
 _EVIDENCE = "It was measured on what shoppers did without it. What they do with it, only the live figures tell."
-_LIMITS = {
-    "recommend": (
-        ("Scope", "What shoppers look at next, not what they should buy: it knows no stock, no margin, no taste."),
-        ("New products", "What nobody has viewed, it finds by the catalogue's vectors alone: see the slice of these."),
-        ("Evidence", _EVIDENCE),
-    ),
-    "intent": (
-        ("Scope", "Sessions like those it was trained on: a sale or a new page changes what a step means."),
-        ("Use", "A chance is right over many sessions, not for one: rank by it, or weigh what a contact costs."),
-        ("Evidence", _EVIDENCE),
-    ),
-}
 _CONTACTS = {
     "contact_cost": "A contact costs",
     "sale_value": "A sale is worth",
@@ -52,7 +39,6 @@ _CONTACTS = {
     "gain": "Gain for each start",
     "gain_contacting_all": "Gain if all were contacted",
 }
-_FIGURE = {"recommend": "mrr_at_20", "intent": "pr_auc"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +60,7 @@ class Making:
 
 def model_card(
     version: ModelVersion,
-    figures: Mapping[str, Any],
+    report: EvaluationReport,
     curve: Sequence[Mapping[str, Any]],
     decision: Decision | None = None,
     making: Making | None = None,
@@ -83,29 +69,29 @@ def model_card(
 
     Args:
         version: As registered; its lineage says what it was made from.
-        figures: What the evaluation wrote: figures by model, the challenger's first.
+        report: Its evaluation.
         curve: One mapping an epoch.
         decision: The gates, where it stood before them.
         making: How it came about, where that is known.
     """
-    kind = "recommend" if "mrr_at_20" in figures.get("challenger", {}) else "intent"
+    kind = _kind(version)
     making = making or Making()
     sections = (
-        Section("What it is for", _PURPOSE[kind], _people(making.tables)),
+        Section("What it is for", kind.card.purpose, _people(making.tables)),
         *_gates(decision),
-        Section("On the test days", _protocol(kind, figures), _compared(figures)),
-        *_slices(figures),
-        *_moments(figures),
-        *_contacts(figures),
-        *_calibration(figures),
-        *_behaviour(figures),
+        Section("On the test days", _protocol(kind, report), _compared(report)),
+        *_slices(kind, report),
+        *_moments(report),
+        *_contacts(report),
+        *_calibration(report),
+        *_behaviour(report),
         *_training(curve, making),
-        *_data(figures),
+        *_data(report),
         *_graphs(making),
-        Section("Limits", table=[("", ""), *_LIMITS[kind]]),
+        Section("Limits", table=[("", ""), *kind.card.limits, ("Evidence", _EVIDENCE)]),
         Section("Made from", table=[("", ""), *_made_from(version)]),
     )
-    return Card(f"{version.name}, version {version.version}", _lead(version, kind, figures, decision), sections)
+    return Card(f"{version.name}, version {version.version}", _lead(version, kind, report, decision), sections)
 
 
 def write_page(card: Card, version: ModelVersion, folder: Path) -> Path:
@@ -116,16 +102,22 @@ def write_page(card: Card, version: ModelVersion, folder: Path) -> Path:
     return path
 
 
-def _lead(version: ModelVersion, kind: str, figures: Mapping[str, Any], decision: Decision | None) -> str:
-    """What somebody reads who reads one line."""
-    name = _FIGURE[kind]
-    said = [f"{_NAMES[name]} {_figure(figures.get('challenger', {}), name)}"]
-    difference = (figures.get("challenger", {}).get("above_champion") or {}).get(name)
-    if difference:
-        said.append(f"{_signed(difference)} beside the champion")
+def _kind(version: ModelVersion) -> Kind:
+    name = kinds.kind_of(version.name)
+    if name is None:
+        raise SettingError(f"The model {version.name} is of no known kind.", f"Known kinds: {', '.join(KINDS)}.")
+    return kinds.load(name)
+
+
+def _lead(version: ModelVersion, kind: Kind, report: EvaluationReport, decision: Decision | None) -> str:
+    """Return one line with the metric that decides, and the decision."""
+    name = kind.gates.metric
+    parts = [f"{_NAMES.get(name, _words(name))} {_metric(report.challenger.metrics, name)}"]
+    if name in report.challenger.above_champion:
+        parts.append(f"{_signed(report.challenger.above_champion[name])} beside the champion")
     if decision is not None:
-        said.append("passes all gates" if decision.accepted else "refused by its gates")
-    return f"Registered {version.created_at:%Y-%m-%d %H:%M} UTC. {'; '.join(said)}."
+        parts.append("passes all gates" if decision.accepted else "refused by its gates")
+    return f"Registered {version.created_at:%Y-%m-%d %H:%M} UTC. {'; '.join(parts)}."
 
 
 def _people(tables: Graph) -> list[tuple[str, str]]:
@@ -139,28 +131,22 @@ def _gates(decision: Decision | None) -> Iterator[Section]:
         yield Section("Gates", decision.text if decision.accepted else "Refused.", rows)
 
 
-def _protocol(kind: str, figures: Mapping[str, Any]) -> str:
-    if kind == "intent":
-        return "Starts of sessions that it was not trained on. In brackets: 95 % intervals."
-    challenger = figures["challenger"]
-    asked, every = challenger.get("targets", 0), challenger.get("all_targets", 0)
-    drawn = f", {asked:,} of them drawn at random" if asked < every else ""
-    return (
-        f"Every item of a session after its first is asked for, given those before it{drawn}; recall asks for the "
-        "whole rest of the session. In brackets: 95 % intervals, by drawing whole sessions anew."
-    )
+def _protocol(kind: Kind, report: EvaluationReport) -> str:
+    targets, total = (report.challenger.metrics.get(name, 0) for name in ("targets", "all_targets"))
+    sample = f" {targets:,} of {total:,} targets were drawn at random." if targets < total else ""
+    return f"{kind.card.protocol}{sample}"
 
 
-def _compared(figures: Mapping[str, Any]) -> list[list[str]]:
-    """A row a figure, a column a model; figures that are no plain numbers are left out."""
-    challenger = figures.get("challenger", {})
-    models = [name for name, values in figures.items() if isinstance(values, Mapping) and name != "data"]
-    asked = challenger.get("targets")
-    names = [name for name, value in challenger.items() if _is_figure(name, value)]
-    names = [name for name in names if name != "all_targets" or challenger[name] != asked]
-    difference = challenger.get("above_champion") or {}
+def _compared(report: EvaluationReport) -> list[list[str]]:
+    """Return a row for each metric and a column for each model."""
+    challenger, models = report.challenger.metrics, report.models()
+    names = [name for name in challenger if not name.endswith(("_low", "_high"))]
+    names = [name for name in names if name != "all_targets" or challenger[name] != challenger.get("targets")]
     head = ["", *(_MODELS.get(model, model.replace("_", " ")) for model in models)]
-    rows = [[_NAMES.get(name, _words(name)), *(_figure(figures[model], name) for model in models)] for name in names]
+    rows = [
+        [_NAMES.get(name, _words(name)), *(_metric(model.metrics, name) for model in models.values())] for name in names
+    ]
+    difference = report.challenger.above_champion
     if difference:
         head.append("beside the champion")
         rows = [
@@ -170,76 +156,74 @@ def _compared(figures: Mapping[str, Any]) -> list[list[str]]:
     return [head, *rows]
 
 
-def _is_figure(name: str, value: Any) -> bool:
-    return isinstance(value, int | float) and not name.endswith(("_low", "_high"))
-
-
-def _figure(values: Mapping[str, Any], name: str) -> str:
-    value, low, high = (values.get(key) for key in (name, f"{name}_low", f"{name}_high"))
-    if not isinstance(value, int | float):
+def _metric(metrics: Metrics, name: str) -> str:
+    value, low, high = (metrics.get(key) for key in (name, f"{name}_low", f"{name}_high"))
+    if value is None:
         return ""
     if low is not None and high is not None:
         return f"{value:.3f} ({low:.3f} to {high:.3f})"
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
-def _signed(difference: Sequence[float]) -> str:
-    value, low, high = difference
-    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
+def _signed(difference: Difference) -> str:
+    return f"{difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
 
 
-def _slices(figures: Mapping[str, Any]) -> Iterator[Section]:
-    rows = figures.get("challenger", {}).get("slices")
-    if not rows:
+def _slices(kind: Kind, report: EvaluationReport) -> Iterator[Section]:
+    slices = report.challenger.slices
+    if not slices:
         return
-    figure = _FIGURE["recommend"]
-    champions = {(row["by"], row["slice"]): row for row in (figures.get("champion") or {}).get("slices", ())}
-    head = ["", "slice", "targets", "HR@20", _NAMES[figure], *(["champion's"] if champions else [])]
-    table = [head]
-    for before, row in zip([None, *rows], rows, strict=False):
-        by = "" if before and before["by"] == row["by"] else row["by"]
-        cells = [by, shortened(row["slice"]), f"{row['targets']:,}"]
-        cells += [_figure(row, "hr_at_20"), _figure(row, figure)]
-        champion = champions.get((row["by"], row["slice"]), {})
-        table.append([*cells, *([_figure(champion, figure)] if champions else [])])
-    text = f"{_NAMES[figure]} with 95 % intervals; the dotted line is that of all targets, their number in brackets."
-    yield Section("For whom and what", text, table, slices_svg(rows, figure, figures["challenger"][figure]))
+    metric = kind.gates.metric
+    names = [name for name in slices[0].metrics if not name.endswith(("_low", "_high"))]
+    champion = {(part.by, part.name): part.metrics for part in report.champion.slices} if report.champion else {}
+    head = ["", "slice", "targets", *(_NAMES.get(name, _words(name)) for name in names)]
+    table = [[*head, *(["champion's"] if champion else [])]]
+    for before, part in zip([None, *slices], slices, strict=False):
+        by = "" if before and before.by == part.by else part.by
+        cells = [by, shortened(part.name), f"{part.targets:,}", *(_metric(part.metrics, name) for name in names)]
+        table.append([*cells, *([_metric(champion.get((part.by, part.name), {}), metric)] if champion else [])])
+    text = (
+        f"{_NAMES.get(metric, _words(metric))} with 95 % intervals; the dotted line is that of all targets, "
+        "their number in brackets."
+    )
+    rows = [{"by": part.by, "slice": part.name, "targets": part.targets, **part.metrics} for part in slices]
+    yield Section("For whom and what", text, table, slices_svg(rows, metric, report.challenger.metric(metric)))
 
 
-def _moments(figures: Mapping[str, Any]) -> Iterator[Section]:
-    """Intent by how much of the session was shown."""
-    after = figures.get("challenger", {}).get("after")
-    if after:
-        names = [name for name, value in next(iter(after.values())).items() if _is_figure(name, value)]
+def _moments(report: EvaluationReport) -> Iterator[Section]:
+    """Yield the metrics by how much of the session was shown."""
+    moments = report.challenger.moments
+    if moments:
+        names = [name for name in next(iter(moments.values())) if not name.endswith(("_low", "_high"))]
         head = ["", *(_NAMES.get(name, _words(name)) for name in names)]
-        rows = [[_moment(when), *(_figure(values, name) for name in names)] for when, values in after.items()]
+        rows = [[_moment(moment), *(_metric(metrics, name) for name in names)] for moment, metrics in moments.items()]
         yield Section("How early it knows", table=[head, *rows])
 
 
-def _moment(when: str) -> str:
-    return f"after {when} event{'' if when == '1' else 's'}" if when.isdigit() else _words(when)
+def _moment(name: str) -> str:
+    return f"after {name} event{'' if name == '1' else 's'}" if name.isdigit() else _words(name)
 
 
-def _contacts(figures: Mapping[str, Any]) -> Iterator[Section]:
-    """Whom to contact where that costs something."""
-    told = figures.get("challenger", {}).get("decision")
-    if told:
+def _contacts(report: EvaluationReport) -> Iterator[Section]:
+    """Yield the cost and gain of contacting shoppers."""
+    contacts = report.challenger.contacts
+    if contacts:
         text = (
             "A session is worth a contact where its chance times the worth of a sale is above what the contact costs."
         )
-        rows = [(_CONTACTS.get(name, _words(name)), f"{value:.3g}") for name, value in told.items()]
+        rows = [(_CONTACTS.get(name, _words(name)), f"{value:.3g}") for name, value in contacts.items()]
         yield Section("Whom to contact", text, [("", ""), *rows])
 
 
-def _calibration(figures: Mapping[str, Any]) -> Iterator[Section]:
-    calibration = figures.get("challenger", {}).get("calibration")
+def _calibration(report: EvaluationReport) -> Iterator[Section]:
+    calibration = report.challenger.calibration
     if calibration:
         text = "Sessions with a like prediction together: what was predicted, and what share did buy."
-        yield Section("Calibration", text, picture=calibration_svg(calibration))
+        yield Section("Calibration", text, picture=calibration_svg([asdict(row) for row in calibration]))
 
 
-def _behaviour(figures: Mapping[str, Any]) -> Iterator[Section]:
-    results = behaviour(figures)
+def _behaviour(report: EvaluationReport) -> Iterator[Section]:
+    results = report.challenger.behaviour
     if results:
         failed = [result for result in results if not result.passed]
         critical = sum(result.severity == "critical" for result in failed)
@@ -248,8 +232,8 @@ def _behaviour(figures: Mapping[str, Any]) -> Iterator[Section]:
             "A critical one refuses the promotion, the others are warnings."
         )
         rows = [
-            (_words(each.name), each.severity, _yes(each.passed), each.measured, each.wanted, each.text)
-            for each in sorted(results, key=lambda result: (result.passed, result.severity))
+            (_words(result.name), result.severity, _yes(result.passed), result.measured, result.limit, result.text)
+            for result in sorted(results, key=lambda result: (result.passed, result.severity))
         ]
         yield Section("Behaviour", text, [("Test", "Severity", "Passed", "Value", "Wanted", "What it asks"), *rows])
 
@@ -262,18 +246,20 @@ def _training(curve: Sequence[Mapping[str, Any]], making: Making) -> Iterator[Se
         yield Section("Training", text, table, learning_curve_svg(curve) if curve else "")
 
 
-def _data(figures: Mapping[str, Any]) -> Iterator[Section]:
-    data = figures.get("data")
+def _data(report: EvaluationReport) -> Iterator[Section]:
+    data = report.data
     if data:
-        times = ("first_session", "validation_from", "test_from", "as_of")
-        begin, stop, test, end = (f"{datetime.fromisoformat(data[name]):%Y-%m-%d %H:%M}" for name in times)
+        begin, stop, test, end = (
+            f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M}"
+            for time in (data.first_session, data.validation_from, data.test_from, data.as_of)
+        )
         rows = [
             ("Trained on", f"{begin} to {test}"),
             ("of these, to know when to stop, from", stop),
             ("Measured on", f"{test} to {end}"),
-            ("Cut", data["split_rule"]),
-            ("Sessions with two items", f"{data['sessions']:,}"),
-            *((f"Rows of {name}", f"{rows:,}") for name, rows in data["rows"].items()),
+            ("Cut", data.split_rule),
+            ("Sessions with two items", f"{data.sessions:,}"),
+            *((f"Rows of {name}", f"{rows:,}") for name, rows in data.rows.items()),
         ]
         yield Section("Data", "Times are UTC.", [("", ""), *rows])
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import os
 import re
 import shutil
@@ -10,12 +9,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
+from boat import kinds
 from boat.errors import BoatError, DataError, EndpointError
-from boat.kinds import ENDPOINT_OF
 from boat.models.archive import unpack
 from boat.models.served import SavedModel
 from boat.models.sessions import SessionEvent, instances
@@ -24,7 +21,6 @@ from boat.serving.base import ServedModel
 MAX_SESSIONS = 1000
 """Most sessions in a request. Each of them needs a score for every product."""
 
-_KIND_OF = {endpoint: kind for kind, endpoint in ENDPOINT_OF.items()}
 _NAME = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SMOKE: Sequence[Sequence[SessionEvent]] = (
@@ -129,8 +125,7 @@ class Endpoints:
         folder = self._state / name / served.digest
         model = self._unpacked(folder)
         if model is None:
-            unpack(_path(served.uri), folder, served.digest)
-            model = SavedModel(folder)
+            model = SavedModel(folder, unpack(_path(served.uri), folder, served.digest))
         check_model(name, served.uri, model)
         return model
 
@@ -172,7 +167,7 @@ def check_model(name: str, uri: str, model: SavedModel) -> None:
         EndpointError: The model is of the wrong kind for this endpoint, or gives wrong answers.
         ArtifactError: The model does not answer.
     """
-    kind = _KIND_OF.get(name, model.kind)
+    kind = kinds.kind_of(name) or model.kind
     if model.kind != kind:
         raise EndpointError(f"Endpoint {name} takes a {kind} model, but {uri} is of kind {model.kind}.")
     model.warm()
@@ -224,17 +219,5 @@ def _path(uri: str) -> Path:
 
 def _smoke_test(name: str, model: SavedModel) -> None:
     answers = model.predict(instances(_SMOKE))
-    is_valid = _is_ranking if model.kind == "recommend" else _is_share
-    if len(answers) != len(_SMOKE) or not all(map(is_valid, answers)):
+    if len(answers) != len(_SMOKE) or not all(map(kinds.load(model.kind).is_valid_answer, answers)):
         raise EndpointError(f"The new model for endpoint {name} gives wrong answers: {answers!r:.200}.", "Retrain it.")
-
-
-def _is_ranking(answer: Any) -> bool:
-    scores = answer["score"]
-    finite = all(map(math.isfinite, scores))
-    descending = all(left >= right for left, right in pairwise(scores))
-    return bool(scores) and len(scores) == len(answer["product_id"]) and finite and descending
-
-
-def _is_share(answer: Any) -> bool:
-    return isinstance(answer, float) and 0.0 <= answer <= 1.0

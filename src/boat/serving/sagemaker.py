@@ -351,7 +351,7 @@ class SageMakerServing:
                 manifest = unpack(archive, folder, model.digest)
                 if not load:
                     return
-                check_model(endpoint, model.uri, SavedModel(folder))
+                check_model(endpoint, model.uri, SavedModel(folder, manifest))
             except ArtifactError as error:
                 raise ArtifactError(f"{model.uri}: {error.message}", error.hint) from error
         if not self._hosting.image and _release_of(manifest.tensorflow_version) > _release_of(self._hosting.tensorflow):

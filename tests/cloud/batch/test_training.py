@@ -61,7 +61,7 @@ def test_a_model_is_trained_and_evaluated_with_code_from_the_store(
         key=figures,
     )
     batch.run(evaluation, lambda line: None)
-    assert json.loads(store.read_text(figures))["challenger"]["targets"] > 0
+    assert json.loads(store.read_text(figures))["challenger"]["metrics"]["targets"] > 0
     assert cloud.emulator.active() == []
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from boat.intent.parameters import IntentParameters
-from boat.kinds import ENDPOINT_OF, Kind
+from boat.kinds import KindName, endpoint_of
 from boat.models import sessions
 from boat.models.archive import unpack
 from boat.recommend.parameters import RecommendParameters
@@ -31,7 +31,7 @@ VISITS: list[list[sessions.SessionEvent]] = [
 
 
 @pytest.fixture(scope="module", params=["recommend", "intent"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Kind, ServedModel]:
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[KindName, ServedModel]:
     """An exported model of each kind. Its quality does not matter."""
     folder = tmp_path_factory.mktemp(request.param)
     make = {"recommend": _recommend, "intent": _intent}[request.param]
@@ -81,7 +81,7 @@ def account(sagemaker: Emulators, monkeypatch: pytest.MonkeyPatch) -> Iterator[E
     sagemaker.clear_faults()
 
 
-def test_the_archive_has_one_model_and_no_code_for_the_stock_image(model: tuple[Kind, ServedModel]) -> None:
+def test_the_archive_has_one_model_and_no_code_for_the_stock_image(model: tuple[KindName, ServedModel]) -> None:
     with tarfile.open(model[1].uri) as tar:
         names = tar.getnames()
     assert tensorflow_models(names) == {""}  # /opt/ml/model itself, with the version 1
@@ -102,16 +102,16 @@ def test_other_layouts_are_recognised(names: list[str], folders: set[str]) -> No
 
 
 def test_an_endpoint_answers_like_the_plain_saved_model(
-    account: Emulators, model: tuple[Kind, ServedModel], tmp_path: Path
+    account: Emulators, model: tuple[KindName, ServedModel], tmp_path: Path
 ) -> None:
     kind, exported = model
     serving = connect(account.url())
-    serving.update(ENDPOINT_OF[kind], account.stored(exported, f"real/{kind}/model.tar.gz"))
+    serving.update(endpoint_of(kind), account.stored(exported, f"real/{kind}/model.tar.gz"))
     unpack(Path(exported.uri), tmp_path / "model", exported.digest)
     for visits in (VISITS, VISITS[2:3]):
         body = json.dumps({"instances": sessions.instances(visits)})
         answer = serving.runtime().invoke_endpoint(
-            EndpointName=ENDPOINT_OF[kind], ContentType="application/json", Body=body
+            EndpointName=endpoint_of(kind), ContentType="application/json", Body=body
         )
         answered, plain = json.loads(answer["Body"].read())["predictions"], tensorflow_serving(tmp_path / "model", body)
         assert len(answered) == len(visits)
