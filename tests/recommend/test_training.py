@@ -283,7 +283,7 @@ def test_training_ends_within_its_time_limit(shop: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "parameters", "named"),
+    ("kind", "parameters", "message"),
     [
         ("recommend", '{"sead": 1}', "SettingError.*sead"),
         ("intent", "{}", "DataError: Cannot train the intent model: 0 of"),
