@@ -239,8 +239,8 @@ def test_the_command_prints_a_proof(
     assert json.loads(capsys.readouterr().out)["dry_run"]
     assert main(["erase", "--client", ANNA, *place, "--yes"]) == 1
     printed = capsys.readouterr()
-    assert "Something of the client is left" in printed.err
-    left = [one for one in json.loads(printed.out)["locations"] if one["after"]]
+    assert "Rows of the client are left" in printed.err
+    left = [location for location in json.loads(printed.out)["locations"] if location["after"]]
     assert left == [{"kind": "snapshot", "name": "with", "before": 2, "after": 2}]
 
 
