@@ -23,7 +23,7 @@ CUTS = (
     (rf"^({SEARCH})\s+", r"\1"),
     (rf"^({SEARCH}.*?)\s+$", r"\1"),
 )
-DEEDS = ("add", "remove", "purchase")
+ACTIONS = ("add", "remove", "purchase")
 
 
 def named(urls: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
