@@ -1,4 +1,4 @@
-"""Snapshots: the examples of a training as Parquet files with a manifest, split by time into train, validation and test.
+"""Snapshots: examples for training as Parquet files with a manifest, split by time into train, validation and test.
 
 A folder `snapshots/<digest>` holds `recommend.parquet`, `intent.parquet`, `products.parquet` and `manifest.json`. The
 digest covers the rows, the queries and the dbt manifest: the same content is the same snapshot.

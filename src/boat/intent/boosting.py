@@ -74,7 +74,7 @@ class Boosted:
         return odds
 
     def forest(self) -> Forest:
-        """Extract the trees of all members from private attributes of scikit-learn. A test compares their predictions."""
+        """Extract the trees of all members from private attributes of scikit-learn. A test compares predictions."""
         trees = [tree for member in self.members for (tree,) in member._predictors]
         width = max(len(tree.nodes) for tree in trees)
         leaf = np.stack([_column(tree.nodes, "is_leaf", width, 1) for tree in trees]).astype(bool)
@@ -134,7 +134,7 @@ def fit(
         )
         for number in range(members)
     )
-    # One thread per member: OpenMP's threads wait for each other at every split, which is many times slower on busy cores.
+    # One thread per member: OpenMP's threads wait for each other at every split, which is far slower on busy cores.
     with threadpool_limits(1, "openmp"):
         if rounds is None:
             rounds, loss = _best_rounds(models, _bags(label, group, members, seed), features, label, most_rounds)

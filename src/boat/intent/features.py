@@ -169,7 +169,7 @@ def _sample(session: np.ndarray, prefix: np.ndarray, size: int, seed: int) -> tu
 
 
 def _numbers(strings: np.ndarray) -> np.ndarray:
-    """A number from 1 for each distinct string, int64; 0 for the empty one."""
+    """Number the distinct strings from 1, int64. The empty string is 0."""
     encoded = pa.array(strings, pa.string()).dictionary_encode()
     names = np.array(encoded.dictionary.to_pylist(), dtype=object)
     number = np.where(names == "", 0, np.arange(1, len(names) + 1))
@@ -184,7 +184,7 @@ def repeated(values: tf.Tensor) -> tf.Tensor:
 
 
 def known_gaps(window: Window) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the seconds since the event before, float32 [sessions, window], and whether both times are known."""
+    """Return seconds since the event before, float32 [sessions, window], and whether both times are known."""
     timed = known_times(window)
     before = tf.pad(window.seconds[:, 1:], [[0, 0], [0, 1]])
     is_known = timed & tf.pad(timed[:, 1:], [[0, 0], [0, 1]])
@@ -192,7 +192,7 @@ def known_gaps(window: Window) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def known_ages(window: Window) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the seconds from each event to the newest, float32 [sessions, window], and whether both times are known."""
+    """Return seconds from each event to the newest, float32 [sessions, window], and whether both times are known."""
     timed = known_times(window)
     is_known = timed & timed[:, :1]
     return _clipped(window.seconds[:, :1] - window.seconds, is_known), is_known

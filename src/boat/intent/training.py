@@ -96,7 +96,7 @@ def _initial_odds(base_rate: float) -> keras.Initializer:
 
 
 def _events(window: Window) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the inputs of each event, float32 [sessions, window, inputs], and a mask: 1 for an event, 0 for padding."""
+    """Return the inputs of events, float32 [sessions, window, inputs], and a mask: 1 for an event, 0 for padding."""
     mask = tf.cast(window.codes > 0, tf.float32)[:, :, None]
     kinds = tf.one_hot(window.codes - 1, OTHER)
     flags = tf.stack([window.products > 0, repeated(window.products), repeated(window.pages)], axis=2)
@@ -117,7 +117,7 @@ def check(train_part: Histories, validation: Histories) -> None:
     """Check that a model can be trained on these sessions.
 
     Raises:
-        DataError: No training session or every training session contains a purchase, or no session is for validation.
+        DataError: No training session contains a purchase, or all do, or there are no validation sessions.
     """
     if not 0 < train_part.buys.sum() < len(train_part.buys) or not len(validation.buys):
         raise DataError(

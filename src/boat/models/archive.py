@@ -1,7 +1,7 @@
 """The model archive: `model.tar.gz` for the stock SageMaker TensorFlow image and the endpoint host.
 
-It has a TensorFlow SavedModel in `1/` and the manifest, `boat.json`. Its digest is the SHA-256 of the file. The registry
-stores the digest outside the archive: a SavedModel is a program, so only a known file may be loaded.
+It has a TensorFlow SavedModel in `1/` and the manifest, `boat.json`. Its digest is the SHA-256 of the file. The
+registry stores the digest outside the archive: a SavedModel is a program, so only a known file may be loaded.
 """
 
 import gzip

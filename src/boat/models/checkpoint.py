@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-
 _HEADER = "told"  # its name in the file; another name would discard the checkpoints of running trainings
 
 
