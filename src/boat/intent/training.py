@@ -121,8 +121,8 @@ def check(train_part: Histories, validation: Histories) -> None:
     """
     if not 0 < train_part.buys.sum() < len(train_part.buys) or not len(validation.buys):
         raise DataError(
-            f"Cannot train the intent model: {train_part.buys.sum()} of {len(train_part.buys)} training sessions contain "
-            f"a purchase, and {len(validation.buys)} sessions are for validation.",
+            f"Cannot train the intent model: {train_part.buys.sum()} of {len(train_part.buys)} training sessions "
+            f"contain a purchase, and {len(validation.buys)} sessions are for validation.",
             "Take a snapshot of more days.",
         )
 
