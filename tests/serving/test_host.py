@@ -109,7 +109,7 @@ WELL_FORMED = instances([SESSION])[0]
         ([], "list .*instances"),
         ({"instances": {}}, "list .*instances"),
         ({"instances": []}, "no list of instances"),
-        ({"instances": [1]}, "Instance 0 has not the inputs"),
+        ({"instances": [1]}, "Instance 0 does not have the inputs"),
         ({"instances": [WELL_FORMED] * 1001}, "at most 1000"),
         ({"instances": [{**WELL_FORMED, "event_time": [float("nan")]}]}, "not a finite number"),
         ({"instances": [{**WELL_FORMED, "event_time": [10**400]}]}, "event_time"),
