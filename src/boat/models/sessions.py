@@ -13,7 +13,7 @@ from boat.events import ValueProblem
 class SessionEvent(TypedDict, total=False):
     """One event of a session, by the names of the event contract.
 
-    `event_type` is required. `product_id`, `url` and `query` may be missing. `event_time` is in seconds since 1970, UTC.
+    `event_type` is required. `product_id`, `url` and `query` may be missing. `event_time` is seconds since 1970, UTC.
     """
 
     event_type: str
