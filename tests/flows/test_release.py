@@ -51,7 +51,7 @@ def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
 
     # One that lists products of another shop is refused by the test of behaviour it fails, and told of.
     planted = export(tmp_path, "recommend", recommending("p"))
-    registry.register(Training(RECOMMEND, planted.uri, planted.digest, {}, {}, champion.lineage))
+    registry.register(Training(RECOMMEND, planted.uri, planted.digest, champion.snapshot_uri, {}, {}, champion.lineage))
     misbehaving: State = promote(platform=shop.name, kinds=("recommend",), return_state=True)
     assert "behaviour only_products_of_the_shop" in misbehaving.message
     assert (
