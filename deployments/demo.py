@@ -1,8 +1,8 @@
 """Run all flows once and show a live prediction: `python -m deployments.demo [--events FILE]`.
 
 The demo starts the services and prepares events: a seeded synthetic shop, or your own. It starts `ingestion/hourly` and
-`retrain/nightly` as deployment runs for the worker. Then it waits for the `promote/latest` that the training starts, and
-requests predictions from the endpoints.
+`retrain/nightly` as deployment runs for the worker. Then it waits for the `promote/latest` that the training starts,
+and requests predictions from the endpoints.
 """
 
 import argparse
@@ -95,8 +95,8 @@ async def use_shop(config: Settings, shop: str) -> None:
     current = await Platform.load("default")
     if str(config.home) not in current.warehouse_url:
         raise SettingError(
-            f"The platform block 'default' has the warehouse {current.warehouse_url}, which is not in {config.home}. The "
-            "demo does not overwrite it.",
+            f"The platform block 'default' has the warehouse {current.warehouse_url}, which is not in {config.home}. "
+            "The demo does not overwrite it.",
             "Set BOAT_HOME to another folder for the demo.",
         )
     if current.dict() != platform.dict():

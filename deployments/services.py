@@ -1,7 +1,7 @@
 """Start and stop the services of a laptop, with supervisord: `python -m deployments.services up|status|down`.
 
-The services are Prefect server, worker, endpoint host, reports and collector. All listen on 127.0.0.1, because Prefect's
-open-source server has no login. If a port is taken, the next free port is used and stored in `services.json`.
+The services are Prefect server, worker, endpoint host, reports and collector. All listen on 127.0.0.1, because
+Prefect's open-source server has no login. If a port is taken, the next free port is used and stored in `services.json`.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Alerts to Slack or to the local inbox, sent by a flow run.
 
-Alerts about runs in the states Crashed, TimedOut and Late are sent by the server, because a killed process runs no hook.
-`deployments/register.py` creates the notification policy for them.
+Alerts about runs in the states Crashed, TimedOut and Late are sent by the server, because a killed process runs no
+hook. `deployments/register.py` creates the notification policy for them.
 """
 
 import logging

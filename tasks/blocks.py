@@ -12,7 +12,7 @@ from prefect.blocks.core import Block
 from prefect.client.schemas import TaskRun
 from prefect.runtime import flow_run
 from prefect.states import State
-from pydantic.v1 import Field  # Prefect 2's blocks are pydantic v1 models even beside pydantic 2
+from pydantic.v1 import Field  # Prefect 2's blocks are pydantic v1 models, also with pydantic 2 installed
 
 from boat import compute, serving, settings, store, warehouse
 from boat.errors import DataError, JobError, ReleaseError, SettingError

@@ -99,7 +99,7 @@ def publish_comparison(rebuilt: Rebuilt, days: Sequence[Day], files: Sequence[Fi
 
 @task(task_run_name="load {source}", tags=["warehouse"])
 def load_events(platform: Platform, source: str, bad_rows: BadRows) -> LoadReport:
-    """Load the new files of `source`: all of them, or none if one is refused. Publish row counts and bad rows."""
+    """Load the new files of `source`: if one is refused, no file is loaded. Publish row counts and bad rows."""
     report = raw_log.load(platform.warehouse, source, bad_rows)
     create_table_artifact(
         key="events-loaded",

@@ -1,4 +1,4 @@
-"""Register models, set aliases and publish model cards. Without Prefect: `boat.registry.versions`, `boat.reports.model_card`."""
+"""Register models, set aliases, publish model cards. Without Prefect: `boat.registry`, `boat.reports.model_card`."""
 
 import json
 

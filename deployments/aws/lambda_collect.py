@@ -1,7 +1,7 @@
-"""`/collect` behind API Gateway: the core of the local collector, with S3 as its disk. `boat.collect` defines the requests.
+"""`/collect` behind API Gateway: the local collector's core, with S3 as its disk. `boat.collect` defines the requests.
 
-Each request becomes one landing file. It is stored in the bucket before the answer is sent. Each running instance of the
-function has its own rate limits, list of used signatures and salt of addresses. API Gateway throttles all instances
+Each request becomes one landing file. It is stored in the bucket before the answer is sent. Each running instance of
+the function has its own rate limits, list of used signatures and salt of addresses. API Gateway throttles all instances
 together, and the loader counts a repeated event once.
 """
 

@@ -2,8 +2,8 @@
 
 Request: `{"events": [{"event_type": "detail", "product_id": "…", "url": "…", "event_time": 1700000000.0}, …]}`, oldest
 first. `boat.events` lists the accepted names and values. Other fields are ignored.
-Answer: `{"recommendations": [{"product_id": "…", "score": 0.9}, …], "purchase": 0.03}`. If an endpoint does not answer, its
-part is null. If both do not answer, the status is 503.
+Answer: `{"recommendations": [{"product_id": "…", "score": 0.9}, …], "purchase": 0.03}`. The part
+of an endpoint that does not answer is null. If neither endpoint answers, the status is 503.
 """
 
 import base64

@@ -11,8 +11,8 @@ from pathlib import Path
 from boat.errors import SettingError
 
 _HERE = Path(__file__).parent
-# Without ua-parser's Rust part, which differs by processor. The Python part takes 2 ms for a new user agent, and less than
-# 30 ms for 512 characters that are chosen to be slow.
+# Without ua-parser's Rust part, which differs by processor. The Python part takes 2 ms for a new user agent, and less
+# than 30 ms for 512 characters that are chosen to be slow.
 _COLLECTOR_LIBRARIES = ("ua_parser", "ua_parser_builtins")
 _TIME = (1980, 1, 1, 0, 0, 0)  # the earliest time of a ZIP file
 _MODE = 0o100644 << 16

@@ -1,4 +1,4 @@
-"""Print the resources of a deployment and their monthly cost: `python -m deployments.aws.plan [--parameter NAME=VALUE …]`.
+"""Print the resources and their monthly cost: `python -m deployments.aws.plan [--parameter NAME=VALUE …]`.
 
 The command reads the template and the list prices in `prices.json`. It needs no credentials and creates nothing.
 """
@@ -231,7 +231,7 @@ def text(plan: Plan) -> str:
 
 
 def assignments(pairs: Sequence[str]) -> dict[str, str]:
-    """Parse `NAME=VALUE` pairs. `ShopOrigin` is normalised, because API Gateway compares it with the browser's spelling.
+    """Parse `NAME=VALUE` pairs. `ShopOrigin` is normalised, because API Gateway compares it as text.
 
     Raises:
         SettingError: A pair has no `=`, or `ShopOrigin` is not an origin.

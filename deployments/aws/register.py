@@ -1,7 +1,7 @@
 """Create blocks, work pool and deployments in the cloud: `python -m deployments.aws.register --stack boat`.
 
-The stack's task `boat-register` runs this command. Only this task has permission to read the secrets. It may run again at
-any time: edits in the Prefect UI are preserved, except in blocks with a secret. These are overwritten from Secrets
+The stack's task `boat-register` runs this command. Only this task has permission to read the secrets. It may run again
+at any time: edits in the Prefect UI are preserved, except in blocks with a secret. These are overwritten from Secrets
 Manager, so that a new key needs no other step.
 """
 

@@ -163,7 +163,7 @@ def test_a_rollback_to_a_version_can_be_repeated(registry: Registry, register: R
 
 def test_a_rollback_without_a_previous_version_is_refused(registry: Registry, register: Register, name: str) -> None:
     registry.promote(name, register("d1").version)
-    with pytest.raises(RegistryError, match=rf"{name} has no previous version .*champion: 1.*Promote a second version"):
+    with pytest.raises(RegistryError, match=rf"Cannot roll back {name}: .*Champion: 1.*Promote a second"):
         registry.roll_back(name)
 
 

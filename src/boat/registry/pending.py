@@ -1,7 +1,7 @@
 """Trainings whose registration is pending, in the artifact store.
 
-A training is added before its registration and removed after it. If the registry is down, or a run is killed in between,
-the training is not lost: the next registration of the same model completes it.
+A training is added before its registration and removed after it. If the registry is down, or a run is killed in
+between, the training is not lost: the next registration of the same model completes it.
 """
 
 import json

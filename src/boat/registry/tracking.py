@@ -1,7 +1,7 @@
 """Trackers record trainings, so that people can compare them: MLflow, and others by the URLs of the platform block.
 
-A training succeeds even if no tracker can record it. To add Weights and Biases, Comet or Neptune, install a class with a
-method `record` as an entry point of the group `boat.trackers`. docs/tracking.md has an example.
+A training succeeds even if no tracker can record it. To add Weights and Biases, Comet or Neptune, install a class with
+a method `record` as an entry point of the group `boat.trackers`. docs/tracking.md has an example.
 """
 
 import json
@@ -101,8 +101,8 @@ def record(trackers: Mapping[str, Callable[[], Tracker]], training: Training) ->
             make().record(training)
         except Exception as error:  # another package's tracker may raise anything, and must not cost the model
             failures.append(
-                f"The tracker {name} did not record the training of {training.name} {training.digest[:8]}: {error}. The model "
-                "is not affected. Start the tracker, or correct its address in the platform block."
+                f"The tracker {name} did not record the training of {training.name} {training.digest[:8]}: {error}. "
+                "The model is not affected. Start the tracker, or correct its address in the platform block."
             )
     return tuple(failures)
 

@@ -186,7 +186,7 @@ class Registry:
         version = to or aliases.get("previous")
         if version is None or (to is None and version == aliases.get("champion")):
             raise RegistryError(
-                f"The model {name} has no previous version to roll back to; champion: {aliases.get('champion', 'none')}.",
+                f"Cannot roll back {name}: it has no previous version. Champion: {aliases.get('champion', 'none')}.",
                 "Promote a second version first: a champion becomes the previous version when another replaces it.",
             )
         return self.promote(name, version)

@@ -211,7 +211,7 @@ def _contacts(report: EvaluationReport) -> Iterator[Section]:
     """Yield the cost and gain of contacting shoppers."""
     contacts = report.challenger.contacts
     if contacts:
-        text = "A contact pays if the chance of a purchase times the value of a sale is higher than the cost of the contact."
+        text = "A contact pays if the chance of a purchase times the value of a sale exceeds the cost of the contact."
         rows = [(_CONTACTS.get(name, _words(name)), f"{value:.3g}") for name, value in contacts.items()]
         yield Section("Contacts", text, [("", ""), *rows])
 

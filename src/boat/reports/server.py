@@ -1,7 +1,7 @@
 """The reports server: `python -m boat.reports.server --port 8090 --folder .boat/reports`.
 
-The server shows Data Docs and model cards, and receives the alerts of an installation without Slack. It has no login and
-listens on 127.0.0.1 only.
+The server shows Data Docs and model cards, and receives the alerts of an installation without Slack. It has no login
+and listens on 127.0.0.1 only.
 """
 
 import argparse
