@@ -1,11 +1,11 @@
-"""The event contract, shared by every door: landing files, collector, endpoints, `boat erase`, and by dbt and tests.
+"""The event contract of landing files, collector, endpoints, `boat erase`, dbt and tests.
 
-An event is one thing a shopper did. `session_id` or `client_id` must be there; times are UTC without a zone. Fields
-beside these columns are kept as JSON in `extra`.
+An event is one action of a shopper. It has a `session_id` or a `client_id`; times are UTC without a zone. Other fields
+are JSON in `extra`.
 
-The tables of this module are the only list of column names, event types, words for a missing value and ranges.
-Functions here read one value in Python; `boat.landing.values` has the same rules as SQL and `boat.models.graphs` those
-for event types, ids and times as TensorFlow. `tests/contracts/test_values.py` holds the three together.
+This module has the only list of column names, event types, words for a missing value and ranges. Its functions read
+one value in Python. `boat.landing.values` has the same rules as SQL. `boat.models.graphs` has the rules for event
+types, ids and times as TensorFlow. `tests/contracts/test_values.py` compares the three.
 """
 
 import re
@@ -18,17 +18,17 @@ from typing import Any, Literal, get_args
 
 SCHEMA_VERSION = 1
 DEFAULT_SHOP = "shop"
-"""Shop of an event that names none."""
+"""Shop of an event without a shop."""
 
 EventType = Literal["pageview", "detail", "add", "remove", "purchase", "click", "search"]
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)
 PRODUCT_EVENT_TYPES = ("detail", "add", "remove", "purchase", "click")
 """Event types that need a product."""
 COUNTED_TYPES = ("purchase", "add", "remove")
-"""Event types of which equal lines of one file or request are separate events: two pens are two purchases."""
+"""Event types whose equal lines of one file or request are separate events: two pens are two purchases."""
 
 REFUND = "refund"
-"""A type that is read as a purchase of a negative quantity."""
+"""An event type that is read as a purchase of a negative quantity."""
 TYPE_NAMES: Mapping[str, str] = {
     **{name: name for name in EVENT_TYPES},
     **dict.fromkeys(("page_view", "page", "page_viewed", "screen_view", "screenview"), "pageview"),
@@ -44,9 +44,9 @@ TYPE_NAMES: Mapping[str, str] = {
     **dict.fromkeys(("view_search_results", "products_searched"), "search"),
     **dict.fromkeys((REFUND, "return", "order_refunded"), REFUND),
 }
-"""Event types by the names that Google Analytics, Segment, Snowplow and public data sets give them.
+"""Event types by their names in Google Analytics, Segment, Snowplow and public data sets.
 
-Names are compared in lower case, without blanks around them, and with `_` in place of blanks and hyphens inside.
+Names are compared in lower case, without surrounding blanks, and with `_` for blanks and hyphens inside.
 """
 UNUSED_TYPES = frozenset(
     """
@@ -64,43 +64,43 @@ UNUSED_TYPES = frozenset(
     view_item_list view_promotion wishlist wishlist_product_added_to_cart working_lead
     """.split()  # noqa: SIM905 - a line each would fill two pages
 )
-"""Types of other systems that are understood and not used: they are counted, and are neither stored nor an error."""
+"""Event types of other systems that are known and not used: they are counted, not stored, and not an error."""
 
 EARLIEST = datetime(2000, 1, 1)
-"""The earliest plausible time of an event, UTC: an earlier one is a mistaken unit or notation."""
+"""Earliest plausible time of an event, UTC. An earlier time has a wrong unit or notation."""
 MAX_AHEAD = timedelta(days=1)
-"""How far ahead of now the time of an event may be: zones differ. A later one is a mistaken unit or notation."""
+"""Largest time of an event ahead of now, because zones differ. A later time has a wrong unit or notation."""
 CLOCK_AHEAD = timedelta(hours=1)
-"""How far a device's clock may be ahead of the receipt. Beyond it, a collected event counts at its receipt."""
+"""Largest time of a device's clock ahead of the receipt. Beyond it, a collected event counts at its receipt."""
 CLOCK_LATE = timedelta(days=7)
-"""How long before its receipt a collected event may have happened. Beyond it, it counts at its receipt."""
+"""Largest age of a collected event at its receipt. Beyond it, the event counts at its receipt."""
 DEVICE_TIME = "device_time"
-"""Field of `extra` with the time that a device with a wrong clock gave."""
+"""Field of `extra` with the time of a device whose clock is wrong."""
 IS_BOT = "is_bot"
-"""Field of `extra` that is true where the collector recognised a crawler."""
+"""Field of `extra` that is true if the collector recognised a crawler."""
 OCCURRENCE = "occurrence"
 """Field of `extra` that numbers equal purchases, adds and removes of one request, from 2 on."""
 MAX_PRICE = 1e10
-"""Prices and amounts are within this of 0, in any currency."""
+"""Largest absolute price or amount, in any currency."""
 MAX_QUANTITY = 1e6
-"""Quantities are within this of 0; one below 0 is a return."""
+"""Largest absolute quantity; below 0 it is a return."""
 
 MISSING_WORDS = ("", "undefined", "null", "none", "nil", "nan", "n/a", "(not set)", "(none)", "\\n")
-"""Words for a missing value in lower case. They hold for ids, numbers and times: a search for "none" is a search."""
+"""Words for a missing id, number or time, in lower case. They do not apply to searches: one for "nan" is a search."""
 BLANKS = " \t\n\r\v\f\u00a0\ufeff"
-"""Characters that are no part of an id, number, time or name where they stand around it."""
+"""Characters that are removed around an id, number, time or name."""
 
 TIME_TEXT = (
     r"(\d{4}-\d{2}-\d{2}|\d{4}/\d{2}/\d{2})"
     r"(?:[Tt ](\d{2}:\d{2}(?::\d{2})?)(\.\d+)? ?(Z|z|UTC|GMT|utc|gmt|[+-](?:0\d|1[0-5])(?::?[0-5]\d)?)?)?"
 )
-"""A time as text: date, time of day, fraction of a second and zone, in the syntax of RE2 and Python alike."""
+"""A time as text: date, time of day, fraction of a second and zone, in a syntax that RE2 and Python have."""
 TIME_NUMBER = r"\d{9,19}(?:\.\d+)?"
 """A time as a number since 1970; its magnitude gives the unit."""
 TIME_EXPONENT = r"\d\.\d{6,17}[eE]\+?\d{1,2}"
-"""The same with an exponent, as some programs write floats; one of fewer digits has been rounded."""
+"""A time as a number with an exponent, as some programs write floats; with fewer digits it has been rounded."""
 TIME_UNITS = ((1e11, 1_000_000), (1e14, 1_000), (1e17, 1), (1e20, -1_000))
-"""Upper bound of a number since 1970, and microseconds in its unit; a negative one is a divisor."""
+"""Upper bound of a number since 1970, and microseconds in its unit; a negative value is a divisor."""
 _EPOCH = datetime(1970, 1, 1)
 _TIME_TEXT = re.compile(TIME_TEXT, re.ASCII)
 _TIME_NUMBER = re.compile(f"{TIME_NUMBER}|{TIME_EXPONENT}", re.ASCII)
@@ -113,12 +113,12 @@ class Column:
     """One column of the contract.
 
     Attributes:
-        name: Its name in files and tables.
-        type: Its SQL type, understood by DuckDB and Snowflake alike.
-        required: Whether a file must hold the column and each row a value.
-        text: What it means, for documentation.
+        name: Name in files and tables.
+        type: SQL type, for DuckDB and Snowflake.
+        required: Whether a file must have the column and each row a value.
+        text: Meaning, for documentation.
         is_id: Whether its values are ids.
-        synonyms: Names that other systems give it, the preferred ones first.
+        synonyms: Names in other systems, the preferred ones first.
     """
 
     name: str
@@ -134,16 +134,16 @@ COLUMNS = (
         "event_id",
         "varchar",
         False,
-        "unique in a shop; made from the event's content if missing",
+        "unique in a shop; derived from the content of the event if missing",
         True,
         ("message_id",),
     ),
-    Column("shop", "varchar", False, f"which shop; `{DEFAULT_SHOP}` if missing", True),
+    Column("shop", "varchar", False, f"name of the shop; `{DEFAULT_SHOP}` if missing", True),
     Column(
         "session_id",
         "varchar",
         False,
-        "session as the shop counts it; this or `client_id` is needed",
+        "session id of the shop; this or `client_id` is required",
         True,
         ("user_session", "ga_session_id", "session", "domain_sessionid", "visit_id"),
     ),
@@ -151,7 +151,7 @@ COLUMNS = (
         "client_id",
         "varchar",
         False,
-        "browser, or else customer; cut into sessions at gaps of 30 minutes",
+        "browser, otherwise customer; sessions are cut at gaps of 30 minutes",
         True,
         (
             "user_pseudo_id",
@@ -168,11 +168,13 @@ COLUMNS = (
         "event_time",
         "timestamp",
         True,
-        "when it happened, UTC",
+        "time of the event, UTC",
         False,
         ("timestamp", "ts", "event_timestamp", "derived_tstamp", "datetime", "time", "created_at", "occurred_at"),
     ),
-    Column("received_at", "timestamp", False, "when the collector received it, UTC", False, ("collector_tstamp",)),
+    Column(
+        "received_at", "timestamp", False, "receipt by the collector, UTC", False, ("collector_tstamp",)
+    ),
     Column(
         "event_type",
         "varchar",
@@ -185,24 +187,24 @@ COLUMNS = (
         "product_id",
         "varchar",
         False,
-        "needed for all types but `pageview` and `search`",
+        "required for all types except `pageview` and `search`",
         True,
         ("item_id", "sku", "product_sku", "article_id"),
     ),
     Column("url", "varchar", False, "page address or its hash", False, ("page_location", "page_url")),
-    Column("query", "varchar", False, "words searched for", False, ("search_term", "search_query")),
-    Column("price", "double", False, "of one piece", False, ("unit_price", "item_price")),
-    Column("quantity", "double", False, "pieces; below 0 for a return", False, ("qty",)),
+    Column("query", "varchar", False, "words of the search", False, ("search_term", "search_query")),
+    Column("price", "double", False, "price of one piece", False, ("unit_price", "item_price")),
+    Column("quantity", "double", False, "number of pieces; below 0 for a return", False, ("qty",)),
 )
 ORDER_NUMBER = Column(
     "transaction_id",
     "varchar",
     False,
-    "number of the order that a purchase is a line of",
+    "order number of a purchase",
     True,
     ("order_id", "order_number", "tr_orderid", "invoice_no"),
 )
-"""A field of `extra` that is understood like a column."""
+"""A field of `extra` that is read like a column."""
 AMOUNTS = ("tax", "shipping")
 """Fields of `extra` of a purchase that are numbers."""
 ID_COLUMNS = tuple(column.name for column in (*COLUMNS, ORDER_NUMBER) if column.is_id)
@@ -210,7 +212,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     **{column.name: column.synonyms for column in (*COLUMNS, ORDER_NUMBER)},
     "schema_version": (),
 }
-"""Names of the columns of an event, the preferred ones first; a name in another case counts before a synonym."""
+"""Synonyms of the columns of an event, the preferred ones first. A name in another case counts before a synonym."""
 PRODUCT_SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "shop": (),
     "product_id": SYNONYMS["product_id"],
@@ -218,7 +220,7 @@ PRODUCT_SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "category": ("category_code", "category_name", "item_category", "category_id"),
     "price": SYNONYMS["price"],
 }
-"""The same for a catalogue."""
+"""Synonyms of the columns of a catalogue."""
 
 
 class ValueProblem(ValueError):
@@ -226,7 +228,7 @@ class ValueProblem(ValueError):
 
     Args:
         reason: `wrong_type`, `not_a_number`, `not_a_time` or `out_of_range`.
-        message: What is wrong, to follow the name of the column.
+        message: The problem, written to follow the name of the column.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -240,15 +242,15 @@ def plain_name(name: str) -> str:
 
 
 _PLAIN_NAMES = {
-    known: plain_name(known)
+    name: plain_name(name)
     for synonyms in (SYNONYMS, PRODUCT_SYNONYMS)
-    for column, others in synonyms.items()
-    for known in (column, *others)
+    for column, alternatives in synonyms.items()
+    for name in (column, *alternatives)
 }
 
 
 def candidates(names: Iterable[str], synonyms: Mapping[str, tuple[str, ...]] = SYNONYMS) -> dict[str, list[str]]:
-    """Return the names that can be each column of the contract, the preferred one first.
+    """Return the names that each column of the contract can be read from, the preferred name first.
 
     Exact names come first, then names in another case, then synonyms in their order.
 
@@ -260,20 +262,20 @@ def candidates(names: Iterable[str], synonyms: Mapping[str, tuple[str, ...]] = S
     plain: dict[str, list[str]] = {}
     for name in exact_names:
         plain.setdefault(plain_name(name), []).append(name)
-    found: dict[str, list[str]] = {}
-    for column, others in synonyms.items():
+    names_of: dict[str, list[str]] = {}
+    for column, alternatives in synonyms.items():
         ordered: list[str] = []
-        for known in (column, *others):
-            if (known_plain := _PLAIN_NAMES[known]) in plain:
-                exact = [known] if known in exact_names else []
-                ordered += exact + [name for name in plain[known_plain] if name != known]
+        for synonym in (column, *alternatives):
+            if (plain_synonym := _PLAIN_NAMES[synonym]) in plain:
+                exact = [synonym] if synonym in exact_names else []
+                ordered += exact + [name for name in plain[plain_synonym] if name != synonym]
         if ordered:
-            found[column] = ordered
-    return found
+            names_of[column] = ordered
+    return names_of
 
 
 def is_missing(text: str) -> bool:
-    """Tell whether a text is a word for a missing value."""
+    """Return whether a text is a word for a missing value."""
     return text.strip(BLANKS).lower() in MISSING_WORDS
 
 
@@ -283,7 +285,7 @@ _INFINITE = (float("inf"), float("-inf"))
 def identifier(value: Any) -> str | None:
     """Return an id as text, or None if it is missing.
 
-    A whole number has one id, whether it came as 7, 7.0, "7" or "7.0". Any other text stays as it is.
+    The whole number 7 has the same id as 7.0, "7" and "7.0". Other text is not changed.
 
     Raises:
         ValueProblem: The value is a list, an object, a boolean or infinite.
@@ -311,10 +313,10 @@ def number(value: Any, largest: float) -> float | None:
 
     Args:
         value: A number, or text.
-        largest: Greatest distance from 0.
+        largest: Largest absolute value.
 
     Raises:
-        ValueProblem: It is no number, or out of range.
+        ValueProblem: The value is not a number, or out of range.
     """
     if _is_absent(value):
         return None
@@ -340,7 +342,7 @@ def moment(value: Any) -> datetime | None:
         value: ISO 8601 text, or a number since 1970 in seconds, milli-, micro- or nanoseconds.
 
     Raises:
-        ValueProblem: It is no time. `plausible` checks its range.
+        ValueProblem: The value is not a time. `plausible` checks its range.
     """
     if _is_absent(value):
         return None
@@ -361,27 +363,27 @@ TIME_HINT = "is not a time: write ISO 8601 such as 2024-05-01T10:00:00Z, or a nu
 
 
 def plausible(time: datetime, now: datetime) -> bool:
-    """Tell whether an event can have happened at a time. Both are UTC without a zone."""
+    """Return whether the time of an event is plausible. Both times are UTC without a zone."""
     return EARLIEST <= time <= now + MAX_AHEAD
 
 
 def counted_at(event_time: datetime, received_at: datetime) -> datetime:
-    """Return when a collected event counts: at its receipt if the device's clock is wrong."""
+    """Return the time at which a collected event counts: its receipt if the device's clock is wrong."""
     return event_time if received_at - CLOCK_LATE <= event_time <= received_at + CLOCK_AHEAD else received_at
 
 
 def plain_type(text: str) -> str:
-    """Return an event type's name in lower case with `_` in place of blanks and hyphens."""
+    """Return the name of an event type in lower case, with `_` for blanks and hyphens."""
     return re.sub(r"[ -]+", "_", text.strip(BLANKS).lower())
 
 
 def event_type(text: str) -> str | None:
-    """Return one of `EVENT_TYPES`, `refund`, or None if the type is not known or not used."""
+    """Return one of `EVENT_TYPES`, `refund`, or `None` if the type is unknown or not used."""
     return TYPE_NAMES.get(plain_type(text))
 
 
 def is_unused(text: str) -> bool:
-    """Tell whether an event type is understood and not used."""
+    """Return whether an event type is known and not used."""
     return plain_type(text) in UNUSED_TYPES
 
 
@@ -392,7 +394,7 @@ def _is_absent(value: Any) -> bool:
 
 
 def _digits(value: float) -> str:
-    """Return the digits that a float shows, without exponent if it is a large one."""
+    """Return the digits that a float shows; a large one without an exponent."""
     text = repr(value)
     if "e+" in text and abs(value) < 1e38:
         return f"{Decimal(text):f}"
@@ -416,7 +418,7 @@ def _from_text(match: "re.Match[str]") -> datetime:
         raise ValueProblem("not_a_time", TIME_HINT) from error
     try:
         return read - _offset(zone or "")
-    except OverflowError:  # its zone takes it out of the years 1 to 9999, none of which is plausible
+    except OverflowError:  # its zone moves it out of the years 1 to 9999
         return datetime.min if read.year == 1 else datetime.max
 
 

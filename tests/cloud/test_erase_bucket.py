@@ -73,7 +73,9 @@ def warehouse(prefix: str, tmp_path: Path) -> DuckDBWarehouse:
 def test_a_client_is_erased_from_all_versions_in_the_bucket(prefix: str, warehouse: DuckDBWarehouse) -> None:
     where: tuple[Any, ...] = (warehouse, f"{prefix}/landing", f"{prefix}/snapshots", "shop", "anna")
     dry = erase(*where)
-    counts = {(location.kind, location.name.split()[0]): (location.before, location.after) for location in dry.places}
+    counts = {
+        (location.kind, location.name.split()[0]): (location.before, location.after) for location in dry.locations
+    }
     assert counts == {
         ("file", FILE): (2, 2),
         ("old version", "replaced.ndjson"): (2, 2),

@@ -17,7 +17,8 @@ from boat.__main__ import main
 from boat.errors import DataError
 from boat.landing import BadRows
 from boat.raw_log import load
-from boat.raw_log.erase import Note, Proof, erase
+from boat.raw_log.erase import erase
+from boat.raw_log.proof import Note, Proof
 from boat.raw_log.replay import replay
 from boat.raw_log.traces import Client, Match
 from boat.warehouse.duckdb import DuckDBWarehouse
@@ -122,15 +123,15 @@ def content(folder: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
 
 
-def places(proof: Proof) -> dict[str, tuple[int, int]]:
-    return {place.name: (place.before, place.after) for place in proof.places}
+def counts(proof: Proof) -> dict[str, tuple[int, int]]:
+    return {location.name: (location.before, location.after) for location in proof.locations}
 
 
 def test_a_dry_run_counts_and_changes_nothing(warehouse: DuckDBWarehouse, landing: Path, snapshots: Path) -> None:
     before, events = content(landing), ids(warehouse)
     proof = erase(warehouse, landing, snapshots, "shop", ANNA)
     assert (content(landing), ids(warehouse)) == (before, events)
-    assert {name: count for name, (count, _) in places(proof).items()} == {
+    assert {name: count for name, (count, _) in counts(proof).items()} == {
         "copy.ndjson": 2,
         "events/.dead-letter/2024-01-01/20240101T100000-0a1b2c3d-failed.ndjson": 2,
         "events/2024-01-01/20240101T100000-0a1b2c3d.ndjson": 4,
@@ -151,7 +152,7 @@ def test_a_client_is_gone_everywhere_and_nobody_else_is(
     lines_before = lines_of(warehouse)
     proof = erase(warehouse, landing, snapshots, "shop", ANNA, dry_run=False, delete_snapshots=True)
     assert proof.is_complete
-    assert all(after == 0 < before for before, after in places(proof).values())
+    assert all(after == 0 < before for before, after in counts(proof).values())
     assert ids(warehouse) == OTHERS
     moved = {"13": 2, "15": 3}  # rows of Parquet move up
     assert lines_of(warehouse) == {one: moved.get(one, lines_before[one]) for one in OTHERS}
@@ -209,7 +210,7 @@ def test_a_proof_says_where_was_looked_and_cannot_be_changed_unseen(
     warehouse: DuckDBWarehouse, landing: Path, snapshots: Path
 ) -> None:
     proof = json.loads(erase(warehouse, landing, snapshots, "shop", "nobody").to_json())
-    assert (proof["places"], proof["found"], proof["is_complete"]) == ([], False, True)
+    assert (proof["locations"], proof["found"], proof["is_complete"]) == ([], False, True)
     searched = proof["searched"]
     assert (searched["landing"], searched["files"], searched["other_files"]) == (str(landing), 6, 1)
     assert searched["tables"] == ["raw.dead_letters", "raw.events", "marts.clients", "marts.events", "raw.products"]
@@ -238,8 +239,8 @@ def test_the_command_prints_a_proof(
     assert json.loads(capsys.readouterr().out)["dry_run"]
     assert main(["erase", "--client", ANNA, *place, "--yes"]) == 1
     printed = capsys.readouterr()
-    assert "Something of the client is left" in printed.err
-    left = [one for one in json.loads(printed.out)["places"] if one["after"]]
+    assert "Rows of the client are left" in printed.err
+    left = [location for location in json.loads(printed.out)["locations"] if location["after"]]
     assert left == [{"kind": "snapshot", "name": "with", "before": 2, "after": 2}]
 
 
@@ -305,9 +306,9 @@ def test_an_id_is_erased_in_fields_and_parameters_and_named_in_other_files(
     (folder / "a.zip").write_bytes(b"PK\0\1")
     dry = erase(warehouse, folder, tmp_path / "snapshots", "shop", X)
     rows = {"EXPORT.CSV": 1, "array.json": 1, "extra.csv": 1, "segment.ndjson": 9, "raw.events": 11}
-    assert {name: count for name, (count, _) in places(dry).items()} == rows
+    assert {name: count for name, (count, _) in counts(dry).items()} == rows
     proof = erased(warehouse, folder, X)
-    assert places(proof) == {name: (count, 0) for name, count in rows.items()}
+    assert counts(proof) == {name: (count, 0) for name, count in rows.items()}
     assert names(proof.not_erased) == {"old.csv.bak": 1, ".hidden": 1, "a.tmp": 1}
     assert names(proof.not_searched) == {"a.zip": 0}
     assert (proof.found, proof.is_complete, proof.linked_clients) == (True, False, 2)
@@ -337,8 +338,8 @@ def test_every_spelling_of_an_id_is_one_client(warehouse: DuckDBWarehouse, tmp_p
             f"insert into marts.keys values ('shop:s1'), ('shop:{X}.0:17'), ('shop:{X}:17'), ('shop:s2')"
         )
     proof = erased(warehouse, folder, asked)
-    assert places(proof)["raw.events"] == (2, 0)
-    assert places(proof)["marts.keys"] == (3, 0)
+    assert counts(proof)["raw.events"] == (2, 0)
+    assert counts(proof)["marts.keys"] == (3, 0)
     assert proof.client == erase(warehouse, folder, tmp_path / "s", "shop", X).client
     assert ids(warehouse) == ["2"]
 
@@ -359,7 +360,7 @@ def test_a_short_id_takes_nothing_but_the_client(warehouse: DuckDBWarehouse, tmp
         warehouse, tmp_path, {"a.ndjson": lines(rows), "products.csv": "product_id,product_name\n7,Seven\n8,Eight\n"}
     )
     proof = erased(warehouse, folder, "7")
-    assert places(proof) == {"a.ndjson": (2, 0), "raw.dead_letters": (1, 0), "raw.events": (1, 0)}
+    assert counts(proof) == {"a.ndjson": (2, 0), "raw.dead_letters": (1, 0), "raw.events": (1, 0)}
     assert ids(warehouse) == ["2", "3", "4", "5", "6", "7"]
     assert names(proof.mentions) == {
         "a.ndjson": 6,
@@ -409,7 +410,7 @@ def test_tables_lose_rows_with_the_id_in_a_page_address(warehouse: DuckDBWarehou
             f"insert into marts.pages values ('shop', '/a?user={X}', 1), ('shop', '/{X}', 2), ('o', '', 1)"
         )
     proof = erased(warehouse, folder, X)
-    assert places(proof) == {"a.ndjson": (1, 0), "marts.pages": (1, 0), "raw.events": (1, 0)}
+    assert counts(proof) == {"a.ndjson": (1, 0), "marts.pages": (1, 0), "raw.events": (1, 0)}
     assert names(proof.mentions) == {"marts.pages.url": 1}
 
 
@@ -457,7 +458,7 @@ def test_nested_columns_of_parquet_are_searched(warehouse: DuckDBWarehouse, tmp_
     pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet")
     load(warehouse, folder)
     proof = erased(warehouse, folder, X)
-    assert places(proof) == {"a.parquet": (1, 0), "raw.events": (1, 0)}
+    assert counts(proof) == {"a.parquet": (1, 0), "raw.events": (1, 0)}
     assert pq.read_table(folder / "a.parquet")["event_id"].to_pylist() == ["2"]
 
 
@@ -471,7 +472,7 @@ def test_a_broken_line_that_is_too_long_is_named(warehouse: DuckDBWarehouse, tmp
     long = '{"note": "' + "x" * 40_000 + f'", "client_id": "{X}"'
     folder = loaded(warehouse, tmp_path, {"a.ndjson": lines([event(1), long, event(2, client_id=X)])})
     proof = erased(warehouse, folder, X)
-    assert places(proof) == {"a.ndjson": (1, 0), "raw.events": (1, 0)}
+    assert counts(proof) == {"a.ndjson": (1, 0), "raw.events": (1, 0)}
     assert names(proof.not_searched) == {"a.ndjson": 1}
     assert not proof.is_complete
 
@@ -479,5 +480,5 @@ def test_a_broken_line_that_is_too_long_is_named(warehouse: DuckDBWarehouse, tmp
 def test_the_id_in_the_name_of_a_file_is_not_in_the_proof(warehouse: DuckDBWarehouse, tmp_path: Path) -> None:
     folder = loaded(warehouse, tmp_path, {f"{X}/{X}.ndjson": lines([event(1, client_id=X)])})
     proof = erased(warehouse, folder, X)
-    assert places(proof) == {"[client]/[client].ndjson": (1, 0), "raw.events": (1, 0)}
+    assert counts(proof) == {"[client]/[client].ndjson": (1, 0), "raw.events": (1, 0)}
     assert X not in proof.to_json()

@@ -120,7 +120,7 @@ def test_what_a_missing_file_held_is_not_thrown_away(warehouse: DuckDBWarehouse,
     found = replay(warehouse, landing, FIRST, LAST)
     assert found.rebuilt.lost == ("b.ndjson",)
     before = events(warehouse)
-    with pytest.raises(DataError, match=r"files that are gone: b\.ndjson"):
+    with pytest.raises(DataError, match=r"missing files: b\.ndjson"):
         replay(warehouse, landing, FIRST, LAST, swap=True)
     assert events(warehouse) == before
 

@@ -23,12 +23,13 @@ The collector's files are known by their names (`20240101T100000-0a1b2c3d.ndjson
 
 from boat.landing.bucket import is_bucket
 from boat.landing.dead_letters import BadRows, OnBadRows, Reason
-from boat.landing.files import Kind, LandingFile, discover
+from boat.landing.discovery import discover
+from boat.landing.files import FileKind, LandingFile
 from boat.landing.preview import Preview, preview
 
 __all__ = [
     "BadRows",
-    "Kind",
+    "FileKind",
     "LandingFile",
     "OnBadRows",
     "Preview",

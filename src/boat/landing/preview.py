@@ -9,7 +9,8 @@ from boat.errors import DataError
 from boat.events import DEFAULT_SHOP
 from boat.landing import validation
 from boat.landing.bucket import at_hand
-from boat.landing.files import Ignored, Kind, LandingFile, discover
+from boat.landing.discovery import discover
+from boat.landing.files import FileKind, Ignored, LandingFile
 from boat.landing.rows import EVENT_FIELDS, LAYOUTS, PRODUCT_FIELDS
 from boat.landing.staging import Reading, number, read_alone, unused_types
 from boat.warehouse.duckdb import DuckDBTransaction
@@ -56,7 +57,7 @@ class FilePreview:
     """
 
     name: str
-    kind: Kind
+    kind: FileKind
     rows: int = 0
     read_from: tuple[tuple[str, str], ...] = ()
     in_extra: tuple[str, ...] = ()
@@ -174,7 +175,9 @@ def _refused(local: DuckDBTransaction, file: LandingFile) -> tuple[Refusals, ...
     ).to_pylist()
     return tuple(
         Refusals(
-            row["reason"], row["n"], f"{file.place(row['line'])}: {row['field']} {row['message']}".replace(":  ", ": ")
+            row["reason"],
+            row["n"],
+            f"{file.position(row['line'])}: {row['field']} {row['message']}".replace(":  ", ": "),
         )
         for row in found
     )

@@ -16,7 +16,8 @@ from boat.errors import DataError
 from boat.events import COLUMNS, ID_COLUMNS, ORDER_NUMBER, PRODUCT_SYNONYMS, SYNONYMS, candidates
 from boat.landing import layouts, values
 from boat.landing.dead_letters import Reason
-from boat.landing.files import Kind, LandingFile, column_names, column_types
+from boat.landing.files import FileKind, LandingFile
+from boat.landing.text import column_names, column_types
 from boat.landing.values import is_one_of, literal
 from boat.warehouse.duckdb import DuckDBTransaction
 
@@ -57,7 +58,7 @@ class Layout:
         return {name: (source,) for name, source in wanted.items() if source in set(names)}
 
 
-LAYOUTS: Mapping[Kind, Layout] = {
+LAYOUTS: Mapping[FileKind, Layout] = {
     "events": Layout(EVENT_FIELDS, (("event_time",), ("event_type",), ("session_id", "client_id")), synonyms=SYNONYMS),
     "catalogue": Layout(PRODUCT_FIELDS, (("product_id",),), synonyms=PRODUCT_SYNONYMS),
     "coveo_browsing": Layout(
@@ -154,7 +155,7 @@ def columns(file: LandingFile) -> Columns:
             known = sorted({name for column in alternatives for name in (layout.synonyms or {}).get(column, ())})
             also = f" (or {', '.join(known)})" if known else ""
             raise DataError(
-                f"{file.header_place}: the column {' or '.join(alternatives)} is missing.",
+                f"{file.header_position}: the column {' or '.join(alternatives)} is missing.",
                 f"Give that name{also} to the column that holds it; the file has: {', '.join(names)}.",
             )
     for column in ID_COLUMNS:
@@ -178,7 +179,7 @@ def _sources(export: layouts.Export, names: Iterable[str]) -> dict[str, tuple[st
 def _refuse_no_id(file: LandingFile, name: str, data_type: pa.DataType) -> None:
     if pa.types.is_nested(data_type) or pa.types.is_boolean(data_type):
         raise DataError(
-            f"{file.header_place}: the column {name!r} holds {data_type}, which is no id.",
+            f"{file.header_position}: the column {name!r} holds {data_type}, which is no id.",
             "Write ids as text or whole numbers, one a row.",
         )
 
@@ -220,7 +221,7 @@ def reader(file: LandingFile, width: int) -> str:
 
 
 def _packed(file: LandingFile) -> str:
-    return ", compression = 'gzip'" if file.is_packed else ""
+    return ", compression = 'gzip'" if file.is_compressed else ""
 
 
 def payload(file: LandingFile, columns: Columns) -> str:

@@ -22,8 +22,9 @@ from boat.errors import DataError
 from boat.events import COUNTED_TYPES, OCCURRENCE
 from boat.landing import rows
 from boat.landing.dead_letters import MAX_PAYLOAD, BadRows, Reason
-from boat.landing.files import LandingFile, count_lines, find_damage, line_shifts, mended
+from boat.landing.files import LandingFile
 from boat.landing.rows import Columns, is_row_by_row
+from boat.landing.text import count_lines, find_damage, line_shifts, repaired_copy
 from boat.landing.values import is_one_of, literal
 from boat.warehouse import Transaction
 from boat.warehouse.duckdb import DuckDBTransaction, scratch
@@ -262,7 +263,7 @@ def quarantines(file: LandingFile, bad_rows: BadRows) -> bool:
 def _mended(reading: Reading, folder: Path) -> LandingFile:
     file = reading.file
     copy = replace(file, path=folder / f"mended.{file.format}")
-    for damage in mended(file, len(reading.columns.names), copy.path):
+    for damage in repaired_copy(file, len(reading.columns.names), copy.path):
         reading.local.execute(
             f"insert into landing_failed values (?, ?, ?, '', ?, left(?, {MAX_PAYLOAD}), null)",
             [file.name, damage.line, damage.reason, damage.message, damage.text],
@@ -335,7 +336,7 @@ def _set_broken_json_apart(reading: Reading) -> None:
 def _raise_for_broken_json(local: DuckDBTransaction, file: LandingFile, broken: str) -> NoReturn:
     (row,) = local.query(f"select line, json from landing_rows where {broken} order by line limit 1").to_pylist()
     raise DataError(
-        f"{file.place(row['line'])}: {_shown(row['json'])} is not a JSON object.", "Write one object on each line."
+        f"{file.position(row['line'])}: {_shown(row['json'])} is not a JSON object.", "Write one object on each line."
     )
 
 
@@ -348,7 +349,7 @@ def _raise_for_flaws(reading: Reading, table: str) -> NoReturn:
     shown = "" if value is None else f" {_shown(value)}"
     others = f" {row['bad']:,} of {row['received']:,} rows {_kinds(reading, table)}." if row["bad"] > 1 else ""
     column = reading.columns.source(name)
-    raise DataError(f"{reading.file.place(row['line'])}: {column}{shown} {message}.{others}", _APART)
+    raise DataError(f"{reading.file.position(row['line'])}: {column}{shown} {message}.{others}", _APART)
 
 
 def _kinds(reading: Reading, table: str) -> str:

@@ -1,4 +1,4 @@
-"""Loading: everything at a place into the raw log, in one transaction, with a ledger of files."""
+"""Load landing files into the raw log, in one transaction, with a ledger of files."""
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -11,7 +11,8 @@ from boat.events import COLUMNS
 from boat.landing import validation
 from boat.landing.bucket import fetched, is_bucket
 from boat.landing.dead_letters import MAX_PAYLOAD, BadRows, Reason
-from boat.landing.files import Ignored, Kind, LandingFile, digest, discover
+from boat.landing.discovery import discover
+from boat.landing.files import FileKind, Ignored, LandingFile, digest
 from boat.landing.rows import EVENT_FIELDS, LAYOUTS, PRODUCT_FIELDS
 from boat.landing.staging import (
     Reading,
@@ -38,23 +39,23 @@ _NOT_BODY = ("shop", "event_id", "event_time", "received_at")
 
 @dataclass(frozen=True)
 class FileLoad:
-    """What became of one file.
+    """The result of loading one file.
 
     Attributes:
-        source_file: Its name below the folder that was loaded.
-        kind: What its rows are.
-        received: Events, products or dead letters in it; `received = accepted + duplicate + failed`.
-        accepted: New in the raw log.
-        duplicate: Events that were there already, in the log or earlier in the file.
-        failed: In `raw.dead_letters`.
-        reasons: How many of them for which reason, by its name.
-        already_loaded: Its bytes were loaded before, under whatever name: nothing changed, the counts are 0.
-        unused: Rows of each event type that is understood and not used; they are in no other count.
-        notes: How ambiguous columns were understood, for a person to read.
+        source_file: Name of the file, relative to the loaded folder.
+        kind: FileKind of its rows.
+        received: Number of events, products or dead letters; `received = accepted + duplicate + failed`.
+        accepted: Number of rows that are new in the raw log.
+        duplicate: Number of events that were already in the log, or earlier in the file.
+        failed: Number of rows in `raw.dead_letters`.
+        reasons: Number of failed rows by the name of the reason.
+        already_loaded: Whether its bytes were loaded before, under any name. Nothing changed, and the counts are 0.
+        unused: Number of rows by event type that is known and not used; no other count includes them.
+        notes: How ambiguous columns were read, for people.
     """
 
     source_file: str
-    kind: Kind
+    kind: FileKind
     received: int = 0
     accepted: int = 0
     duplicate: int = 0
@@ -67,52 +68,56 @@ class FileLoad:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of all files; `ignored` holds those that were not loaded, with the reason."""
+    """The results of all files. `ignored` has files that were not loaded, with the reason."""
 
     files: tuple[FileLoad, ...]
     ignored: tuple[Ignored, ...]
 
     @property
     def received(self) -> int:
+        """Return the number of received rows."""
         return sum(file.received for file in self.files)
 
     @property
     def accepted(self) -> int:
+        """Return the number of accepted rows."""
         return sum(file.accepted for file in self.files)
 
     @property
     def duplicate(self) -> int:
+        """Return the number of duplicates."""
         return sum(file.duplicate for file in self.files)
 
     @property
     def failed(self) -> int:
+        """Return the number of failed rows."""
         return sum(file.failed for file in self.files)
 
 
 def load(warehouse: Warehouse, source: Path | str, bad_rows: BadRows = _STOP, layout: str | None = None) -> LoadReport:
-    """Append what is in a file, or in a folder and below it, to the raw log. See `boat.landing` for what can be loaded.
+    """Append a file, or all files of a folder and its subfolders, to the raw log. `boat.landing` lists the formats.
 
-    Of `s3://BUCKET/PREFIX` those files are fetched that the ledger does not name, or that were written since.
+    From `s3://BUCKET/PREFIX`, files are downloaded that are not in the ledger, or were written after their load.
 
-    All or nothing: an error in one file leaves the raw log as it was. The same file again changes nothing, and an event
-    that two files hold is taken once. An event without an `event_id` gets one made of its content; one that has the id
-    of another but says something else goes to the dead letters, as do bad rows that are to be kept apart.
+    An error in one file leaves the raw log unchanged. The same file again changes nothing, and an event in two files
+    is loaded once. An event without an `event_id` gets an id from its content. An event with the id of another one but
+    other content is a dead letter, and so are quarantined rows.
 
     Args:
         warehouse: Where the raw log is.
-        source: What to load.
-        bad_rows: What to do about rows that cannot be taken.
-        layout: Layout of the event files, if it cannot be told from them; see `boat.landing.layouts`.
+        source: File, folder or bucket to load.
+        bad_rows: How to handle bad rows.
+        layout: Layout of the event files, if it cannot be recognised; see `boat.landing.layouts`.
 
     Raises:
-        SettingError: The layout is not known.
-        DataError: A file cannot be read, or a row cannot be taken and is not to be kept apart; names file, line, field
-            and value. Or too many are kept apart.
+        SettingError: The layout is unknown.
+        DataError: A file cannot be read, a row is bad and not quarantined, or too many rows are bad. The error names
+            file, line, field and value.
     """
     if isinstance(source, str) and is_bucket(source):
-        known = _last_loads(warehouse)
-        # A bucket tells the time in whole seconds, which may lie before the load.
-        with fetched(source, lambda name, at: name not in known or at + _SECOND >= known[name]) as folder:
+        loaded_at = _last_loads(warehouse)
+        # Times of a bucket are whole seconds, which can be before the load.
+        with fetched(source, lambda name, at: name not in loaded_at or at + _SECOND >= loaded_at[name]) as folder:
             return load(warehouse, folder, bad_rows, layout)
     source = Path(source)
     files, ignored = discover(source, layout)
@@ -121,7 +126,7 @@ def load(warehouse: Warehouse, source: Path | str, bad_rows: BadRows = _STOP, la
 
 
 def _last_loads(warehouse: Warehouse) -> dict[str, datetime]:
-    """When each file of the ledger was last loaded, UTC, by its name."""
+    """Return the time of the last load of each file of the ledger, UTC, by name."""
     with warehouse.transaction() as transaction:
         tables.ensure(transaction)
         ledger = transaction.query(
@@ -134,25 +139,25 @@ def load_files(
     warehouse: Warehouse, files: Iterable[LandingFile], bad_rows: BadRows, schema: str = tables.SCHEMA
 ) -> tuple[FileLoad, ...]:
     """Append files, in this order and in one transaction, to the raw log in a schema."""
-    files, mend = tuple(files), set[Path]()
+    files, repair = tuple(files), set[Path]()
     while True:
         try:
             with warehouse.transaction() as transaction, transaction.scratch() as local:
                 tables.ensure(transaction, schema)
                 transaction.lock()
-                loader = _Loader(transaction, local, bad_rows, schema, frozenset(mend))
+                loader = _Loader(transaction, local, bad_rows, schema, frozenset(repair))
                 return tuple(loader.load(file) for file in files)
         except UnreadableText as error:
-            # All again from the start: DuckDB gives up a transaction in which a file could not be read.
-            mendable = {file.path for file in files if quarantines(file, bad_rows)} - mend
-            if error.path not in mendable:
+            # Start again: DuckDB aborts a transaction in which a file could not be read.
+            repairable = {file.path for file in files if quarantines(file, bad_rows)} - repair
+            if error.path not in repairable:
                 raise
-            mend.add(error.path)
+            repair.add(error.path)
 
 
 @dataclass(frozen=True)
 class _Counts:
-    """Of one file. `received` is what was read of it, the others what is now in the tables; see `FileLoad`."""
+    """Counts of one file. `received` is the number of rows read, the others are rows of tables; see `FileLoad`."""
 
     received: int
     accepted: int = 0
@@ -165,10 +170,15 @@ class _Loader:
     """Appends files within an open transaction."""
 
     def __init__(
-        self, transaction: Transaction, local: DuckDBTransaction, bad_rows: BadRows, schema: str, mend: frozenset[Path]
+        self,
+        transaction: Transaction,
+        local: DuckDBTransaction,
+        bad_rows: BadRows,
+        schema: str,
+        repair: frozenset[Path],
     ) -> None:
         self._transaction, self._local, self._bad_rows = transaction, local, bad_rows
-        self._schema, self._mend = schema, mend
+        self._schema, self._repair = schema, repair
 
     def load(self, file: LandingFile) -> FileLoad:
         before, content = file.path.stat(), digest(file)
@@ -177,17 +187,18 @@ class _Loader:
         load_id = content[:16]
         clear_failed(self._local)
         counts = self._append(file, load_id)
-        failed = self._bury(load_id)
+        failed = self._append_failed(load_id)
         after = file.path.stat()
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise DataError(
-                f"{file.name}: changed while it was loaded.", "Write *.tmp and rename it when it is complete."
+                f"{file.name}: the file changed while it was loaded.",
+                "Write the file under a name that ends in .tmp, and rename it when it is complete.",
             )
         if counts.received != counts.accepted + counts.duplicate + failed:
             raise DataError(
-                f"{file.name}: received {counts.received} rows, but accepted {counts.accepted}, duplicate "
+                f"{file.name}: {counts.received} rows were received, but accepted {counts.accepted}, duplicate "
                 f"{counts.duplicate} and failed {failed} do not add up to that.",
-                "Nothing was loaded. Does another program write to the raw log?",
+                "Nothing was loaded. Check whether another program writes to the raw log.",
             )
         self._transaction.execute(
             f"insert into {self._schema}.loads values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -204,7 +215,7 @@ class _Loader:
         )  # fmt: skip
 
     def _reading(self, file: LandingFile) -> AbstractContextManager[Reading]:
-        return reading(self._local, file, self._bad_rows, mend=file.path in self._mend)
+        return reading(self._local, file, self._bad_rows, mend=file.path in self._repair)
 
     def _append(self, file: LandingFile, load_id: str) -> _Counts:
         if file.kind == "dead_letters":
@@ -228,8 +239,8 @@ class _Loader:
             return _Counts(received, accepted, duplicate, unused, rows.columns.notes())
 
     def _find_repeats(self) -> None:
-        """Make a table of the events whose id an earlier one of the file has."""
-        # Few events share a hash, which is narrow to group by; only those are compared.
+        """Create a table of events with the id of an earlier event of the file."""
+        # Few events share a hash, and grouping by hash is cheap; only events that share one are compared.
         self._local.execute(
             """create temp table landing_repeats as
             select row as event from landing_events
@@ -239,12 +250,12 @@ class _Loader:
         )
 
     def _insert_events(self, rows: Reading, load_id: str) -> tuple[int, int]:
-        """Insert the events that are new; returns how many they are, and how many were there already."""
+        """Insert new events. Return the number of new events and the number of duplicates."""
         good = number(self._local, "select count(*) from landing_events where flaw is null")
         names = ", ".join((*EVENT_FIELDS, "extra", "line", "has_id"))
-        every = f"""select {names}, row not in (select event from landing_repeats) as is_first
+        rows_with_first = f"""select {names}, row not in (select event from landing_repeats) as is_first
             from landing_events where flaw is null"""
-        with self._transaction.received(self._local, every) as events:
+        with self._transaction.received(self._local, rows_with_first) as events:
             self._transaction.execute(
                 f"""insert into {self._schema}.events ({_NAMES}, load_id, source_file, source_line)
                 select {_NAMES}, ?, ?, line from {events} as event
@@ -265,7 +276,7 @@ class _Loader:
         return accepted, repeats + known - len(conflicts)
 
     def _known_before(self, events: str, load_id: str) -> int:
-        """How many of the events the raw log had before this load."""
+        """Return the number of events that were in the raw log before this load."""
         return number(
             self._transaction,
             f"""select count(*) from {events} as event where is_first and exists (
@@ -274,17 +285,17 @@ class _Loader:
         )
 
     def _conflicts(self, events: str) -> list[int]:
-        """Lines of events that say something else than the one that has their id. Ids made of content cannot."""
+        """Return lines of events with the id of another event but other content. Ids from content cannot conflict."""
         lines = self._transaction.query(
             f"""select distinct event.line from {events} as event
             join {self._schema}.events as known on {_SAME_ID}
             where event.has_id and ({_other_body("event", "known")})"""
         )
-        found: list[int] = lines.column(0).to_pylist()
-        return found
+        numbers: list[int] = lines.column(0).to_pylist()
+        return numbers
 
     def _append_products(self, file: LandingFile, load_id: str) -> _Counts:
-        """Insert all rows of a catalogue, with the names of `product_names.csv` where that goes with it."""
+        """Insert all rows of a catalogue, with names from its `product_names.csv` if there is one."""
         with self._reading(file) as rows:
             rows.validate("landing_products", validation.products)
         if file.names:
@@ -314,7 +325,7 @@ class _Loader:
         return _Counts(received, number(self._transaction, count, load_id))
 
     def _append_dead_letters(self, file: LandingFile) -> _Counts:
-        """What the collector did not take is a dead letter already."""
+        """Append dead letters of the collector."""
         reason, field, message, payload, received_at = (f"json ->> '{name}'" for name in LAYOUTS["dead_letters"].fields)
         with self._reading(file):
             self._local.execute(
@@ -334,13 +345,13 @@ class _Loader:
             return
         (first,) = self._local.query("from landing_failed order by source_line limit 1").to_pylist()
         raise DataError(
-            f"{file.name}: {bad} of {received} rows cannot be taken, more than {self._bad_rows.max_share:.0%}. "
+            f"{file.name}: {bad} of {received} rows are bad, more than {self._bad_rows.max_share:.0%}. "
             f"The first is in line {first['source_line']}: {first['field']} {first['message']}.",
-            "Nothing was loaded: is it the right file?",
+            "Nothing was loaded. Check that it is the right file, or raise the limit with --max-bad-share.",
         )
 
-    def _bury(self, load_id: str) -> int:
-        """Move what failed to the raw log's dead letters; returns how many are there of this load."""
+    def _append_failed(self, load_id: str) -> int:
+        """Append the failed rows to the dead letters; return the number of dead letters of this load."""
         if self._failed() == 0:
             return 0
         with self._transaction.received(self._local, "select * from landing_failed") as letters:
@@ -355,9 +366,9 @@ class _Loader:
 
 
 def _other_body(one: str, other: str) -> str:
-    """SQL: whether two events say something different, apart from when and how they came here.
+    """Return SQL: two events differ in their content, apart from time and way of their receipt.
 
-    `extra` is left out: the collector adds to it what it saw of each request. So is a time that it gave itself.
+    `extra` is ignored, because the collector adds data of each request. So is a time that the collector set.
     """
     names = [column.name for column in COLUMNS if column.name not in _NOT_BODY]
     times = [f"case when {e}.event_time = {e}.received_at then null else {e}.event_time end" for e in (one, other)]

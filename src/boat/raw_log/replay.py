@@ -1,11 +1,11 @@
-"""Replay: the raw log rebuilt from the landing files beside the live one, compared, and put in its place.
+"""Rebuild the raw log from the landing files in separate tables, compare it with the live one, and replace differences.
 
-Events, searches and clicks among them, are compared day by day; products and dead letters have no day of their own and
-are compared file by file. Only files in the ledger are read, in the order in which they were loaded, so that the first
-of two events with one id is the same again. What was never loaded is the ingestion's to load.
+Events are compared by day. Products and dead letters have no day and are compared by file. Only files of the ledger are
+read, in the order of their loads, so that the first of two events with the same id is the same one again. Files that
+were never loaded are left to `ingestion`.
 
-`replay` does it all. Its steps stand alone for a flow that shares out the days: `rebuild`, `compare_day`,
-`compare_files`, `refuse_to_lose`, `swap_day`, `swap_files`, `clear`; the warehouse is kept `exclusive` meanwhile.
+`replay` runs all steps. A flow that distributes the days calls the steps: `rebuild`, `compare_day`, `compare_files`,
+`refuse_to_lose`, `swap_day`, `swap_files`, `clear`. It locks the warehouse with `exclusive` for the whole time.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,13 +18,14 @@ from boat.errors import DataError, SettingError
 from boat.events import COLUMNS
 from boat.landing import BadRows
 from boat.landing.bucket import fetched, is_bucket
-from boat.landing.files import LandingFile, digest, discover
+from boat.landing.discovery import discover
+from boat.landing.files import LandingFile, digest
 from boat.raw_log import tables
 from boat.raw_log.loading import load_files
 from boat.warehouse import Transaction, Warehouse
 
 SCHEMA = "raw_replay"
-"""Where the raw log is rebuilt; dropped at the end."""
+"""Schema of the rebuilt raw log; dropped at the end."""
 
 _LIVE = tables.SCHEMA
 _CONTENT = ", ".join([*(column.name for column in COLUMNS), "schema_version", "extra"])
@@ -36,19 +37,19 @@ _OF_FILES = {
 _NO_FILE = ""
 _BATCH = 500
 _EXAMPLES = 3
-_AS_LOADED = BadRows("quarantine", max_share=1)  # what these files hold was accepted before
+_AS_LOADED = BadRows("quarantine", max_share=1)  # these files were accepted before
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Rows of the raw log, live and rebuilt.
+    """Number of rows of the raw log, live and rebuilt.
 
     Attributes:
-        live: Rows there are.
-        rebuilt: Rows that the landing files give.
-        only_live: Of the live ones, those that the landing files do not give, or not with this content.
-        only_rebuilt: Of the rebuilt ones, those that are not there, or not with this content.
-        swapped: Whether the rebuilt ones are there now.
+        live: Live rows.
+        rebuilt: Rows rebuilt from the landing files.
+        only_live: Live rows that are not rebuilt with the same content.
+        only_rebuilt: Rebuilt rows that are not live with the same content.
+        swapped: Whether the rebuilt rows have replaced the live ones.
     """
 
     live: int
@@ -59,16 +60,17 @@ class Difference:
 
     @property
     def differs(self) -> bool:
+        """Return whether live and rebuilt rows differ."""
         return self.live != self.rebuilt or self.only_live + self.only_rebuilt > 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Day(Difference):
-    """The events of one day.
+    """Events of one day.
 
     Attributes:
-        day: By the events' time, UTC.
-        examples: Ids of a few that are on one side alone.
+        day: Day of the events, UTC.
+        examples: Ids of some events that are only live or only rebuilt.
     """
 
     day: date
@@ -77,12 +79,12 @@ class Day(Difference):
 
 @dataclass(frozen=True, kw_only=True)
 class FileRows(Difference):
-    """The rows that one file put into a table.
+    """Rows of a table from one file.
 
     Attributes:
         table: `products` or `dead_letters`.
-        file: Name of the file; empty for rows that no file of the ledger gave.
-        digest: Its digest in the ledger.
+        file: Name of the file; empty for rows without a file in the ledger.
+        digest: Digest of the file in the ledger.
     """
 
     table: str
@@ -92,12 +94,12 @@ class FileRows(Difference):
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """The raw log that lies beside the live one.
+    """The rebuilt raw log.
 
     Attributes:
         files: Number of files that were read.
-        lost: Loaded files that are no longer in the landing folder: what they held cannot be rebuilt.
-        days: Those of the range that have any event, live or rebuilt.
+        lost: Loaded files that are no longer in the landing folder; their rows cannot be rebuilt.
+        days: Days of the range with an event, live or rebuilt.
     """
 
     files: int
@@ -107,12 +109,12 @@ class Rebuilt:
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay found.
+    """The result of a replay.
 
     Attributes:
-        rebuilt: What it compared with.
-        days: Each day that has any event.
-        tables: Each file that has products or dead letters.
+        rebuilt: The rebuilt raw log.
+        days: Every day with an event.
+        tables: Every file with products or dead letters.
     """
 
     rebuilt: Rebuilt
@@ -121,7 +123,8 @@ class Replay:
 
     @property
     def differing(self) -> tuple[Difference, ...]:
-        return tuple(each for each in (*self.days, *self.tables) if each.differs)
+        """Return the days and files that differ."""
+        return tuple(part for part in (*self.days, *self.tables) if part.differs)
 
 
 def replay(warehouse: Warehouse, source: Path | str, first: date, last: date, *, swap: bool = False) -> Replay:
@@ -131,13 +134,13 @@ def replay(warehouse: Warehouse, source: Path | str, first: date, last: date, *,
         warehouse: Where the raw log is.
         source: The landing folder, or `s3://BUCKET/PREFIX`, all of which is fetched.
         first: First day, UTC.
-        last: Last day, itself included.
-        swap: Put what was rebuilt in the place of the live rows on the days, and of the files, that differ. Done
-            again, it changes nothing. The tables made of the raw log have to be built anew afterwards.
+        last: Last day, inclusive.
+        swap: Replace live rows by rebuilt ones on days and in files that differ. A second run changes nothing. Rebuild
+            the tables of the warehouse afterwards.
 
     Raises:
-        SettingError: No such range.
-        DataError: Days are to be swapped that hold events of files that are gone, or that moved to other days.
+        SettingError: The last day is before the first one.
+        DataError: Days to replace contain events of missing files, or events that are on other days in the files.
     """
     with warehouse.exclusive():
         try:
@@ -154,53 +157,57 @@ def replay(warehouse: Warehouse, source: Path | str, first: date, last: date, *,
 
 
 def rebuild(warehouse: Warehouse, source: Path | str, first: date, last: date) -> Rebuilt:
-    """Load the files of the ledger into `SCHEMA`."""
+    """Load the files of the ledger into `SCHEMA`.
+
+    Raises:
+        SettingError: The last day is before the first one.
+    """
     if last < first:
-        raise SettingError(f"{first} to {last} is no range of days.", "The first day comes first.")
+        raise SettingError(f"The last day {last} is before the first day {first}.", "Swap them.")
     if isinstance(source, str) and is_bucket(source):
         with fetched(source, lambda _name, _at: True) as folder:
             return rebuild(warehouse, folder, first, last)
-    clear(warehouse)  # of a replay that was stopped
+    clear(warehouse)  # tables of a replay that was stopped
     with warehouse.transaction() as transaction:
         tables.ensure(transaction)
         files, lost = _loaded_files(transaction, Path(source))
     load_files(warehouse, files, _AS_LOADED, SCHEMA)
     with warehouse.transaction() as transaction:
-        found = " union ".join(
+        days_of_both = " union ".join(
             f"select {_DAY} as day from {schema}.events where {_DAY} between date '{first}' and date '{last}'"
             for schema in (_LIVE, SCHEMA)
         )
-        days = transaction.query(f"select day from ({found}) as days order by day")
+        days = transaction.query(f"select day from ({days_of_both}) as days order by day")
     return Rebuilt(len(files), lost, tuple(days.column(0).to_pylist()))
 
 
 def clear(warehouse: Warehouse) -> None:
-    """Drop what was rebuilt."""
+    """Drop the rebuilt raw log."""
     with warehouse.transaction() as transaction:
         transaction.execute(f"drop schema if exists {SCHEMA} cascade")
 
 
 def compare_day(warehouse: Warehouse, day: date) -> Day:
-    """Hold the live events of a day against the rebuilt ones."""
+    """Compare live and rebuilt events of a day."""
     with warehouse.transaction() as transaction:
         return _day(transaction, day)
 
 
 def swap_day(warehouse: Warehouse, day: Day) -> Day:
-    """Put the rebuilt events of a day in the place of the live ones, in one transaction, if they differ."""
+    """Replace the live events of a day by the rebuilt ones, in one transaction, if they differ."""
     if not day.differs:
         return day
     with warehouse.transaction() as transaction:
         transaction.lock()
-        found = _day(transaction, day.day)
+        current = _day(transaction, day.day)
         _refuse_gone(transaction, [day.day])
         transaction.execute(f"delete from {_LIVE}.events where {_on(day.day)}")
-        # An event that is now on another day is on this one alone.
+        # An event that was on another day is only on this day now.
         transaction.execute(
             f"""delete from {_LIVE}.events where (shop, event_id) in (
                 select shop, event_id from {SCHEMA}.events where {_on(day.day)})"""
         )
-        # Under the names that the live ledger has for the same bytes.
+        # With the file names that the live ledger has for the same bytes.
         transaction.execute(
             f"""insert into {_LIVE}.events ({_CONTENT}, load_id, source_file, source_line)
             select {_of("event", _CONTENT)}, ledger.load_id, ledger.source_file, event.source_line
@@ -209,11 +216,11 @@ def swap_day(warehouse: Warehouse, day: Day) -> Day:
             join {_LIVE}.loads as ledger on ledger.digest = again.digest
             where {_on(day.day)}"""
         )
-    return replace(found, swapped=True)
+    return replace(current, swapped=True)
 
 
 def compare_files(warehouse: Warehouse) -> tuple[FileRows, ...]:
-    """Hold the live products and dead letters of each file that is there against the rebuilt ones."""
+    """Compare live and rebuilt products and dead letters of each existing file."""
     with warehouse.transaction() as transaction:
         names = {
             row["digest"]: row["source_file"]
@@ -227,7 +234,7 @@ def compare_files(warehouse: Warehouse) -> tuple[FileRows, ...]:
 
 
 def swap_files(warehouse: Warehouse, files: Iterable[FileRows]) -> tuple[FileRows, ...]:
-    """Put the rebuilt products and dead letters of the files that differ in the place of the live ones."""
+    """Replace live products and dead letters by the rebuilt ones, for files that differ."""
     files = tuple(files)
     with warehouse.transaction() as transaction:
         transaction.lock()
@@ -239,10 +246,10 @@ def swap_files(warehouse: Warehouse, files: Iterable[FileRows]) -> tuple[FileRow
 
 
 def refuse_to_lose(warehouse: Warehouse, days: Iterable[Day]) -> None:
-    """Stop before anything is swapped that the files cannot give back.
+    """Check that the files contain every event that would be replaced.
 
     Raises:
-        DataError: Days that differ hold events of files that are gone, or that are on other days in the files.
+        DataError: Days that differ contain events of missing files, or events that are on other days in the files.
     """
     differing = [day.day for day in days if day.differs]
     if differing:
@@ -252,14 +259,14 @@ def refuse_to_lose(warehouse: Warehouse, days: Iterable[Day]) -> None:
 
 
 def _loaded_files(transaction: Transaction, source: Path) -> tuple[tuple[LandingFile, ...], tuple[str, ...]]:
-    """Files of the ledger in the order they were loaded, and the names of those that are gone."""
+    """Return the files of the ledger in the order of their loads, and the names of missing files."""
     ledger = transaction.query(
         f"""select digest, source_file from {_LIVE}.loads where kind <> '{tables.ERASED}'
         order by loaded_at, source_file"""
     ).to_pylist()
-    there = {digest(file): file for file in discover(source)[0]}
-    found = tuple(there[row["digest"]] for row in ledger if row["digest"] in there)
-    return found, tuple(row["source_file"] for row in ledger if row["digest"] not in there)
+    files = {digest(file): file for file in discover(source)[0]}
+    loaded = tuple(files[row["digest"]] for row in ledger if row["digest"] in files)
+    return loaded, tuple(row["source_file"] for row in ledger if row["digest"] not in files)
 
 
 def _day(transaction: Transaction, day: date) -> Day:
@@ -267,16 +274,16 @@ def _day(transaction: Transaction, day: date) -> Day:
         f"(select {_DAY} as day, {_CONTENT} from {schema}.events where {_on(day)})" for schema in (_LIVE, SCHEMA)
     )
     counted = _differences(transaction, "day", live, rebuilt)
-    found = Day(**counted[0]) if counted else Day(day=day, live=0, rebuilt=0, only_live=0, only_rebuilt=0)
-    if not found.only_live + found.only_rebuilt:
-        return found
+    result = Day(**counted[0]) if counted else Day(day=day, live=0, rebuilt=0, only_live=0, only_rebuilt=0)
+    if not result.only_live + result.only_rebuilt:
+        return result
     alone = f"({live} except {rebuilt}) union all ({rebuilt} except {live})"
     ids = transaction.query(f"select distinct event_id from ({alone}) as alone order by 1 limit {_EXAMPLES}")
-    return replace(found, examples=tuple(ids.column(0).to_pylist()))
+    return replace(result, examples=tuple(ids.column(0).to_pylist()))
 
 
 def _differences(transaction: Transaction, key: str, live: str, rebuilt: str) -> list[dict[str, Any]]:
-    """For each value of a key, the rows that two queries have of it, both and alone."""
+    """Count the rows of two queries for each value of a key: in each query, and in only one of them."""
     parts = (live, rebuilt, f"({live} except {rebuilt})", f"({rebuilt} except {live})")
     names = ("live", "rebuilt", "only_live", "only_rebuilt")
     counts = " union all ".join(
@@ -290,7 +297,7 @@ def _differences(transaction: Transaction, key: str, live: str, rebuilt: str) ->
 
 
 def _rows_of_files(table: str, content: str) -> tuple[str, str]:
-    """Queries for the live rows of the files that are there, or of none, and for the rebuilt ones."""
+    """Return the query for live rows of existing files, or without a file, and the query for rebuilt rows."""
     selected = _of("row_of", content)
     live = f"""(select coalesce(ledger.digest, '{_NO_FILE}') as digest, {selected}
         from {_LIVE}.{table} as row_of
@@ -304,20 +311,20 @@ def _rows_of_files(table: str, content: str) -> tuple[str, str]:
 
 def _swap_rows(transaction: Transaction, table: str, digests: Sequence[str]) -> None:
     content = _OF_FILES[table]
-    places = ", ".join("?" * len(digests))
+    marks = ", ".join("?" * len(digests))
     transaction.execute(
         f"""delete from {_LIVE}.{table} where load_id in (
-            select load_id from {_LIVE}.loads where digest in ({places}) and kind <> '{tables.ERASED}')""",
+            select load_id from {_LIVE}.loads where digest in ({marks}) and kind <> '{tables.ERASED}')""",
         digests,
     )
     if _NO_FILE in digests:
         transaction.execute(f"delete from {_LIVE}.{table} where load_id not in (select load_id from {_LIVE}.loads)")
     received, received_at = "", ""
     if table == "dead_letters":
-        # A row of an event file was received when it was loaded; the collector's letters say when.
+        # A row of an event file was received when it was loaded; dead letters of the collector have the time.
         received = ", received_at"
         received_at = ", case when ledger.kind = 'dead_letters' then row_of.received_at else ledger.loaded_at end"
-    # A catalogue's names come from a file beside it, which keeps its name.
+    # Names of a catalogue come from a second file, which has its own name.
     transaction.execute(
         f"""insert into {_LIVE}.{table} ({content}, load_id, source_file{received})
         select {_of("row_of", content)}, ledger.load_id,
@@ -326,23 +333,23 @@ def _swap_rows(transaction: Transaction, table: str, digests: Sequence[str]) -> 
         from {SCHEMA}.{table} as row_of
         join {SCHEMA}.loads as again on again.load_id = row_of.load_id
         join {_LIVE}.loads as ledger on ledger.digest = again.digest
-        where again.digest in ({places})""",
+        where again.digest in ({marks})""",
         digests,
     )
 
 
 def _refuse_gone(transaction: Transaction, days: Sequence[date]) -> None:
-    gone = transaction.query(
+    missing = transaction.query(
         f"""select distinct live.source_file as name from {_LIVE}.events as live
         join {_LIVE}.loads as ledger on ledger.load_id = live.load_id and ledger.kind <> '{tables.ERASED}'
         left join {SCHEMA}.loads as again on again.digest = ledger.digest
         where cast(live.event_time as date) in ({_dates(days)})
             and again.digest is null order by 1"""
     )["name"].to_pylist()
-    if gone:
+    if missing:
         raise DataError(
-            f"Days that differ hold events of files that are gone: {_listed(gone)}.",
-            "Bring the files back, or leave these days out.",
+            f"Days that differ contain events of missing files: {_listed(missing)}.",
+            "Restore the files, or exclude these days.",
         )
 
 
@@ -355,13 +362,13 @@ def _refuse_moved(transaction: Transaction, days: Sequence[date]) -> None:
     )["day"].to_pylist()
     if moved:
         raise DataError(
-            f"Events of days that differ lie on other days in the files: {_listed([str(day) for day in moved])}.",
-            "Take a range with all of these days.",
+            f"Events of days that differ are on other days in the files: {_listed([str(day) for day in moved])}.",
+            "Choose a range with all of these days.",
         )
 
 
 def _on(day: date) -> str:
-    """SQL: an event is of this day. As a range: a warehouse that knows the bounds of its blocks skips the others."""
+    """Return SQL: the event is on this day. A range lets a warehouse skip blocks by their bounds."""
     return f"event_time >= timestamp '{day}' and event_time < timestamp '{day + timedelta(days=1)}'"
 
 

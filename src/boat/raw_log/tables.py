@@ -1,4 +1,4 @@
-"""The raw log's tables: append-only, typed, with where each row came from."""
+"""Tables of the raw log: append-only, typed, with the origin of each row."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "raw"
 ERASED = "erased"
-"""Kind of a ledger row for bytes that a file once had and must not bring back: nothing of it is in the log."""
+"""Kind of a ledger row for earlier bytes of an erased file, which must not be loaded again."""
 
 _PROVENANCE = "load_id varchar not null, source_file varchar not null, source_line bigint not null"
 
@@ -26,15 +26,15 @@ TABLES = {
 }
 """Columns of the tables, for DuckDB and Snowflake alike.
 
-`loads` is the file ledger: one row a file, `received = accepted + duplicate + failed`, `digest` is the SHA-256 of
-its bytes. `extra` is JSON as text. `products` holds every catalogue row ever loaded; the newest of a product counts.
-`dead_letters` holds what failed: `reason` is of `boat.landing.Reason` or `boat.collect.Reason`, `payload` is the row
-as it came.
+`loads` is the ledger: one row per file, `received = accepted + duplicate + failed`, and `digest` is the SHA-256 of its
+bytes. `extra` is JSON as text. `products` has every catalogue row that was ever loaded; the newest of a product counts.
+`dead_letters` has failed rows: `reason` is a value of `boat.landing.Reason` or `boat.collect.Reason`, `payload` is the
+original row.
 """
 
 
 def ensure(transaction: "Transaction", schema: str = SCHEMA) -> None:
-    """Make what is missing: a loader without the right to make a schema or a table can append to those there."""
+    """Create missing tables. A loader without the right to create can append to existing tables."""
     schemas = transaction.query(f"select 1 as n from information_schema.schemata where lower(schema_name) = '{schema}'")
     tables = transaction.query(
         f"select lower(table_name) as name from information_schema.tables where lower(table_schema) = '{schema}'"

@@ -1,4 +1,4 @@
-"""Rows of one client in landing files, the same files without them, and matches in texts that are no events."""
+"""Find rows of one client in landing files, write the files without them, and search other texts."""
 
 import gzip
 import json
@@ -19,9 +19,11 @@ from boat.errors import DataError
 from boat.events import BLANKS, SYNONYMS, ValueProblem, identifier, plain_name
 from boat.landing import rows, validation
 from boat.landing.dead_letters import MAX_PAYLOAD, Reason
-from boat.landing.files import LandingFile, digest, discover, without
+from boat.landing.discovery import discover
+from boat.landing.files import LandingFile, digest
 from boat.landing.rows import EVENT_FIELDS, LAYOUTS
 from boat.landing.staging import Reading, number, read_alone
+from boat.landing.text import copy_without
 from boat.landing.values import literal
 from boat.warehouse.duckdb import DuckDBTransaction
 
@@ -37,7 +39,7 @@ CLIENT_NAMES = frozenset(
 _WRAPPERS = frozenset(
     plain_name(name) for name in ("value", "string_value", "int_value", "float_value", "double_value")
 )
-"""Keys that exports put between a field's name and its value."""
+"""Keys between the name of a field and its value in some exports."""
 _PARAMETER = re.compile(r"([^\s=&?#;/\"']+)=([^&#;]*)")
 _QUERY_STRING = re.compile(r"\??[^\s=&?]+=\S*")
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x19\x1c-\x1f]")
@@ -45,7 +47,7 @@ _GZIP = b"\x1f\x8b"
 
 
 class Match(IntEnum):
-    """How a text has a client's id: not at all, as a word anywhere, or as the value of a client's field."""
+    """How a text contains a client's id: not at all, as a word, or as the value of a client field."""
 
     NONE = 0
     MENTION = 1
@@ -54,16 +56,16 @@ class Match(IntEnum):
 
 @dataclass(frozen=True)
 class Client:
-    """The client that is searched for.
+    """The client to search for.
 
-    An event is the client's own if it has their id as `client_id`, or as the whole value of another field or URL
-    parameter of `CLIENT_NAMES`, or if it has no client and is of a session in which no other client was seen.
+    An event belongs to the client if it has the id as `client_id`, or as the whole value of another field or URL
+    parameter of `CLIENT_NAMES`, or if it has no client and its session has no other client.
 
     Attributes:
-        shop: The shop that knows them by this id.
+        shop: Shop of the client.
         client_id: The id, as `boat.events.identifier` writes it.
-        sessions: Ids of the sessions in which only they were seen.
-        shared: Ids of the sessions in which other clients were seen too.
+        sessions: Ids of sessions with this client only.
+        shared: Ids of sessions with this client and others.
     """
 
     shop: str
@@ -73,7 +75,7 @@ class Client:
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
-        """The id, and what earlier versions made of it in tables."""
+        """Return the id, and its spellings by earlier versions."""
         return spellings(self.client_id)
 
     def has_id(self, column: str) -> tuple[str, list[str]]:
@@ -88,16 +90,16 @@ class Client:
 
     def without_client(self, sessions: frozenset[str]) -> Iterator[tuple[str, list[str]]]:
         """Yield SQL conditions of the events without a client in these sessions."""
-        for some in batches(sorted({spelled for session in sessions for spelled in spellings(session)})):
-            places = ", ".join("?" * len(some))
-            yield f"(shop = ? and client_id is null and session_id in ({places}))", [self.shop, *some]
+        for batch in batches(sorted({spelling for session in sessions for spelling in spellings(session)})):
+            marks = ", ".join("?" * len(batch))
+            yield f"(shop = ? and client_id is null and session_id in ({marks}))", [self.shop, *batch]
 
     def may_be_in(self, text: str) -> str:
-        """Return SQL that holds of every text with the id in it, and of few others. Understood by all warehouses."""
-        runs = sorted({_longest_run(one) for one in self.ids})
+        """Return an SQL condition that every text with the id meets, and few others. All warehouses understand it."""
+        runs = sorted({_longest_run(spelling) for spelling in self.ids})
         if not all(runs):
             return f"({text} is not null)"
-        # What encodings put before a character: %22, \u0022, \n. Without backslashes, which Snowflake would unescape.
+        # Encodings put these before a character: %22, \u0022, \n. Without backslashes, which Snowflake would unescape.
         before = "(^|[^0-9A-Za-z]|%[0-9A-Fa-f][0-9A-Fa-f]|u[0-9A-Fa-f]{4}|[^0-9A-Za-z][bfnrt])"
         conditions = (
             f"(position('{run}' in {text}) > 0"
@@ -107,7 +109,7 @@ class Client:
         return f"({' or '.join(conditions)})"
 
     def match(self, text: str, column: str = "") -> Match:
-        """Return how a text has the id: a JSON text, a URL, or any other, perhaps of a column."""
+        """Return how a text contains the id. The text is JSON, a URL or plain, and may be the value of a column."""
         best = Match.NONE
         if not self._run.search(text):
             return best
@@ -119,25 +121,25 @@ class Client:
         return best
 
     def match_in_failed(self, text: str) -> Match:
-        """Return the same of a row that is no event. A word of a text without named fields counts as the client's."""
+        """Return how a failed row contains the id. A word of a text without named fields counts as the client's id."""
         content = _json(text)
         if isinstance(content, dict):
             shop = content.get("shop")
             if isinstance(shop, str) and identifier(shop) not in {None, self.shop}:
                 return Match.NONE
-            payload = content.pop("payload", None)  # of the collector's dead letters
+            payload = content.pop("payload", None)  # dead letters of the collector
             best = self.match_in_failed(payload if isinstance(payload, str) else json.dumps(payload))
             return max(best, self.match(json.dumps(content)))
         if isinstance(content, list) and any(map(self._is_id, content)):
-            return Match.OWN  # fields of a CSV row that has too many or too few
+            return Match.OWN  # fields of a CSV row with too many or too few fields
         best = self.match(text)
         has_names = isinstance(content, list) or _QUERY_STRING.fullmatch(text)
         return Match.OWN if best is Match.MENTION and not has_names else best
 
     def hidden(self, name: str) -> str:
-        """Return a name of a file without the id. A short one is no trace: `7` may be a month."""
-        for spelled in self._spellings if len(self.client_id) > len("1234") else ():
-            name = name.replace(spelled, "[client]")
+        """Return a file name with the id masked. A short id is not masked: `7` may be a month."""
+        for spelling in self._spellings if len(self.client_id) > len("1234") else ():
+            name = name.replace(spelling, "[client]")
         return name
 
     def _is_id(self, value: Any) -> bool:
@@ -148,32 +150,32 @@ class Client:
 
     @cached_property
     def _spellings(self) -> tuple[str, ...]:
-        """The id as it can stand in texts, in JSON and in addresses."""
-        found = set()
-        for one in self.ids:
-            written = (json.dumps(one)[1:-1], json.dumps(one, ensure_ascii=False)[1:-1])
-            found |= {one, *written, quote(one, safe=""), quote_plus(one)}
-        return tuple(sorted(found, key=lambda one: (-len(one), one)))
+        """Return the spellings of the id in texts, JSON and URLs, longest first."""
+        encoded = set()
+        for text in self.ids:
+            in_json = (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
+            encoded |= {text, *in_json, quote(text, safe=""), quote_plus(text)}
+        return tuple(sorted(encoded, key=lambda spelling: (-len(spelling), spelling)))
 
     @cached_property
     def _run(self) -> re.Pattern[str]:
-        return re.compile("|".join(sorted({_longest_run(one) for one in self.ids})))
+        return re.compile("|".join(sorted({_longest_run(spelling) for spelling in self.ids})))
 
     @cached_property
     def _word(self) -> re.Pattern[str]:
-        spelled = "|".join(map(re.escape, self._spellings))
-        if self.client_id.lstrip("-").isdecimal():  # 7 is no word of 7.5
-            return re.compile(rf"(?<![\w-])(?<!\d\.)(?:{spelled})(?![\w-])(?!\.\d)")
-        return re.compile(rf"(?<![\w-])(?:{spelled})(?![\w-])")
+        words = "|".join(map(re.escape, self._spellings))
+        if self.client_id.lstrip("-").isdecimal():  # 7 is not a word of 7.5
+            return re.compile(rf"(?<![\w-])(?<!\d\.)(?:{words})(?![\w-])(?!\.\d)")
+        return re.compile(rf"(?<![\w-])(?:{words})(?![\w-])")
 
 
 def _longest_run(text: str) -> str:
-    """Return the part of a text that stands in every encoding as it is."""
+    """Return the longest part of a text that no encoding changes."""
     return max(re.findall("[0-9A-Za-z]+", text), key=len, default="")
 
 
 def spellings(text: str) -> tuple[str, ...]:
-    """Return an id and, of a whole number, how earlier versions wrote it when it came as a float."""
+    """Return an id and, for a whole number, its spellings by earlier versions that read it as a float."""
     if not re.fullmatch(r"-?\d+", text, re.ASCII):
         return (text,)
     floats = {f"{text}.0"}
@@ -207,14 +209,14 @@ def _leaves(text: str, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
                 parts.append((path, unquote(part)))
             for name, value in _PARAMETER.findall(part) if "=" in part else ():
                 values = {value, value.split()[0] if value.split() else ""}
-                decoded = {read(one) for one in values for read in (unquote, unquote_plus)}
-                parts += [((*path, unquote(name)), one) for one in decoded]
+                decoded = {decode(text) for text in values for decode in (unquote, unquote_plus)}
+                parts += [((*path, unquote(name)), text) for text in decoded]
         elif part is not None and not isinstance(part, bool):
             yield path, identifier(part)
 
 
 def _json(text: str) -> dict[str, Any] | list[Any] | None:
-    """Return the object or list that a text is the JSON of."""
+    """Parse a text as a JSON object or list; return `None` if it is neither."""
     if not text.lstrip(BLANKS).startswith(("{", "[")):
         return None
     try:
@@ -234,7 +236,7 @@ def _is_client_field(path: Sequence[str]) -> bool:
 
 
 def batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Ids in portions that a statement can take as parameters."""
+    """Yield ids in batches that a statement accepts as parameters."""
     for start in range(0, len(ids), _BATCH):
         yield ids[start : start + _BATCH]
 
@@ -246,13 +248,13 @@ class Trace:
     Attributes:
         file: The file.
         lines: Lines of the client's rows.
-        rows: Rows in the file, theirs and others'; 0 if it was seen at once that none can be theirs.
-        theirs: Rows that are theirs.
-        unused: Those of them whose type is not used, which the ledger does not count.
-        mentions: Other rows with the id as a word.
-        unclear: Rows without a client in sessions that other clients share.
-        unread: Lines that are too long to be searched to their end.
-        kept: Rows with the id as a client's, in a file of a kind that is not rewritten.
+        rows: Number of all rows in the file; 0 if a quick check showed that it has no row of the client.
+        theirs: Number of rows of the client.
+        unused: Number of these rows whose type is not used; the ledger does not count them.
+        mentions: Number of other rows with the id as a word.
+        unclear: Number of rows without a client in sessions that other clients share.
+        unread: Number of lines that are too long to be searched to their end.
+        not_rewritten: Number of rows with the client's id in a kind of file that is not rewritten.
     """
 
     file: LandingFile
@@ -263,16 +265,16 @@ class Trace:
     mentions: int
     unclear: int
     unread: int
-    kept: int
+    not_rewritten: int
 
 
 def can_hold_clients(file: LandingFile) -> bool:
-    """Whether a file is of a kind that knows clients: a catalogue does not."""
+    """Return whether a kind of file can contain clients; a catalogue cannot."""
     return file.kind == "dead_letters" or LAYOUTS[file.kind].fields is EVENT_FIELDS
 
 
 def sessions(file: LandingFile, client: Client) -> frozenset[str]:
-    """Ids of the sessions in which a file has seen the client.
+    """Return the ids of the client's sessions in a file.
 
     Raises:
         DataError: The file cannot be read.
@@ -281,70 +283,70 @@ def sessions(file: LandingFile, client: Client) -> frozenset[str]:
         return frozenset()
     condition, ids = client.has_id("client_id")
     with _staged(file) as local:
-        seen = local.query(
+        ids_of_sessions = local.query(
             f"select distinct session_id from landing_events where shop = ? and {condition} and session_id is not null",
             [client.shop, *ids],
         )
-        return frozenset(seen.column(0).to_pylist())
+        return frozenset(ids_of_sessions.column(0).to_pylist())
 
 
-def shared(file: LandingFile, client: Client, among: frozenset[str]) -> frozenset[str]:
-    """Those of some sessions in which a file has seen another client.
+def shared(file: LandingFile, client: Client, session_ids: frozenset[str]) -> frozenset[str]:
+    """Return the sessions, among some, that have another client in a file.
 
     Raises:
         DataError: The file cannot be read.
     """
-    if not _may_hold(file, among):
+    if not _may_hold(file, session_ids):
         return frozenset()
     with _staged(file) as local:
-        return others_in(local, "(from landing_events where flaw is null)", client, among)
+        return shared_in(local, "(from landing_events where flaw is null)", client, session_ids)
 
 
-def others_in(session: Any, events: str, client: Client, among: frozenset[str]) -> frozenset[str]:
-    """Those of some sessions in which events of a relation have another client.
+def shared_in(transaction: Any, events: str, client: Client, session_ids: frozenset[str]) -> frozenset[str]:
+    """Return the sessions, among some, that have another client in a relation.
 
     Args:
-        session: A warehouse's session, or a local one.
+        transaction: Transaction of the warehouse, or of a local DuckDB.
         events: The relation.
-        client: The one who is not meant.
-        among: Ids of sessions.
+        client: The client, who does not count as another one.
+        session_ids: Ids of sessions.
     """
     condition, ids = client.has_id("client_id")
-    found: set[str] = set()
-    for some in batches(sorted(among)):
-        places = ", ".join("?" * len(some))
-        seen = session.query(
+    of_others: set[str] = set()
+    for batch in batches(sorted(session_ids)):
+        marks = ", ".join("?" * len(batch))
+        rows = transaction.query(
             f"""select distinct session_id from {events} as event
-            where shop = ? and client_id is not null and not {condition} and session_id in ({places})""",
-            [client.shop, *ids, *some],
+            where shop = ? and client_id is not null and not {condition} and session_id in ({marks})""",
+            [client.shop, *ids, *batch],
         )
-        found |= set(seen.column(0).to_pylist())
-    return frozenset(found)
+        of_others |= set(rows.column(0).to_pylist())
+    return frozenset(of_others)
 
 
 def trace(file: LandingFile, client: Client) -> Trace:
-    """Where in a file the client is.
+    """Find the rows of a client in a file.
 
     Raises:
         DataError: The file cannot be read.
     """
     if not _may_hold(file, {*client.ids, *client.sessions, *client.shared}):
-        return Trace(file, frozenset(), rows=0, theirs=0, unused=0, mentions=0, unclear=0, unread=0, kept=0)
+        return Trace(file, frozenset(), rows=0, theirs=0, unused=0, mentions=0, unclear=0, unread=0, not_rewritten=0)
     return _trace(file, client)
 
 
 def _may_hold(file: LandingFile, texts: Iterable[str]) -> bool:
-    """Tell, without reading events, whether one of some ids may be in a file: most files have none of a client."""
+    """Return whether one of some ids may be in a file, without reading events: most files do not contain a client."""
     runs = {_longest_run(text) for text in texts}
     if file.format == "parquet" or file.names or not all(runs):  # the id may be in the file that goes with it
         return True
-    # A zero byte is of UTF-16, which is left to the readers.
-    wanted = re.compile("|".join([*map(re.escape, sorted(runs)), "\0"]).encode())
+    # A zero byte means UTF-16, which the readers handle.
+    pattern = re.compile("|".join([*map(re.escape, sorted(runs)), "\0"]).encode())
     overlap, tail = max(map(len, runs), default=1), b""
     try:
-        with gzip.open(file.path) if file.is_packed else file.path.open("rb") as stream:
+        with gzip.open(file.path) if file.is_compressed else file.path.open("rb") as stream:
             while block := stream.read(_BLOCK):
-                if wanted.search(tail + block):
+                if pattern.search(tail + block):
                     return True
                 tail = block[-overlap:]
     except (OSError, EOFError, zlib.error):
@@ -361,15 +363,16 @@ def _trace(file: LandingFile, client: Client) -> Trace:
         failed = local.query("select source_line as line, payload from landing_failed").to_pylist()
         unread = sum(len(row["payload"] or "") == MAX_PAYLOAD and row["line"] not in events for row in failed)
         failed = [row for row in failed if row["line"] not in events]
-        found: dict[int, Match] = {}
+        matches: dict[int, Match] = {}
         for row in local.query("select line, text from landing_texts").to_pylist():
             if row["line"] in of_shop or not can_hold_clients(file):
-                found[row["line"]] = client.match(row["text"])
+                matches[row["line"]] = client.match(row["text"])
             elif row["line"] not in events:
-                found[row["line"]] = client.match_in_failed(row["text"])
+                matches[row["line"]] = client.match_in_failed(row["text"])
         for row in failed:
-            found[row["line"]] = max(found.get(row["line"], Match.NONE), client.match_in_failed(row["payload"] or ""))
-        own = {line for line, match in found.items() if match is Match.OWN}
+            match = client.match_in_failed(row["payload"] or "")
+            matches[row["line"]] = max(matches.get(row["line"], Match.NONE), match)
+        own = {line for line, match in matches.items() if match is Match.OWN}
         lines |= own if can_hold_clients(file) else set()
         local.execute("create temp table landing_own as select unnest(?::bigint[]) as line", [sorted(lines)])
         theirs = "from landing_events where line in (select line from landing_own)"
@@ -383,35 +386,35 @@ def _trace(file: LandingFile, client: Client) -> Trace:
             rows=number(local, "select count(*) from landing_events") + len(failed),
             theirs=number(local, f"select count(*) {theirs}") + sum(row["line"] in lines for row in failed),
             unused=number(local, f"select count(*) {theirs} and (flaw ->> 0) = {literal(Reason.UNUSED)}"),
-            mentions=sum(match is Match.MENTION and line not in lines for line, match in found.items()),
+            mentions=sum(match is Match.MENTION and line not in lines for line, match in matches.items()),
             unclear=unclear,
             unread=unread,
-            kept=len(own - lines),
+            not_rewritten=len(own - lines),
         )
 
 
 def _lines(local: DuckDBTransaction, where: str = "", parameters: Sequence[str] = ()) -> set[int]:
-    found = local.query(f"select distinct line from landing_events {where}", parameters)
-    return set(found.column(0).to_pylist())
+    numbers = local.query(f"select distinct line from landing_events {where}", parameters)
+    return set(numbers.column(0).to_pylist())
 
 
-def erased_copy(found: Trace, client: Client) -> tuple[Path, str]:
-    """Write a file without the client beside it, under a hidden name; returns that and its digest.
+def erased_copy(trace: Trace, client: Client) -> tuple[Path, str]:
+    """Write a copy of a file without the client, in the same folder under a hidden name; return path and digest.
 
     Raises:
-        DataError: The copy is not what it has to be; it is removed.
+        DataError: The copy has an unexpected number of rows; it is removed.
     """
-    path = found.file.path
+    path = trace.file.path
     copy = path.with_name(f"{COPY_PREFIX}{path.name}")
-    without(found.file, set(found.lines), copy)
-    written = replace(found.file, path=copy)
+    copy_without(trace.file, set(trace.lines), copy)
+    written = replace(trace.file, path=copy)
     after = _trace(written, client)
-    if after.theirs or after.rows != found.rows - found.theirs:
+    if after.theirs or after.rows != trace.rows - trace.theirs:
         copy.unlink()
         raise DataError(
-            f"{found.file.name}: without its {found.theirs} rows of the client it would have {after.rows} of "
-            f"{found.rows} rows, {after.theirs} of them the client's.",
-            "Nothing was changed. Are its lines ended in different ways?",
+            f"{trace.file.name}: without its {trace.theirs} rows of the client it would have {after.rows} of "
+            f"{trace.rows} rows, {after.theirs} of them the client's.",
+            "Nothing was changed. Check whether its lines have different line endings.",
         )
     return copy, digest(written)
 
@@ -424,9 +427,9 @@ class TextMatches:
     """Lines of a text file that have a client's id.
 
     Attributes:
-        own: As the value of a client's field or URL parameter.
-        mentions: Anywhere else.
-        obstacle: Why the file could not be searched; empty if it was.
+        own: Number of lines with the id as the value of a client field or URL parameter.
+        mentions: Number of other lines with the id.
+        obstacle: Reason why the file could not be searched; empty if it was searched.
     """
 
     own: int = 0
@@ -452,24 +455,24 @@ def search_text(path: Path, client: Client) -> TextMatches:
 
 
 def all_files(folder: Path) -> tuple[tuple[LandingFile, ...], tuple[tuple[Path, str], ...]]:
-    """Return every file of a landing folder: those that are loaded, and path and reason of the others.
+    """Return every file of a landing folder: files that are loaded, and path and reason of other files.
 
     Raises:
-        DataError: There is no such folder.
+        DataError: The folder does not exist.
     """
     files, ignored = discover(folder)
     files = (*files, *(file.names for file in files if file.names))
-    reasons = {one.path: one.reason for one in ignored}
+    reasons = {file.path: file.reason for file in ignored}
     loaded = {file.path for file in files}
-    others = (path for path in sorted(folder.rglob("*")) if path.is_file() and path not in loaded)
-    return files, tuple((path, reasons.get(path, "is hidden or temporary")) for path in others)
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path not in loaded)
+    return files, tuple((path, reasons.get(path, "is hidden or temporary")) for path in paths)
 
 
 @contextmanager
 def _staged(file: LandingFile, client: Client | None = None) -> Iterator[DuckDBTransaction]:
-    """A DuckDB with a file's events in `landing_events`, and what cannot be read of it in `landing_failed`.
+    """Open a DuckDB with a file's events in `landing_events`, and its failed rows in `landing_failed`.
 
-    With a client, `landing_texts` has the rows that may hold their id, as text.
+    With a client, `landing_texts` has the rows that may contain the id, as text.
     """
 
     def stage(opened: Reading) -> None:

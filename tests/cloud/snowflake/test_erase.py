@@ -37,7 +37,7 @@ def test_an_erased_client_does_not_come_back(account: Account, tmp_path: Path) -
         )
         transaction.execute("insert into marts.views values ('shop:s7:client:it''s anna'), ('shop:it''s anna:17')")
     proof = erase(warehouse, folder, tmp_path / "snapshots", "shop", "it's anna", dry_run=False)
-    assert {location.name: (location.before, location.after) for location in proof.places} == {
+    assert {location.name: (location.before, location.after) for location in proof.locations} == {
         "a.ndjson": (6, 0),
         "raw.events": (5, 0),
         "raw.dead_letters": (1, 0),

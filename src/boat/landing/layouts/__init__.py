@@ -1,6 +1,6 @@
-"""Exports of publishers whose files are read with the meaning that the publisher documents; see `docs/exports.md`.
+"""Known exports, read with the meaning that their publishers document; see `docs/exports.md`.
 
-An `Export` is one kind of file. A layout is all exports of one publisher, and what `boat load --layout` names.
+An `Export` is one kind of file. A layout is all exports of one publisher; `boat load --layout` takes its name.
 """
 
 import re
@@ -17,7 +17,7 @@ from boat.landing.layouts.tables import TABLES, UNWANTED
 EXPORTS = (*OBJECTS, *TABLES)
 LAYOUTS = tuple(sorted({export.layout for export in EXPORTS}))
 _OURS = frozenset(("event_time", "event_type"))
-"""A file with both is written for Boat, whatever its other columns are called."""
+"""A file with both columns was written for Boat, whichever other columns it has."""
 
 __all__ = [
     "EXPORTS",
@@ -38,11 +38,11 @@ class Shape:
     """The beginning of a file.
 
     Attributes:
-        name: Its path below the folder that is loaded.
-        stem: Its name in lower case, without endings.
+        name: Path relative to the loaded folder.
+        stem: Name in lower case, without endings.
         folder: Name of its folder in lower case.
         is_json: Whether its rows are JSON objects.
-        names: The fields of its first line, or the columns of Parquet.
+        names: Fields of its first line, or columns of Parquet.
         objects: Its first objects, if it is JSON.
     """
 
@@ -55,7 +55,7 @@ class Shape:
 
     @property
     def begins_with_names(self) -> bool:
-        """Whether the first line can be a header line: no name of a column of an export holds a digit."""
+        """Return whether the first line can be a header line: no column name of an export contains a digit."""
         return not any(re.search(r"\d", name) for name in self.names)
 
 
@@ -63,39 +63,39 @@ def check_name(layout: str | None) -> None:
     """Check the name of a layout.
 
     Raises:
-        SettingError: There is no such layout.
+        SettingError: The layout does not exist.
     """
     if layout is not None and layout not in LAYOUTS:
-        raise SettingError(f"The layout {layout!r} is not known.", f"Known layouts: {', '.join(LAYOUTS)}.")
+        raise SettingError(f"The layout {layout!r} is unknown.", f"Use one of: {', '.join(LAYOUTS)}.")
 
 
 def recognise(shape: Shape) -> Export | Unwanted | None:
-    """Return the export that a file is of, or None if it is of none that is known."""
+    """Return the export of a file, or `None` if it is not a known one."""
     for unwanted in UNWANTED:
         if _is_table_with(shape, unwanted.columns) and re.fullmatch(unwanted.stem or ".*", shape.stem):
             return unwanted
-    known = (export for export in EXPORTS if _is_named(shape, export) and _fits(shape, export))
-    return next((export for export in known if not _has_own_types(shape, export)), None)
+    matches = (export for export in EXPORTS if _is_named(shape, export) and _fits(shape, export))
+    return next((export for export in matches if not _has_own_types(shape, export)), None)
 
 
 def named(shape: Shape, layout: str) -> Export:
-    """Return the export of a layout that a file is of.
+    """Return the export of a file within a layout.
 
     Raises:
-        DataError: It is of none.
+        DataError: The file does not have this layout.
     """
     exports = [export for export in EXPORTS if export.layout == layout]
-    found = next((export for export in exports if _fits(shape, export)), None)
-    if found:
-        return found
+    match = next((export for export in exports if _fits(shape, export)), None)
+    if match:
+        return match
     raise DataError(
-        f"{shape.name}: is no file of the layout {layout}: {_misfit(shape, exports)}.",
-        "Is it the right layout? docs/exports.md shows the files of each.",
+        f"{shape.name}: the file does not have the layout {layout}: {_misfit(shape, exports)}.",
+        "Check the layout. docs/exports.md shows the files of each layout.",
     )
 
 
 def _is_named(shape: Shape, export: Export) -> bool:
-    """Whether a file has the name of an export, or is in a folder of that name, if its columns are not enough."""
+    """Return whether a file or its folder has the name of an export, if its columns are not enough."""
     return not export.stem or shape.folder == export.layout or bool(re.fullmatch(export.stem, shape.stem))
 
 
@@ -116,7 +116,7 @@ def _has_names(names: Iterable[str], export: Export) -> bool:
 
 
 def _has_own_types(shape: Shape, export: Export) -> bool:
-    """Whether a file was made of an export, and names the type of each event, where the export has another rule."""
+    """Return whether a file was derived from an export and has event types, although the export has its own rule."""
     names = set(shape.names).union(*shape.objects)
     if export.fields and export.kind == "events" and not export.used("event_type"):
         return "event_type" in candidates(names)
@@ -135,5 +135,5 @@ def _misfit(shape: Shape, exports: Sequence[Export]) -> str:
         return f"its first line has {len(names)} fields, not {' or '.join(map(str, widths))}"
     nearest = min((export.missing(names) for export in exports), key=len)
     if not nearest:
-        return "its rows are written in another way"
+        return "its rows have another format"
     return f"it has no {', '.join(nearest)}"

@@ -1,4 +1,4 @@
-"""A file of a known export: how it is recognised, and the SQL that gives its rows the names of `boat.events`."""
+"""Files of known exports: how they are recognised, and SQL that renames their columns to those of `boat.events`."""
 
 import json
 import re
@@ -15,29 +15,28 @@ _COLUMN = re.compile(r"\{([\w.]+)\}")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Export:
-    """One kind of file that a publisher writes.
+    """One kind of file of a publisher.
 
-    SQL in `fields`, `extras` and `source` names the text of the file's column `x` as `{x}`.
+    SQL in `fields`, `extras` and `source` refers to the text of column `x` of the file as `{x}`.
 
     Attributes:
-        layout: Name of the publisher's layout, as `boat load --layout` takes it.
-        columns: Columns of the header line, or keys of the objects, that such a file has and no other does;
-            `a|b` is one of the two.
-        without: Columns or keys that no such file has.
-        kind: Meaning of its rows; `orders` are not loaded, but read with the lines of the orders.
+        layout: Name of the publisher's layout, for `boat load --layout`.
+        columns: Columns of the header line, or keys of the objects, that identify such a file; `a|b` is either.
+        without: Columns or keys that such a file does not have.
+        kind: Meaning of its rows. `orders` are not loaded; they are read with the lines of the orders.
         positions: Names of all columns, in order, of a file without a header line.
-        stem: Pattern of the file's name without its endings, for a file that is not known by its columns alone.
-        is_like: Tests an object, beside its keys, of an export that is written as JSON only.
-        fields: SQL of columns of the target table. Without it and `objects`, `boat.events` names them.
+        stem: Pattern of the file name without endings, if the columns do not identify the file.
+        is_like: Check of an object, in addition to its keys, for an export that is JSON only.
+        fields: SQL of columns of the target table. Without it and `objects`, the names of `boat.events` apply.
         extras: SQL of further fields of `extra`.
-        renamed: Names of fields of `extra` by the publisher's, where the rows are read without SQL of this export.
+        renamed: New names of fields of `extra`, by the publisher's names, if rows are read without SQL of this export.
         types: Event types by the publisher's names.
-        has_other_types: Whether a type that is not in `types` is not used, or else cannot be taken.
-        types_of_products: Further names of types, which are used in rows that have a product.
-        source: Query in place of `landing_rows`, for rows that need another file: `{companion}`.
-        companion: Pattern of that file's name, which is in the same folder.
-        objects: Makes SQL of the rows as flat JSON objects from SQL of a relation with `record`, `line` and `json`;
-            a row may give several.
+        has_other_types: Whether a type outside `types` is not used; otherwise its row is bad.
+        types_of_products: Further types, which are used in rows with a product.
+        source: Query that replaces `landing_rows`, for rows that need another file, `{companion}`.
+        companion: Pattern of the name of that file in the same folder.
+        objects: Builds SQL of the rows as flat JSON objects from SQL of a relation with `record`, `line` and `json`.
+            A row can give several objects.
     """
 
     layout: str
@@ -59,21 +58,21 @@ class Export:
 
     @property
     def is_table(self) -> bool:
-        """Whether it is written as a table only, never as JSON."""
+        """Return whether it is a table only, never JSON."""
         return bool(self.fields) or self.kind == "orders"
 
     @property
     def has_own_rules(self) -> bool:
-        """Whether it says more than which columns such a file has."""
+        """Return whether it has rules in addition to the columns that identify a file."""
         return bool(self.fields or self.objects or self.types)
 
     @property
     def is_row_by_row(self) -> bool:
-        """Whether each record gives one row, in the order of the file."""
+        """Return whether each record gives one row, in the order of the file."""
         return not self.objects and not self.source
 
     def missing(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the columns that a file must have and does not."""
+        """Return the required columns that a file does not have."""
         plain = set(map(plain_name, names))
         return tuple(
             column.replace("|", " or ")
@@ -82,34 +81,35 @@ class Export:
         )
 
     def actual(self, names: Iterable[str]) -> dict[str, str]:
-        """Return the file's name of each column that SQL of this export may use."""
+        """Return the name in the file of each column that SQL of this export can use."""
         plain: dict[str, str] = {}
         for name in names:
             plain.setdefault(plain_name(name), name)
-        known = {**{name: (name,) for name in self.all_used()}, **{c.split("|")[0]: c.split("|") for c in self.columns}}
+        names_of: dict[str, tuple[str, ...]] = {name: (name,) for name in self.all_used()}
+        names_of |= {column.split("|")[0]: tuple(column.split("|")) for column in self.columns}
         return {
-            first: plain[plain_name(found)]
-            for first, alternatives in known.items()
-            if (found := next((name for name in alternatives if plain_name(name) in plain), None))
+            first: plain[plain_name(match)]
+            for first, alternatives in names_of.items()
+            if (match := next((name for name in alternatives if plain_name(name) in plain), None))
         }
 
     def used(self, column: str) -> tuple[str, ...]:
-        """Return the columns of the file, by the names of this export, that a column of the target is made of."""
+        """Return the columns of the file, by the names of this export, for a column of the target."""
         return tuple(_COLUMN.findall(self.fields.get(column, "")))
 
     def all_used(self) -> set[str]:
-        """Return the columns of the file, by the names of this export, that SQL of it uses."""
+        """Return the columns of the file, by the names of this export, in its SQL."""
         return {name for sql in (*self.fields.values(), *self.extras.values()) for name in _COLUMN.findall(sql)}
 
 
 @dataclass(frozen=True)
 class Unwanted:
-    """A file of a publisher that holds neither events nor a catalogue.
+    """A file of a publisher without events and without a catalogue.
 
     Attributes:
         layout: Name of the publisher's layout.
         columns: Columns of its header line.
-        reason: Why it is not loaded, to follow "the file".
+        reason: Reason why it is not loaded, written to follow "the file".
         stem: Pattern of its name without endings, if the columns are not enough.
     """
 
@@ -120,12 +120,12 @@ class Unwanted:
 
 
 def with_texts(sql: str, text: Callable[[str], str]) -> str:
-    """Return SQL with the text of each `{column}` in its place."""
+    """Return SQL with each `{column}` replaced by its text."""
     return _COLUMN.sub(lambda match: text(match[1]), sql)
 
 
 def with_types(export: Export, query: str) -> str:
-    """Return a query of events whose types have the names of `boat.events`."""
+    """Return a query of events with the types of `boat.events`."""
     if export.types is None:
         return query
     plain = f"({plain_type(trimmed('event_type'))})"
@@ -153,12 +153,12 @@ def _with_new_names(renamed: Mapping[str, str]) -> str:
 
 
 def flat(base: str, fields: Mapping[str, str], dropped: Iterable[str] = ()) -> str:
-    """Return SQL of a JSON object with these fields of an event, beside others that go to `extra`.
+    """Return SQL of a JSON object with fields of an event, and further fields for `extra`.
 
     Args:
-        base: SQL of an object with the others; those of them that have a name of an event's column are left out.
-        fields: SQL by name; a null is left out.
-        dropped: Further names of `base` to leave out.
+        base: SQL of an object with the further fields. Names of event columns are removed from it.
+        fields: SQL by name; nulls are omitted.
+        dropped: Further names to remove from `base`.
     """
     every = {**dict.fromkeys((*EVENT_FIELDS, "extra", *dropped), "null"), **fields}
     pairs = ", ".join(f"{literal(name)}, {value}" for name, value in every.items())

@@ -1,4 +1,4 @@
-"""Exports that are JSON objects with lists in them: an object may hold several events."""
+"""Exports that are JSON objects with lists: an object can contain several events."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -42,7 +42,7 @@ _OTTO_TYPES = {"clicks": "detail", "carts": "add", "orders": "purchase"}
 
 
 def _value(json: str, *path: str) -> str:
-    """Return SQL of a value in JSON; null if it is not there, null in JSON or a word for a missing value."""
+    """Return SQL of a value in JSON; null if it is missing, null in JSON or a word for a missing value."""
     value = f"json_extract({json}, {literal('$' + ''.join(f'.{name}' for name in path))})"
     return _known(value)
 
@@ -53,24 +53,24 @@ def _known(value: str) -> str:
 
 
 def _parsed(value: str) -> str:
-    """Return SQL of JSON that a table may hold as a text of JSON."""
+    """Return SQL of JSON that a table may have as JSON text."""
     as_json = f"coalesce(try_cast({value} ->> '$' as json), {value})"
     return f"case when json_type({value}) = 'VARCHAR' then {as_json} else {value} end"
 
 
 def _object(value: str) -> str:
-    """Return SQL of an object in JSON; an empty one if it is something else."""
+    """Return SQL of an object in JSON; an empty object if it is another type."""
     return f"case when json_type({value}) = 'OBJECT' then {value} else '{{}}'::json end"
 
 
 def _list(value: str) -> str:
-    """Return SQL of a list of JSON values; a list of one null if it has no values."""
+    """Return SQL of a list of JSON values; a list with a null if it is empty."""
     is_filled = f"json_type({value}) = 'ARRAY' and json_array_length({value}) > 0"
     return f"case when {is_filled} then cast({value} as json[]) else [null::json] end"
 
 
 def _is_no(kind: str, value: str, column: str, is_needed: bool = False) -> str:
-    """Return SQL of what is wrong with a value that is not of a kind of JSON."""
+    """Return SQL of the flaw of a value that does not have a JSON type."""
     name = "a list" if kind == "ARRAY" else "an object"
     missing = "'NULL'" if is_needed else literal(kind)
     types = f"coalesce(json_type({value}), {missing})"
@@ -86,7 +86,7 @@ def _nth_id(event_id: str) -> str:
 
 
 def _expanded(rows: str, objects: str, is_expanded: str) -> str:
-    """Return a query of `rows` with a row for each value `item` of a list, numbered by `n`; null for none."""
+    """Return a query of `rows` with a row per value `item` of a list, numbered by `n`; null for an empty list."""
     return f"""select * exclude (items), unnest(items) as item, generate_subscripts(items, 1) as n
         from (select *, case when {is_expanded} then {_list(objects)} else [null::json] end as items from ({rows}))"""
 
@@ -139,7 +139,7 @@ def _otto(rows: str) -> str:
         lambda each: coalesce(each ->> '$.ts', '')) as times
         from ({_expanded(listed, "listed", "json_array_length(listed) > 0")})"""
     time = "coalesce(item ->> '$.ts', '')"
-    # Events of one time are in the order of the list: no other column tells it, as they share their line.
+    # Events with equal times keep the order of the list, because they are on the same line.
     order = f"lpad(cast(n - list_position(times, {time}) as varchar), 4, '0')"
     parts = f"json ->> '$.session', {time}, {order}, item ->> '$.type', item ->> '$.aid'"
     shares_time = f"list_count(list_filter(times, lambda each: each = {time})) > 1"
@@ -274,7 +274,7 @@ OBJECTS = (
     Export(
         "snowplow",
         ("event|event_name", "derived_tstamp|collector_tstamp", "domain_userid|domain_sessionid"),
-        without=("product_id", "item_id", "sku"),  # a table that was made of it has those, and types of its own
+        without=("product_id", "item_id", "sku"),  # a table derived from it has these columns, and its own types
         objects=_snowplow,
         types=_SNOWPLOW_TYPES,
         has_other_types=True,

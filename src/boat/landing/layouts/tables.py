@@ -1,4 +1,4 @@
-"""Exports that are tables: a line is an event, or a product."""
+"""Exports that are tables: a line is an event or a product."""
 
 from boat.events import TYPE_NAMES
 from boat.landing.layouts.export import Export, Unwanted
@@ -16,23 +16,23 @@ GA4_TYPES = {
     "search": "search",
     "view_search_results": "search",
 }
-"""GA4's own names; `click` is not among them: it is a click on a link to another site."""
+"""GA4's names. `click` is not included: it is a click on a link to another site."""
 GA4_PRODUCT_NAMES = tuple(name for name, meant in GA4_TYPES.items() if meant not in {"pageview", "search"})
 
 START_WEEK = "2017-01-01"
-"""The Sunday from which the orders of Instacart are counted: the publisher gives no dates."""
+"""The Sunday on which the orders of Instacart start, because the publisher gives no dates."""
 
 _TAOBAO = ("user_id", "item_id", "category_id", "behavior_type", "timestamp")
 _TMALL = ("user_id", "item_id", "cat_id", "seller_id", "brand_id", "time_stamp", "action_type")
 
 
 def _known(column: str) -> str:
-    """Return SQL of a column of Diginetica, where `NA` is a missing value."""
+    """Return SQL of a column of Diginetica; `NA` is a missing value."""
     return f"nullif({{{column}}}, 'NA')"
 
 
 def _unless_zero(column: str) -> str:
-    """Return SQL of a number of YooChoose, where 0 is a missing value."""
+    """Return SQL of a number of YooChoose; 0 is a missing value."""
     return f"case when try_cast({{{column}}} as double) = 0 then null else {{{column}}} end"
 
 
