@@ -197,7 +197,7 @@ def test_an_intent_card_shows_calibration_contacts_and_results_by_moment() -> No
     assert "| PR-AUC | 0.300 |" in markdown
     assert "| after 1 event | 90 | 0.100 |" in markdown
     assert "| Add to cart | 20 | 0.500 |" in markdown
-    assert "| Contact if the chance is at least | 0.05 |" in markdown
+    assert "| Contact if the chance is above | 0.05 |" in markdown
     assert pictures(markdown) == [calibration_svg([asdict(row) for row in CALIBRATION])]
 
 

@@ -32,10 +32,10 @@ _EVIDENCE = "It was evaluated on sessions recorded without it. Only live metrics
 _CONTACTS = {
     "contact_cost": "Cost of a contact",
     "sale_value": "Value of a sale",
-    "threshold": "Contact if the chance is at least",
-    "contacted": "Share of session starts contacted",
+    "threshold": "Contact if the chance is above",
+    "contacted": "Contacted share of session starts",
     "buying_of_contacted": "Share of contacted starts with a purchase",
-    "buyers_contacted": "Share of buyers contacted",
+    "buyers_contacted": "Contacted share of buyers",
     "gain": "Gain per session start",
     "gain_contacting_all": "Gain if every start is contacted",
 }
@@ -219,7 +219,7 @@ def _contacts(report: EvaluationReport) -> Iterator[Section]:
 def _calibration(report: EvaluationReport) -> Iterator[Section]:
     calibration = report.challenger.calibration
     if calibration:
-        text = "Sessions with similar predictions in groups: the predicted and the actual share of buyers."
+        text = "Sessions are grouped by their prediction. The chart compares predicted and actual buyers by group."
         yield Section("Calibration", text, picture=calibration_svg([asdict(row) for row in calibration]))
 
 
