@@ -68,7 +68,7 @@ def plain(config: Settings, shop: str, files: Path, training_seconds: float) -> 
         block.compute.run(JobSpec("evaluate", "boat.evaluation.evaluate", arguments), lambda line: None)
         report = EvaluationReport.from_json(figures.read_text(), str(figures))
         digest = archive.digest(model)
-        version = block.registry.register(Training(name, str(model), digest, {}, {}, {}))
+        version = block.registry.register(Training(name, str(model), digest, "", {}, {}, {}))
         model_card.write_page(model_card.model_card(version, report, []), version, Path(block.reports))
         gate.decide(kind, report)
         block.serving.update(name, ServedModel(str(model), digest, version.version))

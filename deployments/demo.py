@@ -1,8 +1,8 @@
-"""The whole way once, for the eye: `python -m deployments.demo [--events FILE]`.
+"""Run all flows once and show a live prediction: `python -m deployments.demo [--events FILE]`.
 
-Starts the services, brings events (a seeded synthetic shop, or your own), starts `ingestion/hourly` and
-`retrain/nightly` as deployment runs for the worker, waits for the `promote/latest` that the training asks for, and asks
-the endpoints.
+The demo starts the services and prepares events: a seeded synthetic shop, or your own. It starts `ingestion/hourly` and
+`retrain/nightly` as deployment runs for the worker. Then it waits for the `promote/latest` that the training starts,
+and requests predictions from the endpoints.
 """
 
 import argparse
@@ -50,130 +50,139 @@ from tasks.blocks import Platform
 
 SESSIONS, DAYS, SEED = 20_000, 28, 7
 RUN_SECONDS = 1800
-"""A run on demo data that takes longer hangs."""
+"""Time limit of each flow run. Runs on demo data take a few minutes."""
 TRAINING_MINUTES = 1.5
 _NOISE = re.compile(r"Finished in state|PID \d+ ")
 
 
 def shop_of(events: Path | None) -> str:
-    """Name of the shop that these events belong to: data of different shops is kept apart."""
+    """Return the name of the shop of these events. The data of each shop is in its own folder."""
     if events is None:
         return DEFAULT_SHOP
     return re.sub(r"[^a-z0-9]+", "-", f"{events.absolute().parent.name}-{events.stem}".lower()).strip("-")
 
 
-def bring_events(folder: Path, events: Path | None) -> None:
-    """Put a copy of a user's events, or a synthetic shop, into the landing folder, once."""
+def prepare_events(folder: Path, events: Path | None) -> None:
+    """Copy a user's events, or generate a synthetic shop, into the landing folder. A second call changes nothing.
+
+    Raises:
+        SettingError: `events` does not exist.
+    """
     if events is not None:
         if not events.exists():
-            raise SettingError(f"There is no {events}.", "EVENTS is a file of events, or a folder of them.")
-        place = folder / events.name
-        if not place.exists():
+            raise SettingError(f"There is no file or folder {events}.", "Set EVENTS to a file or folder of events.")
+        copy = folder / events.name
+        if not copy.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            (shutil.copytree if events.is_dir() else shutil.copyfile)(events, place)
+            (shutil.copytree if events.is_dir() else shutil.copyfile)(events, copy)
         return
     shop = folder / "shop"
     if not shop.exists():
-        making = folder.parent / "shop.making"
-        shutil.rmtree(making, ignore_errors=True)
-        synthetic.generate(making, sessions=SESSIONS, days=DAYS, seed=SEED)
+        unfinished = folder.parent / "shop.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        synthetic.generate(unfinished, sessions=SESSIONS, days=DAYS, seed=SEED)
         folder.mkdir(parents=True, exist_ok=True)
-        making.rename(shop)  # all of it or nothing of it
+        unfinished.rename(shop)  # an interrupted call leaves no part of a shop
 
 
 async def use_shop(config: Settings, shop: str) -> None:
-    """Point the platform `default` at a shop's folder.
+    """Set the folder of a shop in the platform block `default`.
 
     Raises:
-        SettingError: The block was edited to something that is not a laptop's; it stays as it is.
+        SettingError: The block has the warehouse of another installation. It is not changed.
     """
-    wanted = Platform.on_laptop(config, shop)
+    platform = Platform.on_laptop(config, shop)
     current = await Platform.load("default")
     if str(config.home) not in current.warehouse_url:
         raise SettingError(
-            f"The platform block 'default' points to {current.warehouse_url}, which is not a demo's.",
+            f"The platform block 'default' has the warehouse {current.warehouse_url}, which is not in {config.home}. "
+            "The demo does not overwrite it.",
             "Set BOAT_HOME to another folder for the demo.",
         )
-    if current.dict() != wanted.dict():
-        await wanted.save("default", overwrite=True)
+    if current.dict() != platform.dict():
+        await platform.save("default", overwrite=True)
 
 
 async def follow(client: PrefectClient, run: FlowRun, title: str) -> FlowRun:
-    """Print what a run does until it ends.
+    """Print the progress of a flow run until it ends.
 
     Raises:
-        BoatError: It did not end well.
+        BoatError: The run failed, or did not end in time.
     """
-    print(f"\n{title}  {services_link(run)}", flush=True)
+    print(f"\n{title}  {link(run)}", flush=True)
     started = time.monotonic()
     progress = Progress(client, run.id)
     while True:
         run = await client.read_flow_run(run.id)
-        for line in await progress.news():
+        for line in await progress.new_lines():
             print(f"  {time.monotonic() - started:5.0f} s  {line}", flush=True)
         if run.state and run.state.is_final():
             break
         if time.monotonic() - started > RUN_SECONDS:
-            raise BoatError(f"{title} has not ended after {RUN_SECONDS} s.", f"See {services_link(run)}.")
+            raise BoatError(f"The run of {title} has not ended after {RUN_SECONDS} s.", f"See {link(run)}.")
         await asyncio.sleep(1)
     if not run.state.is_completed():
-        raise BoatError(f"{title} ended as {run.state.name}: {run.state.message}", f"See {services_link(run)}.")
+        raise BoatError(f"The run of {title} ended as {run.state.name}: {run.state.message}", f"See {link(run)}.")
     print(f"  {time.monotonic() - started:5.0f} s  {run.state.name}. {run.state.message or ''}", flush=True)
     return run
 
 
 class Progress:
-    """What is new in a flow run at each look: tasks that ended, and what they say of themselves."""
+    """The progress of a flow run: new log lines, and tasks that have ended."""
 
     def __init__(self, client: PrefectClient, run_id: UUID) -> None:
         self._client, self._run = client, run_id
         self._ended: set[UUID] = set()
         self._logs = 0
 
-    async def news(self) -> list[str]:
-        """Lines since the last look, oldest first."""
+    async def new_lines(self) -> list[str]:
+        """Return the lines since the last call, oldest first."""
         of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[self._run]))
         logs = await self._client.read_logs(of_run, sort=LogSort.TIMESTAMP_ASC, offset=self._logs, limit=200)
         self._logs += len(logs)
-        said = [log.message.splitlines()[0][:120] for log in logs if _is_news(log)]
+        messages = [log.message.splitlines()[0][:120] for log in logs if _is_relevant(log)]
         tasks = await self._client.read_task_runs(
             flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[self._run])), sort=TaskRunSort.END_TIME_DESC
         )
         ended = [task for task in tasks if task.id not in self._ended and task.state and task.state.is_final()]
         self._ended |= {task.id for task in ended}
-        return said + [
+        return messages + [
             f"{task.name}: {task.state.name.lower()} after {task.total_run_time.total_seconds():.1f} s"
             for task in sorted(ended, key=lambda task: task.end_time or task.created)
         ]
 
 
-def _is_news(log: Log) -> bool:
+def _is_relevant(log: Log) -> bool:
     from_task = log.name == "prefect.task_runs" and not _NOISE.match(log.message)
     return from_task or log.level >= logging.WARNING
 
 
-def services_link(run: FlowRun) -> str:
-    """Address of a run in the Prefect UI."""
+def link(run: FlowRun) -> str:
+    """Return the address of a run in the Prefect UI."""
     return f"{PREFECT_UI_URL.value()}/flow-runs/flow-run/{run.id}"
 
 
 async def start(client: PrefectClient, name: str, parameters: Mapping[str, Any]) -> FlowRun:
-    """Start a deployment, as `prefect deployment run` does."""
+    """Start a run of a deployment, like `prefect deployment run`."""
     deployment = await client.read_deployment_by_name(name)
     return await client.create_flow_run_from_deployment(deployment.id, parameters=dict(parameters))
 
 
-async def promotion_after(client: PrefectClient, moment: datetime) -> FlowRun:
-    """The `promote/latest` run that a training started after `moment`."""
+async def promotion_after(client: PrefectClient, start: datetime) -> FlowRun:
+    """Return the run of `promote/latest` that a training started after `start`.
+
+    Raises:
+        BoatError: The training started no promotion.
+    """
     runs = await client.read_flow_runs(
         flow_filter=FlowFilter(name=FlowFilterName(any_=["promote"])),
         deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=["latest"])),
-        flow_run_filter=FlowRunFilter(expected_start_time=FlowRunFilterExpectedStartTime(after_=moment)),
+        flow_run_filter=FlowRunFilter(expected_start_time=FlowRunFilterExpectedStartTime(after_=start)),
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         limit=1,
     )
     if not runs:
-        raise BoatError("The training started no promotion.", "Look at its run in the Prefect UI.")
+        raise BoatError("retrain/nightly did not start promote/latest.", "See its run in the Prefect UI.")
     return runs[0]
 
 
@@ -190,9 +199,9 @@ order by events.position
 """
 
 
-def ask(place: Platform) -> list[str]:
-    """Lines that show one of the newest sessions, what the shop recommends to it, and whether it will buy."""
-    with place.warehouse.transaction() as transaction:
+def predict(platform: Platform) -> list[str]:
+    """Request predictions for one of the newest sessions. Return the session and the predictions as lines."""
+    with platform.warehouse.transaction() as transaction:
         rows = transaction.query(_SESSION).to_pylist()
         names = transaction.query("select product_id, product_name from marts.dim_products").to_pylist()
     name_of = {row["product_id"]: row["product_name"] or f"product {row['product_id']}" for row in names}
@@ -205,9 +214,9 @@ def ask(place: Platform) -> list[str]:
         }
         for row in rows
     ]
-    runtime = place.serving.runtime()
+    runtime = platform.serving.runtime()
     (answer,) = invoke(runtime, RECOMMEND, [events])
-    lines = ["A shopper looked at:"]
+    lines = ["Session of a shopper:"]
     lines += [
         f"  {event['event_type']:<9} {name_of[event['product_id']]}"
         for event in events
@@ -215,47 +224,52 @@ def ask(place: Platform) -> list[str]:
     ]
     lines += ["", "Boat recommends:"]
     lines += [f"  {rank:>2}. {name_of[item]}" for rank, item in enumerate(answer["product_id"][:10], start=1)]
-    if place.serving.describe(INTENT):
-        (purchase,) = invoke(runtime, INTENT, [events])
-        lines += ["", f"Purchase intent: {purchase:.1%}"]
+    if platform.serving.describe(INTENT):
+        (chance,) = invoke(runtime, INTENT, [events])
+        lines += ["", f"Purchase intent: {chance:.1%}"]
     else:
-        lines += ["", "Purchase intent: no model, because these events hold no purchase to learn from."]
+        lines += ["", "Purchase intent: no model, because these events have too few purchases."]
     return lines
 
 
 async def run(config: Settings, events: Path | None, max_bad_share: float) -> None:
-    """The runs, one after the other."""
+    """Run ingestion, training and promotion one after the other, and print predictions."""
     shop = shop_of(events)
     await use_shop(config, shop)
-    place = await Platform.load("default")
-    services.collect_into(config, place.landing)
-    print(f"events: {events or f'a synthetic shop, {SESSIONS:,} sessions over {DAYS} days'}", flush=True)
-    bring_events(Path(place.landing), events)
+    platform = await Platform.load("default")
+    services.collect_into(config, platform.landing)
+    print(f"Events: {events or f'a synthetic shop, {SESSIONS:,} sessions over {DAYS} days'}", flush=True)
+    prepare_events(Path(platform.landing), events)
     async with get_client() as client:
-        apart = {"on_bad_rows": "quarantine", "max_bad_share": max_bad_share} if events else {}
-        await follow(client, await start(client, "ingestion/hourly", apart), "ingestion/hourly")
+        quarantine = {"on_bad_rows": "quarantine", "max_bad_share": max_bad_share} if events else {}
+        await follow(client, await start(client, "ingestion/hourly", quarantine), "ingestion/hourly")
         before = datetime.now(UTC)
         parameters = {"max_minutes": TRAINING_MINUTES}
         await follow(client, await start(client, "retrain/nightly", parameters), "retrain/nightly")
         await follow(client, await promotion_after(client, before), "promote/latest")
-    print("", *ask(place), "", sep="\n", flush=True)
+    print("", *predict(platform), "", sep="\n", flush=True)
 
 
 def main() -> int:
+    """Run the command line. Return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m deployments.demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--events", type=Path, help="your own events: a Parquet, CSV or NDJSON file, or a folder")
+    parser.add_argument(
+        "--events",
+        type=Path,
+        help="your own events: a Parquet, CSV or NDJSON file, or a folder (default: a synthetic shop)",
+    )
     parser.add_argument(
         "--max-bad-share",
         type=float,
         default=BadRows().max_share,
-        help="a file with a larger share of bad rows stops the demo (%(default)s)",
+        help="a file with a larger share of bad rows stops the demo (default: %(default)s)",
     )
     options = parser.parse_args()
-    return run_command(lambda: show(options.events, options.max_bad_share))
+    return run_command(lambda: demonstrate(options.events, options.max_bad_share))
 
 
-def show(events: Path | None, max_bad_share: float) -> int:
-    """Bring the services up and go the whole way; returns the exit status."""
+def demonstrate(events: Path | None, max_bad_share: float) -> int:
+    """Start the services, run all flows and print the predictions. Return the exit status."""
     started = time.monotonic()
     if events is not None:
         print(landing.preview(events).to_text(), end="\n\n", flush=True)
@@ -264,9 +278,9 @@ def show(events: Path | None, max_bad_share: float) -> int:
         asyncio.run(run(config, events, max_bad_share))
     print(*services.addresses(config), sep="\n")
     print(
-        f"\nDone in {time.monotonic() - started:.0f} s. Everything stays up; try:\n"
+        f"\nDone in {time.monotonic() - started:.0f} s. The services keep running. Next steps:\n"
         "  source .venv/bin/activate && prefect deployment run retrain/nightly\n"
-        f"  a few clicks in the small shop at {config.collect_url}, then prefect deployment run ingestion/hourly\n"
+        f"  visit the demo shop at {config.collect_url}, then run prefect deployment run ingestion/hourly\n"
         "  make status | make down"
     )
     return 0

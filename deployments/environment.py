@@ -1,6 +1,6 @@
-"""The environment of an installation: what its services find in theirs, and what reaches our own Prefect client.
+"""The environment variables of the services, and the settings of this process's Prefect client.
 
-Settings that a user has for another Prefect, MLflow or dbt stay out of both.
+A user's settings for another Prefect, MLflow or dbt installation are removed from both.
 """
 
 import os
@@ -17,13 +17,13 @@ from boat.errors import BoatError
 from boat.settings import Settings
 
 QUIET = "ignore:Mixing V1 models and V2 models"
-"""A warning of prefect-dbt's own block classes at each import; nothing of ours mixes them."""
+"""A warning about block classes of prefect-dbt, printed at each import. Boat's classes do not cause it."""
 PROFILE = "boat"
 _FOREIGN = ("PREFECT_", "MLFLOW_", "DBT_", "GX_", "UVICORN_", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS")
 _CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
-"""For a tracking server that the platform block names; like `AWS_…` and `SNOWFLAKE_…` they stay."""
-_OF_THE_COMMAND = ("PREFECT_HOME", "PREFECT_PROFILES_PATH")
-"""Where the user's own `prefect` command has its profiles, to which `make up` adds one."""
+"""Login of a tracking server that the platform block names. Like `AWS_…` and `SNOWFLAKE_…`, it is not removed."""
+_PROFILES = ("PREFECT_HOME", "PREFECT_PROFILES_PATH")
+"""Location of the profiles of the user's `prefect` command, to which `make up` adds one."""
 
 
 def _is_foreign(name: str) -> bool:
@@ -31,7 +31,7 @@ def _is_foreign(name: str) -> bool:
 
 
 def of_services(config: Settings) -> dict[str, str]:
-    """The environment of every service, and so of every flow run: the user's own without what is for other programs."""
+    """Return the environment of the services and flow runs: the user's environment without foreign settings."""
     inherited = {name: value for name, value in os.environ.items() if not _is_foreign(name)}
     settings.reach_loopback(inherited)
     return {
@@ -52,27 +52,29 @@ def of_services(config: Settings) -> dict[str, str]:
 
 @contextmanager
 def as_client(config: Settings) -> Iterator[None]:
-    """Let this process's Prefect client speak to the installation, with no setting of the user's active profile."""
+    """Connect this process's Prefect client to the installation, without the user's active profile."""
     addresses = {PREFECT_API_URL: config.prefect_api_url, PREFECT_UI_URL: config.prefect_ui_url}
     with use_profile(Profile(name=PROFILE, settings=addresses), True, include_current_context=False):
         yield
 
 
-def _leave_foreign_settings() -> None:
-    """Take what is for other programs out of this process's environment, and say so."""
-    foreign = sorted(name for name in os.environ if _is_foreign(name) and name not in _OF_THE_COMMAND)
+def _remove_foreign_settings() -> None:
+    """Remove foreign settings from this process's environment, and print their names."""
+    foreign = sorted(name for name in os.environ if _is_foreign(name) and name not in _PROFILES)
     for name in foreign:
         del os.environ[name]
     if foreign:
-        print(f"not used by this installation: {', '.join(foreign)}", file=sys.stderr)
+        print(f"Variables that this installation does not use: {', '.join(foreign)}.", file=sys.stderr)
     if "PREFECT_API_URL" in foreign:
-        print("PREFECT_API_URL sends your own `prefect` command elsewhere; unset it to use this one", file=sys.stderr)
+        print(
+            "Your `prefect` command uses PREFECT_API_URL. Unset it to use this installation's server.", file=sys.stderr
+        )
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """Run a command's work in a clean environment; returns its exit status, or 1 with an error's one line on stderr."""
+    """Run a command without foreign settings. Return its exit status, or print its error and return 1."""
     try:
-        _leave_foreign_settings()
+        _remove_foreign_settings()
         settings.reach_loopback(os.environ)
         return command()
     except BoatError as error:

@@ -1,6 +1,6 @@
-"""Make what the flows expect of a Prefect server, where it is not there yet: `python -m deployments.register`.
+"""Create blocks, work pool and deployments on a Prefect server: `python -m deployments.register`.
 
-What exists is left as it is: blocks edited in the UI keep their edits.
+Existing blocks are not changed, so that edits in the UI are preserved.
 """
 
 import asyncio
@@ -30,52 +30,52 @@ PREFECT = Path(sys.executable).with_name("prefect")
 WORK_POOL = "boat"
 DEFAULT_SHOP = "demo"
 CONCURRENT_RUNS = 3
-"""A laptop's two cores serve a training, an ingestion and a promotion at once; more would only wait."""
+"""Two cores are enough for a training, an ingestion and a promotion at the same time."""
 MESSAGE = """{flow_name} run {flow_run_name} is {flow_run_state_name}: {flow_run_state_message}
 <{flow_run_url}|View in Prefect>"""
 
 
 def alerts_url(config: Settings) -> str:
-    """Where alerts go: Slack if an address is set, else the inbox of the reports server."""
+    """Return the address for alerts: Slack if its address is set, else the inbox of the reports server."""
     return config.slack_webhook_url or f"json://127.0.0.1:{config.reports_port}/alerts"
 
 
 async def ensure_block(name: str, block: Block) -> None:
-    """Save a block unless one of that name is there."""
+    """Save a block, unless a block with this name exists."""
     block_type = type(block)
     await block_type.register_type_and_schema()
     try:
         await block_type.load(name)
     except ValueError:
         await block.save(name)
-        print(f"block {block_type.get_block_type_slug()}/{name}: made")
+        print(f"block {block_type.get_block_type_slug()}/{name}: created")
 
 
 async def ensure_pool(client: PrefectClient) -> None:
-    """Make the process work pool unless it is there."""
+    """Create the process work pool, unless it exists."""
     try:
         await client.read_work_pool(WORK_POOL)
     except ObjectNotFound:
         pool = WorkPoolCreate(name=WORK_POOL, type="process", concurrency_limit=CONCURRENT_RUNS)
         await client.create_work_pool(pool)
-        print(f"work pool {WORK_POOL}: made")
+        print(f"work pool {WORK_POOL}: created")
 
 
 async def ensure_policy(client: PrefectClient) -> None:
-    """Make the server tell of runs whose own process can no longer do so, unless it does already."""
+    """Create the policy by which the server sends alerts about runs whose process has ended, unless it exists."""
     block = await client.read_block_document_by_name(ALERTS, SlackWebhook.get_block_type_slug())
-    for policy in await client.read_flow_run_notification_policies(None):  # None: those switched off too
+    for policy in await client.read_flow_run_notification_policies(None):  # None: also inactive policies
         if policy.block_document_id == block.id:
             return
     await client.create_flow_run_notification_policy(
         block_document_id=block.id, state_names=list(SERVER_SIDE_STATES), message_template=MESSAGE
     )
-    print(f"notification policy for {', '.join(SERVER_SIDE_STATES)}: made")
+    print(f"notification policy for {', '.join(SERVER_SIDE_STATES)}: created")
 
 
 async def register(config: Settings, shop: str = DEFAULT_SHOP) -> None:
-    """Make blocks, work pool and notification policy, each if it is absent; the platform is a laptop's."""
-    # With Prefect 2's default notify type apprise sends nothing and reports success.
+    """Create the blocks of a laptop, the work pool and the notification policy, unless they exist."""
+    # With Prefect 2's default notify type, apprise sends nothing and reports success.
     alerts = SlackWebhook(url=alerts_url(config), notify_type="failure")
     await ensure_block("default", Platform.on_laptop(config, shop))
     await ensure_block("default", RetryPolicy())
@@ -86,27 +86,28 @@ async def register(config: Settings, shop: str = DEFAULT_SHOP) -> None:
 
 
 def deploy(config: Settings) -> None:
-    """Deploy all of `prefect.yaml` to the server of the settings.
+    """Deploy all deployments of `prefect.yaml`.
 
     Raises:
-        BoatError: `prefect deploy` failed; holds what it printed.
+        BoatError: `prefect deploy` failed. The message has its output.
     """
     environment = {**of_services(config), "BOAT_ROOT": str(ROOT)}
     command = [str(PREFECT), "--no-prompt", "deploy", "--all"]
-    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if ran.returncode:
-        raise BoatError(f"`prefect deploy` failed: {(ran.stderr or ran.stdout).strip()}", "Does the server answer?")
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if process.returncode:
+        output = (process.stderr or process.stdout).strip()
+        raise BoatError(f"`prefect deploy` failed: {output}", "Check that the Prefect server runs: make status.")
     print("deployments of prefect.yaml: deployed")
 
 
 def running(config: Settings) -> Settings:
-    """The settings with the ports that the services use."""
+    """Return the settings with the ports that the services use."""
     memory = config.home / "services.json"
     return replace(config, **json.loads(memory.read_text())) if memory.exists() else config
 
 
 def main() -> int:
-    """Register and deploy at the running server."""
+    """Create the blocks and deploy the flows on the running server. Return the exit status."""
     config = running(settings.load())
     with as_client(config):
         asyncio.run(register(config))

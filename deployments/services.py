@@ -1,7 +1,7 @@
-"""The services of a laptop under supervisord: `python -m deployments.services up|status|down`.
+"""Start and stop the services of a laptop, with supervisord: `python -m deployments.services up|status|down`.
 
-Prefect server, worker, endpoint host, reports and collector, all on 127.0.0.1 (Prefect's open-source server has no
-login). Ports that another program holds are left to it: the next free one is taken and remembered in `services.json`.
+The services are Prefect server, worker, endpoint host, reports and collector. All listen on 127.0.0.1, because
+Prefect's open-source server has no login. If a port is taken, the next free port is used and stored in `services.json`.
 """
 
 import argparse
@@ -32,11 +32,11 @@ from deployments.register import DEFAULT_SHOP, PREFECT, ROOT, WORK_POOL, deploy,
 from tasks.blocks import Platform
 
 SHOPS = ("shop", "demo")
-"""Shops whose events the collector takes: that of an event without a shop, and that of its demo page."""
+"""Shops that the collector always accepts: the default of events without a shop, and the shop of its demo page."""
 START_SECONDS = 120
-"""A first start makes Prefect's database, on a busy machine beside other starts."""
+"""A first start creates Prefect's database, which takes long on a busy machine."""
 ROTATE_SECONDS = 10
-"""How old the collector's files grow: who tries it out does not wait long until `ingestion/hourly` finds them."""
+"""Age at which the collector's files move to the landing folder. It is short, so that a first try takes no minute."""
 
 _CONFIG = """\
 [unix_http_server]
@@ -72,7 +72,7 @@ stdout_logfile_backups = 2
 
 
 def programs(config: Settings, landing: str = "") -> Mapping[str, str]:
-    """Command line of each service. The collector is one of them where the landing place is a folder."""
+    """Return the command line of each service. The collector is included if the landing location is a folder."""
     python = sys.executable
     prefect = str(PREFECT)
     port = {name: str(getattr(config, name)) for name in PORTS}
@@ -92,13 +92,13 @@ def programs(config: Settings, landing: str = "") -> Mapping[str, str]:
 
 
 def write_config(config: Settings, landing: str = "") -> Path:
-    """Write supervisord's configuration; returns its path."""
+    """Write supervisord's configuration, and return its path."""
     logs = config.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     text = _CONFIG.format(socket=_socket(config), logs=logs, home=config.home, root=ROOT)
-    twice = str(logs).replace("%", "%%")  # supervisord expands a program's log file a second time
+    escaped = str(logs).replace("%", "%%")  # supervisord expands a program's log file twice
     text += "".join(
-        _PROGRAM.format(name=name, command=command, logs=twice, autostart=str(name != "worker").lower())
+        _PROGRAM.format(name=name, command=command, logs=escaped, autostart=str(name != "worker").lower())
         for name, command in programs(config, landing).items()
     )
     path = config.home / "supervisord.conf"
@@ -107,19 +107,19 @@ def write_config(config: Settings, landing: str = "") -> Path:
 
 
 def _socket(config: Settings) -> Path:
-    # Not below the home: a UNIX socket's address holds only 107 bytes.
+    # Not in the home folder: the path of a UNIX socket has at most 107 bytes.
     digest = hashlib.sha256(str(config.home).encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"boat-{digest}.sock"
 
 
 def control(config: Settings, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run supervisorctl."""
+    """Run supervisorctl with these arguments."""
     command = [sys.executable, "-m", "supervisor.supervisorctl", "-c", str(config.home / "supervisord.conf"), *words]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
 
 
 def is_up(config: Settings) -> bool:
-    """Whether supervisord runs for this home."""
+    """Return whether supervisord runs for this home folder."""
     return (config.home / "supervisord.conf").exists() and control(config, "pid").returncode == 0
 
 
@@ -129,17 +129,19 @@ def _is_free(port: int, variable: str) -> bool:
         try:
             probe.bind(("127.0.0.1", port))
         except PermissionError as error:
-            raise SettingError(f"You have no right to listen on port {port}.", f"Set {variable} above 1023.") from error
+            raise SettingError(
+                f"You have no permission to listen on port {port}.", f"Set {variable} to a port above 1023."
+            ) from error
         except OSError:
             return False
     return True
 
 
 def choose_ports(config: Settings) -> Settings:
-    """Choose a free port for each service, and remember it in `services.json`.
+    """Choose a free port for each service, and store it in `services.json`.
 
-    A port that a variable sets comes first, then that of the last start, then the default; if it is taken, the next
-    free one.
+    The first choice is the port of a variable, then the port of the last start, then the default. If it is taken, the
+    next free port is used.
     """
     memory = config.home / "services.json"
     remembered = json.loads(memory.read_text()) if memory.exists() else {}
@@ -149,32 +151,32 @@ def choose_ports(config: Settings) -> Settings:
         first = own if name in config.chosen_ports else remembered.get(name, own)
         port = _next_free(first, set(chosen.values()), PORTS[name])
         if port != first:
-            print(f"port {first} is taken by another program: {name.removesuffix('_port')} uses {port}")
+            print(f"Port {first} is taken by another program: {name.removesuffix('_port')} uses {port}.")
         chosen[name] = port
     memory.parent.mkdir(parents=True, exist_ok=True)
     memory.write_text(json.dumps(chosen))
     return replace(config, **chosen)
 
 
-def _next_free(first: int, taken: Container[int], variable: str) -> int:
+def _next_free(first: int, used: Container[int], variable: str) -> int:
     for port in range(first, MAX_PORT + 1):
-        if port not in taken and _is_free(port, variable):
+        if port not in used and _is_free(port, variable):
             return port
-    raise SettingError(f"No port from {first} to {MAX_PORT} is free.", f"Set {variable} to a lower one.")
+    raise SettingError(f"No port from {first} to {MAX_PORT} is free.", f"Set {variable} to a lower port.")
 
 
-def _name_unused_ports(config: Settings, up: Settings) -> None:
+def _warn_of_unused_ports(config: Settings, running: Settings) -> None:
     for name in sorted(config.chosen_ports):
-        wanted, used = getattr(config, name), getattr(up, name)
-        if wanted != used:
-            print(f"{PORTS[name]}={wanted} is not used: the services run, on port {used}. Run `make down` first.")
+        chosen, used = getattr(config, name), getattr(running, name)
+        if chosen != used:
+            print(f"{PORTS[name]}={chosen} is not used: the service runs on port {used}. Run `make down` first.")
 
 
 def wait_until_answers(url: str, service: str, config: Settings) -> None:
-    """Wait for HTTP 200.
+    """Wait until a service answers with HTTP 200.
 
     Raises:
-        BoatError: It did not come in time; names the service's log.
+        BoatError: The service did not answer in time. The message names its log.
     """
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
@@ -184,11 +186,11 @@ def wait_until_answers(url: str, service: str, config: Settings) -> None:
         except OSError:
             time.sleep(0.5)
     log = config.home / "logs" / f"{service}.log"
-    raise BoatError(f"The service {service!r} does not answer at {url}.", f"Look into {log}.")
+    raise BoatError(f"The service {service!r} does not answer at {url} after {START_SECONDS} s.", f"See its log {log}.")
 
 
 def use_profile(config: Settings) -> None:
-    """Point the user's own `prefect` command at this server, by a profile of its own; remember the one before."""
+    """Connect the user's `prefect` command to this server with the profile `boat`. Store the previous profile."""
     profiles = load_profiles()
     if profiles.active_name != PROFILE:
         (config.home / "previous-profile").write_text(profiles.active_name or "default")
@@ -202,8 +204,8 @@ def use_profile(config: Settings) -> None:
     save_profiles(profiles)
 
 
-def leave_profile(config: Settings) -> None:
-    """Give the user's `prefect` command the profile back that it had before."""
+def restore_profile(config: Settings) -> None:
+    """Restore the previous profile of the user's `prefect` command."""
     profiles = load_profiles()
     if profiles.active_name == PROFILE:
         memory = config.home / "previous-profile"
@@ -213,10 +215,10 @@ def leave_profile(config: Settings) -> None:
 
 
 def up(config: Settings, shop: str = DEFAULT_SHOP) -> Settings:
-    """Start what does not run yet and deploy the flows; returns the settings with the ports in use."""
+    """Start the services that do not run, and deploy the flows. Return the settings with the ports in use."""
     settings.prepare_home(config.home)
     if is_up(config):
-        _name_unused_ports(config, running(config))
+        _warn_of_unused_ports(config, running(config))
         config = running(config)
         control(config, "start", "prefect", "endpoints", "reports")
     else:
@@ -230,28 +232,30 @@ def up(config: Settings, shop: str = DEFAULT_SHOP) -> Settings:
         asyncio.run(register(config, shop))
         deploy(config)
         landing = Platform.load("default").landing
-    control(config, "start", "worker")  # only now is there a pool to work for
+    control(config, "start", "worker")  # the worker needs the work pool, which `register` creates
     collect_into(config, landing)
     return config
 
 
 def _start_supervisord(config: Settings) -> None:
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(write_config(config))]
-    # Services inherit supervisord's environment. In its configuration, quotes and % of a value would have a meaning.
-    ran = subprocess.run(command, cwd=ROOT, env=of_services(config), capture_output=True, text=True, check=False)
-    if ran.returncode:
-        raise BoatError(f"supervisord did not start: {ran.stderr.strip()}", f"Look into {config.home / 'logs'}.")
+    # Services inherit supervisord's environment. In its configuration, quotes and % in a value would be interpreted.
+    process = subprocess.run(command, cwd=ROOT, env=of_services(config), capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise BoatError(
+            f"supervisord did not start: {process.stderr.strip()}", f"See the logs in {config.home / 'logs'}."
+        )
 
 
 def collect_into(config: Settings, landing: str) -> None:
-    """Let the collector write where `ingestion/hourly` reads; it goes on where it does already."""
+    """Start the collector with this landing folder. If it runs with the folder already, it is not restarted."""
     path = write_config(config, landing)
     control(config, "update", "collector")
     if "[program:collector]" in path.read_text():
         control(config, "start", "collector")
         wait_until_answers(f"{config.collect_url}/ping", "collector", config)
     else:
-        print(f"the collector is not started: it writes to a folder, and events arrive at {landing}")
+        print(f"The collector is not started, because {landing} is not a folder.")
 
 
 def _is_alive(pid: int) -> bool:
@@ -263,23 +267,23 @@ def _is_alive(pid: int) -> bool:
 
 
 def down(config: Settings) -> None:
-    """Stop all services and wait until they are gone."""
-    leave_profile(config)
+    """Stop all services, and wait until they have ended."""
+    restore_profile(config)
     if not is_up(config):
-        print("nothing is running")
+        print("No services are running.")
         return
     pid = int(control(config, "pid").stdout)
     control(config, "shutdown")
     deadline = time.monotonic() + 60
-    while _is_alive(pid) and time.monotonic() < deadline:  # it answers no more, but still stops the services
+    while _is_alive(pid) and time.monotonic() < deadline:  # it no longer answers, but it is still stopping services
         time.sleep(0.2)
-    print("all services are stopped; the data stays in", config.home)
+    print(f"All services are stopped. The data is in {config.home}.")
 
 
 def status(config: Settings) -> int:
-    """Print the services with their addresses; returns 0 if all run."""
+    """Print the services with their addresses. Return 0 if all run."""
     if not is_up(config):
-        print("nothing is running; `make demo` or `make up` starts everything")
+        print("No services are running. `make demo` or `make up` starts them.")
         return 3
     result = control(config, "status")
     print(result.stdout.rstrip())
@@ -289,19 +293,19 @@ def status(config: Settings) -> int:
 
 
 def addresses(config: Settings) -> list[str]:
-    """Where to look."""
+    """Return a line with name and address of each service."""
     return [
         f"Prefect UI   {config.prefect_ui_url}",
         f"Reports      {config.reports_url}",
         f"Endpoint     {config.endpoint_url}",
-        f"Collector    {config.collect_url}  (a small shop whose events it takes)",
+        f"Collector    {config.collect_url}  (with a demo shop)",
     ]
 
 
 def main() -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line. Return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m deployments.services", description=__doc__)
-    parser.add_argument("action", choices=("up", "status", "down"))
+    parser.add_argument("action", choices=("up", "status", "down"), help="start, list or stop the services")
     action = parser.parse_args().action
 
     def run() -> int:

@@ -1,1 +1,1 @@
-"""The flows, one a file."""
+"""The flows, one in each file."""

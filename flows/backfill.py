@@ -1,4 +1,4 @@
-"""A range of days again: the raw log rebuilt from the landing files, compared, and put right where it differs."""
+"""Rebuild a range of days of the raw log from the landing files, compare it, and replace days that differ."""
 
 from datetime import date
 from typing import Annotated
@@ -23,35 +23,35 @@ def backfill(
     parallel_days: Annotated[int, Field(ge=1, le=16)] = 2,
     platform: str = "default",
 ) -> None:
-    """Rebuild days of the raw log from the landing files; unless it is a dry run, make every table anew from them.
+    """Compare days of the raw log with the landing files. Without `dry_run`, replace days that differ.
 
     Args:
-        first_day: First day of events, UTC. Products and dead letters have no day: those of all files are compared.
-        last_day: Last day, itself included.
-        dry_run: Only show where the raw log differs from its files. Else what differs is replaced, each day in one
-            transaction; run again, it finds nothing to do.
-        source: Folder with the files. Empty: the landing folder of the platform.
-        parallel_days: How many days are compared or replaced at the same time.
-        platform: Name of the block that says where warehouse, jobs and endpoints are.
+        first_day: First day of events (UTC). Products and dead letters are compared for all files.
+        last_day: Last day of events (UTC), included.
+        dry_run: Show the differences only. Otherwise each day that differs is replaced in one transaction, and every
+            table is rebuilt.
+        source: Folder with the landing files. Empty: the landing folder of the platform.
+        parallel_days: Days that are compared or replaced at the same time.
+        platform: Name of the Boat Platform block.
     """
-    place = Platform.load(platform)
+    block = Platform.load(platform)
     retried = RetryPolicy.load("default").apply
-    source = source or place.landing
+    source = source or block.landing
 
-    with place.warehouse.exclusive():  # nothing is loaded between the steps
+    with block.warehouse.exclusive():  # no load may run between the steps
         try:
-            rebuilt = retried(raw.rebuild_raw_log)(place, source, first_day, last_day)
-            days = raw.in_turns(retried(raw.compare_day), place, rebuilt.days, parallel_days)
-            files = retried(raw.compare_files)(place)
-            raw.show_replay(rebuilt, days, files, source)
+            rebuilt = retried(raw.rebuild_raw_log)(block, source, first_day, last_day)
+            days = raw.map_in_batches(retried(raw.compare_day), block, rebuilt.days, parallel_days)
+            files = retried(raw.compare_files)(block)
+            raw.publish_comparison(rebuilt, days, files, source)
             if not dry_run:
-                retried(raw.refuse_to_lose)(place, days)
-                days = raw.in_turns(retried(raw.swap_day), place, days, parallel_days)
-                files = retried(raw.swap_files)(place, files)
-                raw.show_replay(rebuilt, days, files, source)
+                retried(raw.check_nothing_lost)(block, days)
+                days = raw.map_in_batches(retried(raw.replace_day), block, days, parallel_days)
+                files = retried(raw.replace_files)(block, files)
+                raw.publish_comparison(rebuilt, days, files, source)
         finally:
-            retried(raw.clear_replay)(place)
+            retried(raw.drop_rebuilt_tables)(block)
 
-    if any(each.swapped for each in (*days, *files)):
-        retried(build_warehouse)(place, full_refresh=True)
-        retried(check_quality)(place)
+    if any(part.swapped for part in (*days, *files)):
+        retried(build_warehouse)(block, full_refresh=True)
+        retried(check_quality)(block)

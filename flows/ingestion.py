@@ -1,4 +1,4 @@
-"""New shopper events, all the way to checked tables, every hour."""
+"""Load new shopper events every hour, and build and check the tables."""
 
 from typing import Annotated
 
@@ -23,26 +23,26 @@ def ingestion(
     max_bad_share: Annotated[float, Field(ge=0, le=1)] = 0.2,
     full_refresh: bool = False,
 ) -> None:
-    """Load new shopper events, bring every table after them up to date, and check them.
+    """Load new shopper events, update every table, and check the tables.
 
     Args:
         source: File or folder to load. Empty: the landing folder of the platform.
-        platform: Name of the block that says where warehouse, jobs and endpoints are.
-        on_bad_rows: Load nothing and name the first, or keep them apart with what is wrong with each. The collector's
-            files never stop the flow.
-        max_bad_share: A file with a larger share of bad rows stops the flow even where they are kept apart.
-        full_refresh: Make every table anew, not only what new events change: as after `boat erase`.
+        platform: Name of the Boat Platform block.
+        on_bad_rows: `stop` loads nothing and names the first bad row. `quarantine` puts bad rows into
+            `raw.dead_letters`. Bad rows of the collector are always quarantined.
+        max_bad_share: A file with a larger share of bad rows stops the flow, also with `quarantine`.
+        full_refresh: Rebuild every table, for example after `boat erase`. Otherwise only changes are processed.
     """
-    place = Platform.load(platform)
+    block = Platform.load(platform)
     retried = RetryPolicy.load("default").apply
 
-    loaded = retried(load_events)(place, source or place.landing, BadRows(on_bad_rows, max_bad_share))
-    # `return_state`: what is not known or not written there stops nothing.
+    loaded = retried(load_events)(block, source or block.landing, BadRows(on_bad_rows, max_bad_share))
+    # `return_state`: a failure of this step does not stop the flow.
     if all(file.already_loaded for file in loaded.files):
-        check_freshness(place, return_state=True)
-    retried(build_warehouse)(place, full_refresh)
-    publish_docs(place, return_state=True)
+        check_freshness(block, return_state=True)
+    retried(build_warehouse)(block, full_refresh)
+    publish_docs(block, return_state=True)
     try:
-        retried(check_quality)(place)
-    finally:  # on the day that something is wrong, people look at the figures
-        retried(publish_kpis)(place)
+        retried(check_quality)(block)
+    finally:  # people need the KPIs most on a day on which a check fails
+        retried(publish_kpis)(block)

@@ -9,7 +9,7 @@ from boat.kinds import KINDS, KindName
 from tasks.alerts import alert_failure
 from tasks.blocks import Platform, RetryPolicy
 from tasks.evaluation import check_gates, evaluate_model
-from tasks.registry import find_version, make_champion
+from tasks.registry import find_version, set_champion
 from tasks.serving import smoke_test, update_endpoint
 
 
@@ -36,14 +36,14 @@ def promote(
             stayed.append(f"{kind}: there is no {alias}.")
             continue
         if alias == "challenger":
-            evaluation = retried(evaluate_model)(block, kind, version.uri, version.lineage["snapshot_uri"])
+            evaluation = retried(evaluate_model)(block, kind, version.uri, version.snapshot_uri)
             decision = check_gates(kind, evaluation)
             if not decision.accepted:
                 stayed.append(f"{kind} version {version.version}: {decision.text}")
                 continue
         before = retried(update_endpoint)(block, version)
         smoke_test(block, version, before)
-        retried(make_champion)(block, version)
+        retried(set_champion)(block, version)
         released.append(f"{kind} version {version.version} answers.")
 
     # A refusal is the gate at work, not a failure: no alert.

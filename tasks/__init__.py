@@ -1,1 +1,1 @@
-"""Small reusable Prefect tasks: resolve a back end, call the work, publish an artifact, return a small result."""
+"""Small reusable Prefect tasks: connect to a back end, call `boat`, publish an artifact, return a small result."""

@@ -1,7 +1,7 @@
-"""Failure messages to Slack (or the local inbox): the net inside a flow run.
+"""Alerts to Slack or to the local inbox, sent by a flow run.
 
-The other net is the server's notification policy for Crashed, TimedOut and Late runs, made by
-`deployments/register.py`: a killed process runs no hook.
+Alerts about runs in the states Crashed, TimedOut and Late are sent by the server, because a killed process runs no
+hook. `deployments/register.py` creates the notification policy for them.
 """
 
 import logging
@@ -17,11 +17,11 @@ LogAdapter = logging.LoggerAdapter[logging.Logger]
 
 BLOCK = "alerts"
 SERVER_SIDE_STATES = ("Crashed", "TimedOut", "Late")
-"""States that the server's notification policy tells of; the hook leaves them to it."""
+"""States for which the server's notification policy sends the alert; the hook does not."""
 
 
 def alert_failure(flow: Flow, flow_run: FlowRun, state: State) -> None:
-    """Send why a run failed, with a link to it. An `on_failure` hook."""
+    """Send an alert with the reason of a failure and a link to the run. This is an `on_failure` hook."""
     if state.name in SERVER_SIDE_STATES:
         return
     logger = flow_run_logger(flow_run, flow)  # a hook runs outside the run's context
@@ -29,13 +29,13 @@ def alert_failure(flow: Flow, flow_run: FlowRun, state: State) -> None:
 
 
 def send(subject: str, body: str, flow_run_id: str, logger: LogAdapter) -> None:
-    """Send an alert with a link to a flow run; without the block, the log says that none was sent."""
+    """Send an alert with a link to a flow run. If the block is missing, log a warning."""
     try:
         webhook = SlackWebhook.load(BLOCK)
     except ValueError as error:
-        logger.warning("No alert was sent: %s Make it with `python -m deployments.register`.", error)
+        logger.warning("No alert was sent: %s Create the block with `python -m deployments.register`.", error)
         return
     link = f"{PREFECT_UI_URL.value()}/flow-runs/flow-run/{flow_run_id}"
     with webhook.raise_on_failure():
         webhook.notify(subject=subject, body=f"{body}\n<{link}|View in Prefect>")
-    logger.info("Alert sent to the block %r.", BLOCK)
+    logger.info("Sent an alert with the block %r.", BLOCK)

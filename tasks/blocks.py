@@ -1,4 +1,4 @@
-"""The blocks users edit in the Prefect UI: where things run, and how often a task is tried."""
+"""The blocks that users edit in the Prefect UI: the back ends of an installation, and the retries of its tasks."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,58 +12,66 @@ from prefect.blocks.core import Block
 from prefect.client.schemas import TaskRun
 from prefect.runtime import flow_run
 from prefect.states import State
-from pydantic.v1 import Field  # Prefect 2's blocks are pydantic v1 models even beside pydantic 2
+from pydantic.v1 import Field  # Prefect 2's blocks are pydantic v1 models, also with pydantic 2 installed
 
 from boat import compute, serving, settings, store, warehouse
 from boat.errors import DataError, JobError, ReleaseError, SettingError
 from boat.registry import tracking
+from boat.registry.pending import PendingRegistrations
 from boat.registry.tracking import MlflowTracker, Tracker
 from boat.registry.versions import Registry
-from boat.registry.waiting import WaitingRoom
 from boat.settings import Settings
 
 NEVER_RETRIED = (DataError, JobError, ReleaseError, SettingError)
-"""Errors that a second try cannot mend: wrong data, a bug in a job, a release the service undid, a wrong setting."""
+"""Errors that a retry cannot fix: wrong data, a bug in a job, a release that was rolled back, a wrong setting."""
 
 
 class Platform(Block):
-    """Where an installation keeps its data and runs its work. Swap the URLs, and the same flows run elsewhere."""
+    """The back ends of an installation. With other URLs, the same flows run on other services."""
 
     _block_type_name = "Boat Platform"
     _block_type_slug = "boat-platform"
 
     warehouse_url: str = Field(
         title="Warehouse",
-        description="duckdb:////path/to/warehouse.duckdb, or snowflake://BLOCK for a Snowflake Connector block",
+        description="URL: duckdb:////path/to/warehouse.duckdb, or snowflake://NAME of a Snowflake Connector block",
     )
     compute_url: str = Field(
         default="local:",
         title="Compute",
-        description="local: runs jobs as subprocesses; batch://QUEUE/DEFINITION?region=… and ecs://CLUSTER/TASK?region=…",
+        description="URL: local: for subprocesses, batch://QUEUE/DEFINITION?region=… or ecs://CLUSTER/TASK?region=…",
     )
-    serving_url: str = Field(title="Serving", description="local:http://127.0.0.1:8080 is the endpoint host")
-    tracking_uri: str = Field(title="MLflow tracking URI", description="sqlite:////path/to/mlflow.db or a server's URL")
+    serving_url: str = Field(
+        title="Serving",
+        description="URL: local:http://127.0.0.1:8080 for the endpoint host, or sagemaker://REGION?role=…",
+    )
+    tracking_uri: str = Field(
+        title="MLflow tracking URI",
+        description="sqlite:////path/to/mlflow.db, or the address of an MLflow server",
+    )
     trackers: str = Field(
         default="",
-        title="More trackers",
-        description="Where trainings are recorded beside MLflow: URLs with spaces between, as docs/tracking.md says",
+        title="Further trackers",
+        description="URLs of trackers that record trainings in addition to MLflow, separated by spaces",
     )
     shop: str = Field(
         default="shop",
         title="Shop",
-        description="Its name in the events. A collapsed day of this shop stops the flows, its silence sends an alert",
+        description="Name of the shop in the events. Too few events on a day stop the flows, silence sends an alert",
     )
-    landing: str = Field(title="Landing folder", description="Where event files arrive")
-    store: str = Field(title="Artifact store", description="Folder of snapshots and models, or s3://BUCKET/FOLDER")
+    landing: str = Field(
+        title="Landing folder", description="Folder in which event files arrive, or s3://BUCKET/PREFIX"
+    )
+    store: str = Field(title="Artifact store", description="Folder for snapshots and models, or s3://BUCKET/FOLDER")
     reports: str = Field(
         title="Reports folder",
-        description="Where Data Docs and model cards are written: a folder, or s3://BUCKET/FOLDER",
+        description="Folder for Data Docs and model cards, or s3://BUCKET/FOLDER",
     )
-    reports_url: str = Field(title="Reports address", description="Under which the reports folder can be read")
+    reports_url: str = Field(title="Reports address", description="Web address of the reports folder")
 
     @classmethod
     def on_laptop(cls, config: Settings, shop: str) -> "Platform":
-        """Everything embedded, each shop in a folder of its own."""
+        """Return a platform without external services. Each shop has its own folder."""
         home = config.shop(shop)
         return cls(
             warehouse_url=f"duckdb:///{home / 'warehouse.duckdb'}",
@@ -94,25 +102,25 @@ class Platform(Block):
         return Registry(self.tracking_uri)
 
     @property
-    def waiting(self) -> WaitingRoom:
-        return WaitingRoom(self.store)
+    def pending_registrations(self) -> PendingRegistrations:
+        return PendingRegistrations(self.store)
 
     def all_trackers(self) -> Mapping[str, Callable[[], Tracker]]:
-        """What makes each tracker, by its address; a wrong address is known when it is used."""
-        more = {url: partial(tracking.connect, url) for url in self.trackers.split()}
-        return {self.tracking_uri: partial(MlflowTracker, self.tracking_uri), **more}
+        """Return functions that create the trackers, by URL. A wrong URL raises only when its function is called."""
+        further = {url: partial(tracking.connect, url) for url in self.trackers.split()}
+        return {self.tracking_uri: partial(MlflowTracker, self.tracking_uri), **further}
 
     def fetch(self, uri: str) -> Path:
-        """An artifact of the store as a file or folder of this machine."""
+        """Download an artifact of the store, and return its path. A local artifact is not copied."""
         return store.fetch(uri, settings.load().cache)
 
     def servable(self, uri: str) -> str:
-        """Where the endpoint's host finds an artifact: one on this machine reads no S3."""
+        """Return a location of an artifact that the endpoint can read. The local endpoint host cannot read S3."""
         return str(self.fetch(uri)) if self.serving_url.startswith("local:") else uri
 
     @contextmanager
     def reporting(self) -> Iterator[Path]:
-        """A folder of this machine to write pages into; at the end they are among the reports, wherever these are."""
+        """Open a local folder for new pages. At the end, the pages are copied to the reports folder."""
         if not store.is_remote(self.reports):
             yield Path(self.reports)
             return
@@ -123,12 +131,12 @@ class Platform(Block):
                     store.publish(page, store.join(self.reports, page.relative_to(folder).as_posix()))
 
     def report_link(self, page: Path, folder: Path) -> str:
-        """The address under which a page written into the folder of `reporting` can be read."""
+        """Return the web address of a page that was written into the folder of `reporting`."""
         return f"{self.reports_url.rstrip('/')}/{page.relative_to(folder).as_posix()}"
 
 
 def _snowflake(url: str) -> warehouse.Warehouse:
-    """The warehouse of `snowflake://BLOCK`: secrets stay in the Snowflake Connector block of that name."""
+    """Return the warehouse of `snowflake://NAME`. Its secrets are stored in the Snowflake Connector block NAME."""
     from prefect_snowflake import SnowflakeConnector
 
     from boat.warehouse.snowflake import Login, SnowflakeWarehouse, parse
@@ -138,7 +146,10 @@ def _snowflake(url: str) -> warehouse.Warehouse:
     credentials = block.credentials
     key = credentials.resolve_private_key()
     if key is None:
-        raise SettingError(f"The block {name!r} has no private key.", "Set one in its Snowflake Credentials.")
+        raise SettingError(
+            f"The Snowflake Connector block {name!r} has no private key.",
+            "Set the private key in its Snowflake Credentials block.",
+        )
     login = Login.from_key(
         key,
         account=credentials.account,
@@ -157,25 +168,26 @@ def _is_transient(task: Task[..., Any], task_run: TaskRun, state: State) -> bool
 
 
 class RetryPolicy(Block):
-    """How often, and after what pause, a task that failed for a passing reason is tried again."""
+    """Retries of a task that failed with a temporary error."""
 
     _block_type_name = "Boat Retry Policy"
     _block_type_slug = "boat-retry-policy"
 
-    retries: int = Field(default=2, ge=0, le=10, title="Retries")
+    retries: int = Field(default=2, ge=0, le=10, title="Retries", description="Number of retries, 0 to 10")
     delay_seconds: int = Field(
         default=10,
         ge=1,  # Prefect's server answers 500 to jitter on a delay below one second
         title="Delay in seconds",
+        description="Pause before a retry",
     )
     jitter: float = Field(
-        default=0.5, ge=0, le=1, title="Jitter", description="0.5: up to half as long again, at random"
+        default=0.5, ge=0, le=1, title="Jitter", description="Random part of the pause: 0.5 adds up to half of it"
     )
 
     def apply(self, task: Task[..., Any]) -> Task[..., Any]:
-        """The same task, tried again as the policy says; bad data, bugs and wrong settings are not."""
+        """Return the task with these retries. Wrong data, bugs and wrong settings are not retried."""
         return task.with_options(
-            task_run_name=task.task_run_name,  # with_options of Prefect 2 forgets it
+            task_run_name=task.task_run_name,  # with_options of Prefect 2 drops it
             retries=self.retries,
             retry_delay_seconds=self.delay_seconds,
             retry_jitter_factor=self.jitter,

@@ -9,14 +9,14 @@ from tasks.blocks import Platform
 
 
 def run_job(platform: Platform, spec: JobSpec, on_line: Callable[[str], None]) -> JobResult:
-    """Run a job where the platform says, and log what it took."""
+    """Run a job on the platform's compute back end, and log its time and cost."""
     result = platform.compute.run(spec, on_line)
     get_run_logger().info("%s: %s (%s)", spec.name, summary(result), result.job)
     return result
 
 
 def summary(result: JobResult) -> str:
-    """What a job took, in words."""
+    """Return the time, the attempts and the cost of a job, as text."""
     attempts = f" in {result.attempts} attempts" if result.attempts > 1 else ""
     cost = f", {result.dollars:.2f} USD" if result.dollars is not None else ""
     return f"{result.seconds:,.0f} s{attempts}{cost}"

@@ -1,4 +1,4 @@
-"""Great Expectations, pushed down to the warehouse. Without Prefect: `boat.quality.check(...)`."""
+"""Check tables with Great Expectations, in the warehouse. Without Prefect: `boat.quality.check(...)`."""
 
 from prefect import get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -12,11 +12,11 @@ from tasks.blocks import Platform
 
 @task(task_run_name="check quality", tags=["warehouse"])
 def check_quality(platform: Platform) -> QualityReport:
-    """Check every suite, show what was found, and stop on what is critical. A silent shop sends an alert.
+    """Check every suite and publish the results. A shop without new events sends an alert.
 
     Raises:
-        QualityError: Critical expectations do not hold.
-        CheckError: A critical check could not run, so nothing is known.
+        QualityError: A critical expectation is not met.
+        CheckError: A critical check could not run.
     """
     with platform.reporting() as folder:
         report = quality.check(platform.warehouse, suites(platform.shop), folder)
@@ -25,11 +25,11 @@ def check_quality(platform: Platform) -> QualityReport:
     create_table_artifact(key="quality", description=f"Expectations: {counted}", table=quality.rows_table(report))
     create_markdown_artifact(
         key="data-docs",
-        description="Data Docs of this very validation",
+        description="Data Docs of this check",
         markdown="\n".join(f"- [{table}]({link})" for table, link in links.items()),
     )
     if any(check.expectation == SILENCE for check in report.where("failed", "warning")):
-        text = "No event of this shop was received since yesterday: does the collector run, and do its files arrive?"
-        alerts.send(f"The shop {platform.shop} is silent", text, str(runtime.flow_run.id), get_run_logger())
+        text = "No events have been received since yesterday. Check that the collector runs and that its files arrive."
+        alerts.send(f"The shop {platform.shop} sends no events", text, str(runtime.flow_run.id), get_run_logger())
     quality.raise_for(report)
     return report

@@ -1,4 +1,4 @@
-"""Versions, aliases and cards. Without Prefect: `boat.registry.versions`, `boat.reports.model_card`."""
+"""Register models, set aliases, publish model cards. Without Prefect: `boat.registry`, `boat.reports.model_card`."""
 
 import json
 
@@ -12,50 +12,51 @@ from boat.registry import tracking
 from boat.registry.tracking import Training
 from boat.registry.versions import Alias, ModelVersion
 from boat.reports import model_card
-from boat.reports.model_card import Making
+from boat.reports.model_card import Origin
 from boat.snapshot import Snapshot
 from tasks.blocks import Platform
 from tasks.evaluation import Evaluation
-from tasks.steps import steps_so_far
+from tasks.steps import completed_steps
 from tasks.training import TrainedModel
-from tasks.transform import tables_behind
+from tasks.transform import training_tables
 
 
 @task(task_run_name="register {trained.kind}")
 def register_model(
-    platform: Platform, taken: Snapshot, trained: TrainedModel, evaluation: Evaluation, tuning: str
+    platform: Platform, snapshot: Snapshot, trained: TrainedModel, evaluation: Evaluation, tuning: str
 ) -> ModelVersion:
-    """Make a trained model the challenger, with its figures, its learning curve and what it was made from.
+    """Register a trained model as challenger, with its metrics, its learning curve and its origin.
 
     Args:
-        platform: Where the registry is.
-        taken: What it was trained on.
-        trained: The model.
-        evaluation: Its figures on the test days.
-        tuning: URL of the tuning's page; empty without a tuning.
+        platform: Installation with the registry.
+        snapshot: Snapshot of the training.
+        trained: The trained model.
+        evaluation: Its evaluation on the test days.
+        tuning: URL of the tuning's page. Empty without tuning.
     """
     training = Training(
         endpoint_of(trained.kind),
         trained.uri,
         trained.digest,
+        snapshot.uri,
         metrics={name: float(value) for name, value in evaluation.report.challenger.metrics.items()},
         parameters={name: json.dumps(value) for name, value in trained.manifest.parameters.items()},
         lineage={
-            "snapshot": taken.digest,
-            "snapshot_uri": taken.uri,
-            "dbt_manifest": taken.dbt_manifest,
+            "snapshot": snapshot.digest,
+            "dbt_manifest": snapshot.dbt_manifest,
             "code_version": trained.manifest.code_version,
             "flow_run_id": str(runtime.flow_run.id),
             **({"tuning": tuning} if tuning else {}),
         },
         curve=trained.curve,
     )
-    platform.waiting.add(training)
+    platform.pending_registrations.add(training)
     try:
-        version = _register_waiting(platform, training.name)
+        version = _register_pending(platform, training.name)
     except RegistryUnreachableError as error:
         get_run_logger().warning(
-            "%s The model waits in %s; the next `retrain/nightly` or `promote/latest` registers it.",
+            "The registration of the model is pending. %s The next `retrain/nightly` or `promote/latest` registers it "
+            "from %s.",
             error,
             platform.store,
         )
@@ -63,32 +64,32 @@ def register_model(
     return version or ModelVersion.unregistered(training)
 
 
-def _register_waiting(platform: Platform, name: str) -> ModelVersion | None:
-    """Register the trainings of a model that wait, after each was recorded wherever that works."""
+def _register_pending(platform: Platform, name: str) -> ModelVersion | None:
+    """Record the pending trainings of a model with all trackers, and register them."""
 
     def record(training: Training) -> None:
         for failure in tracking.record(platform.all_trackers(), training):
             get_run_logger().warning(failure)
 
-    return platform.waiting.register(name, platform.registry, record)
+    return platform.pending_registrations.register(name, platform.registry, record)
 
 
-@task(task_run_name="publish card of {version.name} version {version.version}")
+@task(task_run_name="publish model card of {version.name} version {version.version}")
 def publish_card(platform: Platform, version: ModelVersion, trained: TrainedModel, evaluation: Evaluation) -> None:
-    """Write the model card, as an artifact and as a page of the reports."""
-    making = Making(
+    """Publish the model card as an artifact and as a page of the reports."""
+    origin = Origin(
         cost=trained.cost,
         parameters=trained.manifest.parameters,
-        tables=tables_behind(platform, version.name),
-        steps=steps_so_far(),
+        tables=training_tables(platform, version.name),
+        steps=completed_steps(),
     )
     decision = gate.decide(trained.kind, evaluation.report)
-    card = model_card.model_card(version, evaluation.report, trained.curve, decision, making)
+    card = model_card.model_card(version, evaluation.report, trained.curve, decision, origin)
     with platform.reporting() as folder:
         page = model_card.write_page(card, version, folder)
     create_markdown_artifact(
         key=f"model-card-{trained.kind}",
-        description=f"{version.name} version {version.version}",
+        description=f"Model card of {version.name} version {version.version}",
         markdown=card.markdown(),
     )
     create_link_artifact(platform.report_link(page, folder), link_text=f"Model card: {card.title}")
@@ -96,13 +97,13 @@ def publish_card(platform: Platform, version: ModelVersion, trained: TrainedMode
 
 @task(task_run_name="find {alias} of {kind}")
 def find_version(platform: Platform, kind: KindName, alias: Alias) -> ModelVersion | None:
-    """The version an alias stands for; None where there is none. A training that waits is registered first."""
+    """Return the version of an alias, or `None` if no version has it. Pending trainings are registered first."""
     if alias == "challenger":
-        _register_waiting(platform, endpoint_of(kind))
+        _register_pending(platform, endpoint_of(kind))
     return platform.registry.by_alias(endpoint_of(kind), alias)
 
 
 @task(task_run_name="set champion {version.name} version {version.version}")
-def make_champion(platform: Platform, version: ModelVersion) -> ModelVersion:
-    """Let the registry say what the endpoint does: this version is the champion, the one before it the previous."""
+def set_champion(platform: Platform, version: ModelVersion) -> ModelVersion:
+    """Set the version that the endpoint serves as champion, and the old champion as previous."""
     return platform.registry.promote(version.name, version.version)

@@ -1,4 +1,4 @@
-"""What people look at while, and after, a flow runs. KPIs without Prefect: `boat.reports.kpis.write(...)`."""
+"""Publish KPIs, and artifacts that change while a task runs. KPIs without Prefect: `boat.reports.kpis.write(...)`."""
 
 import time
 from collections.abc import Callable
@@ -17,8 +17,8 @@ class LiveArtifact:
 
     Args:
         key: Key of the artifact in the UI.
-        description: Its description.
-        every_seconds: Least pause between two updates, each of which is a request to the server.
+        description: Description of the artifact.
+        every_seconds: Shortest pause between two updates. Each update is a request to the server.
     """
 
     def __init__(self, key: str, description: str, every_seconds: float = 5) -> None:
@@ -27,7 +27,7 @@ class LiveArtifact:
         self._last = -every_seconds
 
     def update(self, draw: Callable[[], str], *, now: bool = False) -> None:
-        """Show what `draw` returns, unless the last update was a moment ago and it need not be `now`."""
+        """Publish the text that `draw` returns. Skip the update during the pause, except with `now`."""
         if not now and time.monotonic() - self._last < self._pause:
             return
         markdown = draw()
@@ -42,16 +42,16 @@ class LiveArtifact:
 
 @task(task_run_name="publish KPIs", tags=["warehouse"])
 def publish_kpis(platform: Platform) -> None:
-    """Write the KPI page and link it, and show the daily figures of the last days that have any."""
+    """Write the KPI page, link to it, and publish the newest daily KPIs as a table."""
     with platform.reporting() as folder:
         page = kpis.write(platform.warehouse, folder)
     link = platform.report_link(page, folder)
-    create_link_artifact(link, link_text="Shop figures", key="kpi-report", description="KPI report")
+    create_link_artifact(link, link_text="KPI report", key="kpi-report", description="Page with the KPIs of the shop")
     with platform.warehouse.transaction() as transaction:
         days = transaction.query(f"select * from marts.kpi_daily order by day desc, shop limit {KPI_DAYS}").to_pandas()
     days["day"] = days["day"].astype(str)
     create_table_artifact(
         key="kpis",
-        description=f"Daily figures, newest first, last {len(days)} rows",
+        description=f"Daily KPIs, newest first, {len(days)} rows",
         table=days.round(4).to_dict(orient="records"),
     )

@@ -1,4 +1,4 @@
-"""Endpoint update with a way back. Without Prefect: `boat.serving.connect(url).update(...)`."""
+"""Update an endpoint, test it, and roll back if it fails. Without Prefect: `boat.serving.connect(url).update(...)`."""
 
 from prefect import get_run_logger, task
 
@@ -13,12 +13,12 @@ SMOKE_SESSION: list[SessionEvent] = [
     {"event_type": "pageview", "url": "smoke-test", "event_time": 0.0},
     {"event_type": "detail", "product_id": "a product that is not in the shop", "event_time": 1.0},
 ]
-"""A session that every model must answer, whatever it was trained on."""
+"""A session that every model must answer, also if it was trained on other products."""
 
 
 @task(task_run_name="update {version.name} to version {version.version}")
 def update_endpoint(platform: Platform, version: ModelVersion) -> ServedModel | None:
-    """Put a version behind its endpoint; returns what the endpoint answered with before."""
+    """Deploy a version to its endpoint. Return the model that the endpoint served before."""
     serving = platform.serving
     before = serving.describe(version.name)
     serving.update(version.name, ServedModel(platform.servable(version.uri), version.digest, version.version))
@@ -27,10 +27,10 @@ def update_endpoint(platform: Platform, version: ModelVersion) -> ServedModel | 
 
 @task(task_run_name="smoke test {version.name}")
 def smoke_test(platform: Platform, version: ModelVersion, before: ServedModel | None) -> None:
-    """Ask the endpoint as a shop would; if it does not answer well, put back what was there.
+    """Request a prediction, as a shop would. If it fails, restore the model of `before`.
 
     Raises:
-        EndpointError: The new version answers wrongly; says what answers now.
+        EndpointError: The new version failed. The message names the version that is restored.
     """
     serving = platform.serving
     try:
@@ -40,7 +40,7 @@ def smoke_test(platform: Platform, version: ModelVersion, before: ServedModel | 
             raise
         serving.update(version.name, before)
         raise EndpointError(
-            f"Version {version.version} of {version.name} failed its smoke test ({error.message})",
-            f"Version {before.version} answers again.",
+            f"Version {version.version} of {version.name} failed its smoke test: {error.message}",
+            f"Version {before.version} is restored.",
         ) from error
-    get_run_logger().info("%s version %s answers: %s", version.name, version.version, str(answer)[:200])
+    get_run_logger().info("%s version %s passed its smoke test: %s", version.name, version.version, str(answer)[:200])

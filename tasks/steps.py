@@ -1,4 +1,4 @@
-"""What a flow run has done so far, for a model card."""
+"""The completed tasks of a flow run, for a model card."""
 
 from prefect import get_client, runtime
 from prefect.client.schemas import TaskRun
@@ -8,8 +8,8 @@ from prefect.client.schemas.sorting import TaskRunSort
 from boat.transform.lineage import Graph, Node
 
 
-def steps_so_far() -> Graph:
-    """The tasks that this flow run has completed, and what each got from another."""
+def completed_steps() -> Graph:
+    """Return the completed tasks of this flow run. A task's parents are the tasks whose results it used."""
     with get_client(sync_client=True) as client:
         runs = client.read_task_runs(
             flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[runtime.flow_run.id])),
@@ -19,5 +19,7 @@ def steps_so_far() -> Graph:
 
 
 def _node(run: TaskRun) -> Node:
-    given = [str(each.id) for inputs in run.task_inputs.values() for each in inputs if each.input_type == "task_run"]
-    return Node(f"{run.name}: {run.total_run_time.total_seconds():.0f} s", "step", tuple(dict.fromkeys(given)))
+    parents = [
+        str(source.id) for inputs in run.task_inputs.values() for source in inputs if source.input_type == "task_run"
+    ]
+    return Node(f"{run.name}: {run.total_run_time.total_seconds():.0f} s", "step", tuple(dict.fromkeys(parents)))

@@ -20,7 +20,7 @@ from boat.snapshot import Snapshot, take
 from tasks.blocks import Platform
 from tasks.jobs import run_job, summary
 from tasks.reports import LiveArtifact
-from tasks.transform import built_from
+from tasks.transform import manifest_digest
 
 _OVERHEAD_SECONDS = 1800
 """Time of a job without the training itself."""
@@ -50,8 +50,7 @@ class TrainedModel:
 @task(task_run_name="take snapshot", tags=["warehouse"])
 def take_snapshot(platform: Platform, days: int, as_of: datetime | None) -> Snapshot:
     """Take a snapshot of the training examples of the last `days` days."""
-    built = built_from(platform)
-    snapshot = take(platform.warehouse, platform.store, days=days, as_of=as_of, dbt_manifest=built)
+    snapshot = take(platform.warehouse, platform.store, days=days, as_of=as_of, dbt_manifest=manifest_digest(platform))
     text = [
         f"- {snapshot.sessions:,} sessions up to {snapshot.as_of:%Y-%m-%d %H:%M} UTC, {snapshot.rows:,} rows",
         f"- {snapshot.purchases:,} sessions with a purchase",

@@ -1,4 +1,4 @@
-"""From the raw log to the marts. Without Prefect: `dbt build --project-dir dbt --profiles-dir dbt`."""
+"""Build the marts from the raw log with dbt. Without Prefect: `dbt build --project-dir dbt --profiles-dir dbt`."""
 
 import os
 import shlex
@@ -26,34 +26,36 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).parent.parent / "dbt"
 _BUILT_FROM = "dbt-manifest-digest"
 _LINEAGE = "dbt-lineage.json"
-_DOCS, _DOCS_MADE_FROM = "dbt.html", "dbt.digest"
+_DOCS, _DOCS_DIGEST = "dbt.html", "dbt.digest"
 
 
 @task(task_run_name="dbt build", tags=["warehouse"])
 def build_warehouse(platform: Platform, full_refresh: bool = False) -> tuple[NodeResult, ...]:
-    """Run all models with their tests, and show how each node did.
+    """Build all models with their tests, and publish the result of each node.
 
     Args:
-        platform: Where the warehouse is.
-        full_refresh: Make every table anew, as when rows of the raw log were replaced or erased.
+        platform: Installation with the warehouse.
+        full_refresh: Rebuild every table. This is needed if rows of the raw log were replaced or erased.
 
     Raises:
-        TransformError: Names each node that failed, with the file of its SQL.
+        TransformError: A node failed. The message names each failed node and the file with its SQL.
     """
     target = settings.load().dbt_target
     shutil.rmtree(target / "run", ignore_errors=True)
-    (target / "run_results.json").unlink(missing_ok=True)  # a run that stops early must not show the last one's results
+    (target / "run_results.json").unlink(missing_ok=True)  # a build that fails early must not publish old results
     warehouse = platform.warehouse
     operation = _dbt(warehouse, target, "build --full-refresh" if full_refresh else "build")
-    stopped: RuntimeError | None = None
+    exit_error: RuntimeError | None = None
     with warehouse.exclusive():
         try:
             operation.run()
-        except RuntimeError as error:  # says only that the shell command failed
-            stopped = error
+        except RuntimeError as error:  # its message is only that the shell command failed
+            exit_error = error
     results = dbt.read_results(target)
-    create_table_artifact(key="dbt-nodes", description="Nodes of the dbt build", table=dbt.rows_table(results))
-    failure = dbt.failure(results) or stopped
+    create_table_artifact(
+        key="dbt-nodes", description="Results of the dbt build, by node", table=dbt.rows_table(results)
+    )
+    failure = dbt.failure(results) or exit_error
     if failure:
         raise failure
     store.publish_bytes(dbt.manifest_digest(target).encode(), store.join(platform.store, _BUILT_FROM))
@@ -64,21 +66,21 @@ def build_warehouse(platform: Platform, full_refresh: bool = False) -> tuple[Nod
 
 @task(task_run_name="check freshness", tags=["warehouse"])
 def check_freshness(platform: Platform) -> tuple[Freshness, ...]:
-    """Ask when the newest file was loaded, and warn where that is too long ago. An old source stops nothing."""
+    """Check the age of the newest load, and warn if it is too old. An old source does not stop the flow."""
     target = settings.load().dbt_target
     (target / "sources.json").unlink(missing_ok=True)
     warehouse = platform.warehouse
-    with warehouse.exclusive(), suppress(RuntimeError):  # an old source ends dbt with an error
+    with warehouse.exclusive(), suppress(RuntimeError):  # dbt exits with an error if a source is old
         _dbt(warehouse, target, "source freshness").run()
     sources = dbt.read_freshness(target)
     for source in sources:
         if source.status != "pass":
             get_run_logger().warning(
-                "Nothing new in %s for %.1f hours: do files still arrive?", source.source, source.hours
+                "%s has had no new data for %.1f hours. Check that files arrive.", source.source, source.hours
             )
     create_table_artifact(
         key="freshness",
-        description="How long ago something new came",
+        description="Time since the newest data of each source",
         table=[{**asdict(source), "hours": round(source.hours, 1)} for source in sources],
     )
     return sources
@@ -86,29 +88,31 @@ def check_freshness(platform: Platform) -> tuple[Freshness, ...]:
 
 @task(task_run_name="publish dbt docs", tags=["warehouse"])
 def publish_docs(platform: Platform) -> None:
-    """Link dbt's documentation, one page; it is made anew when the models are others than last time."""
-    known, made_from = store.join(platform.reports, _DOCS_MADE_FROM), built_from(platform)
+    """Publish dbt's documentation as one page. It is generated only if the models have changed."""
+    published, current = store.join(platform.reports, _DOCS_DIGEST), manifest_digest(platform)
     with platform.reporting() as folder:
         page = folder / _DOCS
-        if not store.exists(known) or store.read_text(known) != made_from:
-            target = settings.load().dbt_target  # what the build has parsed is not parsed again
+        if not store.exists(published) or store.read_text(published) != current:
+            target = settings.load().dbt_target  # the build has parsed the project already
             warehouse = platform.warehouse
             with warehouse.exclusive():
                 _dbt(warehouse, target, "docs generate --static").run()
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(target / "static_index.html", page)
-            (folder / _DOCS_MADE_FROM).write_text(made_from)
+            (folder / _DOCS_DIGEST).write_text(current)
         link = platform.report_link(page, folder)
-    create_link_artifact(link, link_text="Models and columns", key="dbt-docs", description="dbt's documentation")
+    create_link_artifact(
+        link, link_text="dbt documentation", key="dbt-docs", description="Tables and columns of the warehouse"
+    )
 
 
 def _dbt(warehouse: Warehouse, target: Path, command: str) -> "DbtCoreOperation":
-    from prefect_dbt.cli.commands import DbtCoreOperation  # seconds, which flows that build nothing need not spend
+    from prefect_dbt.cli.commands import DbtCoreOperation  # takes seconds: only flows that build import it
 
-    dbt_itself = shlex.quote(str(Path(sys.executable).with_name("dbt")))
+    executable = shlex.quote(str(Path(sys.executable).with_name("dbt")))
     return DbtCoreOperation(
-        commands=[f"{dbt_itself} --no-use-colors {command}"],
-        # The block joins the two into a shell line without quotes: relative paths hold no spaces.
+        commands=[f"{executable} --no-use-colors {command}"],
+        # The block joins both paths into a shell line without quotes. Relative paths have no spaces.
         project_dir=os.path.relpath(PROJECT),
         profiles_dir=os.path.relpath(PROJECT),
         env={
@@ -119,20 +123,20 @@ def _dbt(warehouse: Warehouse, target: Path, command: str) -> "DbtCoreOperation"
     )
 
 
-def built_from(platform: Platform) -> str:
-    """Digest of the dbt project that built a platform's tables: a later run may be on another machine.
+def manifest_digest(platform: Platform) -> str:
+    """Return the digest of the dbt project that built the tables. It is in the store: runs may change machines.
 
     Raises:
-        DataError: Nothing has been built there yet.
+        DataError: The tables have not been built yet.
     """
     uri = store.join(platform.store, _BUILT_FROM)
     if not store.exists(uri):
-        raise DataError("The tables of this platform have not been built yet.", "Run ingestion/hourly first.")
+        raise DataError(f"The tables have not been built yet: {uri} is missing.", "Run ingestion/hourly first.")
     return store.read_text(uri)
 
 
-def tables_behind(platform: Platform, endpoint: str) -> Graph:
-    """What dbt makes an endpoint's training examples from; empty where that is not known."""
+def training_tables(platform: Platform, endpoint: str) -> Graph:
+    """Return the tables from which dbt builds the training examples of an endpoint. Empty before the first build."""
     uri = store.join(platform.store, _LINEAGE)
     graph = lineage.from_json(store.read_text(uri)) if store.exists(uri) else {}
     return lineage.before(graph, lineage.exposure(graph, endpoint))

@@ -59,7 +59,7 @@ def test_an_installed_package_adds_a_back_end(seam: str, install: Callable[..., 
 
 def test_an_installed_tracker_records_a_training(install: Callable[..., None]) -> None:
     install("moon_records", BASE)
-    training = tracking.Training("boat-recommend", "/store/model.tar.gz", "ab12", {}, {}, {})
+    training = tracking.Training("boat-recommend", "/store/model.tar.gz", "ab12", "/store/snapshots/1", {}, {}, {})
     assert tracking.record({"moon:": lambda: tracking.connect("moon:")}, training) == ()
     import moon_records  # type: ignore[import-not-found]
 

@@ -1,7 +1,7 @@
-"""Make or update the stack: `python -m deployments.aws.deploy --parameter AlertEmail=me@shop.example [--yes]`.
+"""Create or update the stack: `python -m deployments.aws.deploy --parameter AlertEmail=me@shop.example [--yes]`.
 
-Puts the code into a bucket of its own, shows what would change, asks, and waits until it has. Doing it again without a
-change does nothing. Credentials come the way they do for any AWS tool; nothing here takes a key.
+The command uploads the code to a bucket, shows the changes, asks for confirmation, and waits until the changes are
+complete. Without changes it does nothing. Credentials are those of the AWS tools; the command takes no key.
 """
 
 import argparse
@@ -23,18 +23,18 @@ STACK = "boat"
 POLL_SECONDS = 2.0
 CHANGE_SET_SECONDS = 300
 STACK_SECONDS = 3600
-"""A first stack waits for its database, some ten minutes."""
-_NOTHING = ("didn't contain changes", "No updates are to be performed")
-_UNFIT = {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED", "UPDATE_ROLLBACK_FAILED"}
+"""The database of a first stack takes about ten minutes."""
+_NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
+_NOT_UPDATABLE = {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED", "UPDATE_ROLLBACK_FAILED"}
 
 
 class Stack:
-    """One CloudFormation stack and the bucket its code lies in.
+    """A CloudFormation stack and the bucket with its code.
 
     Args:
-        session: Says who asks, and in which region.
-        name: Of the stack.
-        poll_seconds: Between two looks at it.
+        session: Credentials and region.
+        name: Name of the stack.
+        poll_seconds: Pause between two requests for its status.
     """
 
     def __init__(self, session: boto3.Session, name: str = STACK, poll_seconds: float = POLL_SECONDS) -> None:
@@ -48,24 +48,24 @@ class Stack:
 
     @property
     def code_bucket(self) -> str:
-        """Name of the bucket for packages, which has to be there before the stack is."""
+        """Return the name of the bucket for packages, which has to exist before the stack."""
         return f"boat-code-{self._account}-{self.region}"
 
     def ensure_code_bucket(self) -> None:
-        """Make the code bucket, private and encrypted, unless it is there."""
-        owner = {"ExpectedBucketOwner": self._account}  # a stranger may have taken the name
+        """Create the code bucket, private and encrypted, unless it exists."""
+        owner = {"ExpectedBucketOwner": self._account}  # another account may own a bucket with this name
         try:
             self._s3.head_bucket(Bucket=self.code_bucket, **owner)
             return
         except ClientError as error:
             if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
                 raise
-        # us-east-1 alone refuses to be named.
-        place = {} if self.region == "us-east-1" else {"LocationConstraint": self.region}
-        self._s3.create_bucket(Bucket=self.code_bucket, **({"CreateBucketConfiguration": place} if place else {}))
-        closed = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
+        # S3 refuses us-east-1 as a location constraint.
+        location = {} if self.region == "us-east-1" else {"LocationConstraint": self.region}
+        self._s3.create_bucket(Bucket=self.code_bucket, **({"CreateBucketConfiguration": location} if location else {}))
+        blocks = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
         self._s3.put_public_access_block(
-            Bucket=self.code_bucket, PublicAccessBlockConfiguration=dict.fromkeys(closed, True)
+            Bucket=self.code_bucket, PublicAccessBlockConfiguration=dict.fromkeys(blocks, True)
         )
         rules = [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
         self._s3.put_bucket_encryption(
@@ -74,18 +74,18 @@ class Stack:
         self._s3.put_bucket_versioning(Bucket=self.code_bucket, VersioningConfiguration={"Status": "Enabled"}, **owner)
 
     def upload(self, item: Package) -> str:
-        """Put a package into the code bucket unless it is there; returns its address."""
+        """Upload a package to the code bucket, unless it exists there. Return its address."""
         try:
             self._s3.head_object(Bucket=self.code_bucket, Key=item.key)
         except ClientError as error:
             if error.response["Error"]["Code"] not in ("404", "NoSuchKey"):
                 raise
-            # S3 refuses the object if what arrives is not what was sent.
+            # With a checksum, S3 refuses an object that was damaged on the way.
             self._s3.put_object(Bucket=self.code_bucket, Key=item.key, Body=item.content, ChecksumAlgorithm="SHA256")
         return f"https://{self.code_bucket}.s3.{self.region}.amazonaws.com/{item.key}"
 
     def describe(self) -> dict[str, Any] | None:
-        """The stack; None where there is none, or none yet but a change set."""
+        """Return the stack, or `None` if it does not exist or has only a change set."""
         try:
             (stack,) = self._cloudformation.describe_stacks(StackName=self.name)["Stacks"]
         except ClientError as error:
@@ -95,33 +95,33 @@ class Stack:
         return None if stack["StackStatus"] in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE") else dict(stack)
 
     def outputs(self) -> dict[str, str]:
-        """Outputs by name.
+        """Return the outputs by name.
 
         Raises:
-            SettingError: There is no stack.
+            SettingError: The stack does not exist.
         """
         stack = self.describe()
         if stack is None:
-            raise SettingError(f"There is no stack {self.name!r} in {self.region}.", "Run make aws-deploy.")
+            raise SettingError(f"There is no stack {self.name!r} in {self.region}.", "Create it with make aws-deploy.")
         return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
-    def propose(self, body: Mapping[str, Any], given: Mapping[str, str]) -> "ChangeSet | None":
-        """Upload the code and work out what would change; None if nothing would.
+    def propose(self, body: Mapping[str, Any], parameters: Mapping[str, str]) -> "ChangeSet | None":
+        """Upload the code and create a change set. Return `None` if there are no changes.
 
         Args:
             body: The template.
-            given: Parameters; others keep the value the stack has, or take the template's default.
+            parameters: Values by parameter. Other parameters keep the value of the stack, or have the default.
 
         Raises:
-            SettingError: A parameter is unknown or missing, or the stack cannot be updated as it is.
-            BoatError: CloudFormation refuses the template.
+            SettingError: A parameter is unknown or missing, or the stack is in a state without updates.
+            BoatError: CloudFormation refuses the changes.
         """
-        template.parameters(body, given)
+        template.parameters(body, parameters)
         stack = self.describe()
-        if stack is not None and stack["StackStatus"] in _UNFIT:
+        if stack is not None and stack["StackStatus"] in _NOT_UPDATABLE:
             raise SettingError(
-                f"Stack {self.name!r} is {stack['StackStatus']} and takes no update.",
-                "See its events in the CloudFormation console; delete it, or continue its rollback.",
+                f"The stack {self.name!r} cannot be updated, because it is {stack['StackStatus']}.",
+                "See its events in the CloudFormation console. Then delete it, or continue its rollback.",
             )
         self.ensure_code_bucket()
         functions = package.functions()
@@ -129,8 +129,8 @@ class Stack:
             self.upload(code)
         address = self.upload(Package.of("template", ".json", json.dumps(body).encode()))
         keys = {parameter: code.key for parameter, code in functions.items()}
-        values = {**given, "CodeBucket": self.code_bucket, **keys}
-        made = self._cloudformation.create_change_set(
+        values = {**parameters, "CodeBucket": self.code_bucket, **keys}
+        created = self._cloudformation.create_change_set(
             StackName=self.name,
             ChangeSetName=f"boat-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}",
             ChangeSetType="UPDATE" if stack else "CREATE",
@@ -139,24 +139,26 @@ class Stack:
             Capabilities=["CAPABILITY_NAMED_IAM"],
             Tags=[{"Key": "application", "Value": "boat"}],
         )
-        return self._settled(ChangeSet(made["Id"], is_first=stack is None))
+        return self._computed(ChangeSet(created["Id"], is_first=stack is None))
 
-    def _settled(self, proposed: "ChangeSet") -> "ChangeSet | None":
-        """The change set once it is worked out."""
+    def _computed(self, proposed: "ChangeSet") -> "ChangeSet | None":
+        """Wait until CloudFormation has computed the changes. Return `None` if there are no changes."""
         deadline = time.monotonic() + CHANGE_SET_SECONDS
         while True:
-            found = self._cloudformation.describe_change_set(StackName=self.name, ChangeSetName=proposed.id)
-            if found["Status"] == "CREATE_COMPLETE":
+            change_set = self._cloudformation.describe_change_set(StackName=self.name, ChangeSetName=proposed.id)
+            if change_set["Status"] == "CREATE_COMPLETE":
                 changes = [change["ResourceChange"] for page in self._pages(proposed) for change in page["Changes"]]
                 return ChangeSet(proposed.id, proposed.is_first, tuple(changes))
-            if found["Status"] == "FAILED":
+            if change_set["Status"] == "FAILED":
                 self.discard(proposed)
-                reason = found.get("StatusReason", "no reason given")
-                if any(words in reason for words in _NOTHING):
+                reason = change_set.get("StatusReason", "no reason given")
+                if any(words in reason for words in _NO_CHANGES):
                     return None
-                raise BoatError(f"CloudFormation refuses the change: {reason}.", "Nothing was changed.")
+                raise BoatError(f"CloudFormation refuses the changes: {reason}.", "The stack was not changed.")
             if time.monotonic() > deadline:
-                raise BoatError(f"The change set is {found['Status']} after {CHANGE_SET_SECONDS} s.", "Try again.")
+                raise BoatError(
+                    f"The change set is {change_set['Status']} after {CHANGE_SET_SECONDS} s.", "Run the command again."
+                )
             time.sleep(self._poll_seconds)
 
     def _pages(self, proposed: "ChangeSet") -> Iterator[dict[str, Any]]:
@@ -164,16 +166,16 @@ class Stack:
         yield from pages.paginate(StackName=self.name, ChangeSetName=proposed.id)
 
     def discard(self, proposed: "ChangeSet") -> None:
-        """Forget a change set, and the empty stack that a first one comes with."""
+        """Delete a change set. Also delete the empty stack that comes with the first change set."""
         self._cloudformation.delete_change_set(StackName=self.name, ChangeSetName=proposed.id)
         if proposed.is_first:
             self._cloudformation.delete_stack(StackName=self.name)
 
-    def execute(self, proposed: "ChangeSet", tell: Callable[[str], None]) -> None:
-        """Make the change and wait for its end.
+    def execute(self, proposed: "ChangeSet", on_status: Callable[[str], None]) -> None:
+        """Execute a change set, and wait until it is complete.
 
         Raises:
-            BoatError: It failed and CloudFormation has rolled back; names the resource that was the reason.
+            BoatError: CloudFormation has rolled back. The message names the resource that failed.
         """
         self._cloudformation.execute_change_set(StackName=self.name, ChangeSetName=proposed.id)
         deadline = time.monotonic() + STACK_SECONDS
@@ -182,13 +184,19 @@ class Stack:
             (stack,) = self._cloudformation.describe_stacks(StackName=self.name)["Stacks"]
             if stack["StackStatus"] != status:
                 status = stack["StackStatus"]
-                tell(status)
+                on_status(status)
             if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
                 return
             if status.endswith(("_FAILED", "_COMPLETE")) and not status.endswith("_CLEANUP_IN_PROGRESS"):
-                raise BoatError(f"Stack {self.name!r} is {status}: {self._reason()}.", "See its events.")
+                raise BoatError(
+                    f"The stack {self.name!r} is {status}: {self._reason()}.",
+                    "See its events in the CloudFormation console.",
+                )
             time.sleep(self._poll_seconds)
-        raise BoatError(f"Stack {self.name!r} is {status} after {STACK_SECONDS} s.", "See its events.")
+        raise BoatError(
+            f"The stack {self.name!r} is {status} after {STACK_SECONDS} s.",
+            "See its events in the CloudFormation console.",
+        )
 
     def _reason(self) -> str:
         pages = self._cloudformation.get_paginator("describe_stack_events").paginate(StackName=self.name)
@@ -198,23 +206,23 @@ class Stack:
             for event in page["StackEvents"]
             if event["ResourceStatus"].endswith("_FAILED") and "cancelled" not in event.get("ResourceStatusReason", "")
         ]
-        return failed[-1] if failed else "no resource says why"  # newest first: the last is where it began
+        return failed[-1] if failed else "no event has a reason"  # newest first: the last is the cause
 
 
 class ChangeSet:
-    """What would change.
+    """Proposed changes of a stack.
 
     Args:
-        id: Its ARN.
-        is_first: Whether the stack is not there yet.
-        changes: CloudFormation's `ResourceChange`s.
+        id: ARN of the change set.
+        is_first: Whether the changes create the stack.
+        changes: CloudFormation's `ResourceChange` objects.
     """
 
     def __init__(self, id: str, is_first: bool, changes: tuple[Mapping[str, Any], ...] = ()) -> None:
         self.id, self.is_first, self.changes = id, is_first, changes
 
     def lines(self) -> list[str]:
-        """One line a change, replacements marked."""
+        """Return a line for each change. Replacements are marked."""
         return [
             f"  {change['Action']:<7} {change['ResourceType']:<45} {change['LogicalResourceId']}"
             + ("  REPLACED" if change.get("Replacement") == "True" else "")
@@ -225,7 +233,7 @@ class ChangeSet:
 def _parameters(
     body: Mapping[str, Any], values: Mapping[str, str], stack: Mapping[str, Any] | None
 ) -> Iterator[dict[str, Any]]:
-    """What is given; else what the stack has; else the template's default."""
+    """Yield each parameter with its new value or the stack's value. Parameters with the default are omitted."""
     before = {parameter["ParameterKey"] for parameter in (stack or {}).get("Parameters", [])}
     for name, declared in body["Parameters"].items():
         if name in values:
@@ -233,21 +241,21 @@ def _parameters(
         elif name in before:
             yield {"ParameterKey": name, "UsePreviousValue": True}
         elif "Default" not in declared:
-            raise SettingError(f"Parameter {name} is missing.", f"Add --parameter {name}=VALUE.")
+            raise SettingError(f"The parameter {name} is missing.", f"Add --parameter {name}=VALUE.")
 
 
-def run(stack: Stack, body: Mapping[str, Any], given: Mapping[str, str], is_sure: Callable[[], bool]) -> None:
-    """Propose, ask, execute; prints what it does."""
-    proposed = stack.propose(body, given)
+def run(stack: Stack, body: Mapping[str, Any], parameters: Mapping[str, str], is_confirmed: Callable[[], bool]) -> None:
+    """Propose changes, ask for confirmation and execute the changes. Print each step."""
+    proposed = stack.propose(body, parameters)
     if proposed is None:
         print(f"Stack {stack.name!r} is up to date.")
         return
     print(
-        f"{'Makes' if proposed.is_first else 'Changes'} stack {stack.name!r} in {stack.region}:",
+        f"{'Creates' if proposed.is_first else 'Changes'} stack {stack.name!r} in {stack.region}:",
         *proposed.lines(),
         sep="\n",
     )
-    if not is_sure():
+    if not is_confirmed():
         stack.discard(proposed)
         print("Nothing was changed.")
         return
@@ -256,19 +264,22 @@ def run(stack: Stack, body: Mapping[str, Any], given: Mapping[str, str], is_sure
         print(f"  {name}: {value}")
 
 
-def _asked() -> bool:
-    return input("Do it? [y/N] ").strip().lower() in ("y", "yes")
+def _confirm() -> bool:
+    return input("Make these changes? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line. Return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m deployments.aws.deploy", description=__doc__.splitlines()[0])
-    parser.add_argument("--stack", default=STACK, help="name of the stack (%(default)s)")
-    parser.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="of the template")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--stack", default=STACK, help="name of the stack (default: %(default)s)")
+    parser.add_argument(
+        "--parameter", action="append", default=[], metavar="NAME=VALUE", help="parameter of the template"
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     options = parser.parse_args(arguments)
     try:
         stack = Stack(boto3.Session(), options.stack)
-        run(stack, template.load(), assignments(options.parameter), (lambda: True) if options.yes else _asked)
+        run(stack, template.load(), assignments(options.parameter), (lambda: True) if options.yes else _confirm)
     except (BoatError, BotoCoreError, ClientError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,8 +1,8 @@
-"""`/collect` behind API Gateway: the local collector's core, with S3 for its disk. `boat.collect` says what it takes.
+"""`/collect` behind API Gateway: the local collector's core, with S3 as its disk. `boat.collect` defines the requests.
 
-Each request becomes one landing file, in the bucket before the answer goes out. Rate limits, signatures seen and the
-salt of addresses are those of one running copy of the function: API Gateway's throttling holds for all of them, and the
-loader counts an event that came twice once.
+Each request becomes one landing file. It is stored in the bucket before the answer is sent. Each running instance of
+the function has its own rate limits, list of used signatures and salt of addresses. API Gateway throttles all instances
+together, and the loader counts a repeated event once.
 """
 
 import base64
@@ -24,9 +24,9 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
     collector = _collector()
     outcome = collector.early(request) or collector.take(request)
     try:
-        _keep(outcome)
+        _store(outcome)
     except _storage_errors() as error:
-        print(json.dumps({"error": str(error)}))  # Lambda keeps what is printed
+        print(json.dumps({"error": str(error)}))  # Lambda stores printed lines as logs
         refusal = Refusal(503, "storage_unavailable", "The events could not be stored.", {"retry-after": "5"})
         outcome = collector.refused(request, refusal)
     return {
@@ -39,11 +39,13 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
 
 @cache
 def _collector() -> Collector:
-    found = settings.load_collector()
-    place = urlsplit(found.landing)
-    if place.scheme != "s3" or not place.netloc:
-        raise SettingError(f"BOAT_COLLECT_LANDING is {found.landing!r}.", "Write it like s3://BUCKET/PREFIX.")
-    return Collector(Policy(found.origins, found.secrets, shops=found.shops))
+    config = settings.load_collector()
+    location = urlsplit(config.landing)
+    if location.scheme != "s3" or not location.netloc:
+        raise SettingError(
+            f"BOAT_COLLECT_LANDING is {config.landing!r}, which is not a bucket.", "Write it like s3://BUCKET/PREFIX."
+        )
+    return Collector(Policy(config.origins, config.secrets, shops=config.shops))
 
 
 @cache
@@ -69,10 +71,10 @@ def _request(event: Mapping[str, Any]) -> CollectRequest:
     return CollectRequest(http["method"], event.get("rawQueryString", ""), headers, http["sourceIp"], content)
 
 
-def _keep(outcome: CollectResult) -> None:
-    place = urlsplit(settings.load_collector().landing)
+def _store(outcome: CollectResult) -> None:
+    location = urlsplit(settings.load_collector().landing)
     for kind, lines in ((EVENTS, outcome.accepted), (LETTERS, outcome.failed)):
         if lines:
-            key = "/".join(filter(None, (place.path.strip("/"), "events", relative_path(file_name(kind)))))
-            # Should two copies of the function ever take one name, the second fails and its sender comes again.
-            _s3().put_object(Bucket=place.netloc, Key=key, Body=lines, IfNoneMatch="*")
+            key = "/".join(filter(None, (location.path.strip("/"), "events", relative_path(file_name(kind)))))
+            # If two instances choose the same name, the second one fails and its sender sends again.
+            _s3().put_object(Bucket=location.netloc, Key=key, Body=lines, IfNoneMatch="*")

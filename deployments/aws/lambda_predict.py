@@ -1,9 +1,9 @@
-"""`POST /predict` for the shop's page: a session's events in, what to show and how likely it is to buy out.
+"""`POST /predict` for the shop's page: return recommendations and the chance of a purchase for a session.
 
 Request: `{"events": [{"event_type": "detail", "product_id": "…", "url": "…", "event_time": 1700000000.0}, …]}`, oldest
-first. Names of fields and types, ids and times are understood as `boat.events` lists them; other fields are left out.
-Answer: `{"recommendations": [{"product_id": "…", "score": 0.9}, …], "purchase": 0.03}`; a part whose endpoint does not
-answer is null, and only if both are is the status 503: a page without recommendations is better than no page.
+first. `boat.events` lists the accepted names and values. Other fields are ignored.
+Answer: `{"recommendations": [{"product_id": "…", "score": 0.9}, …], "purchase": 0.03}`. The part
+of an endpoint that does not answer is null. If neither endpoint answers, the status is 503.
 """
 
 import base64
@@ -21,14 +21,14 @@ from boat.models.sessions import SessionEvent, value
 from boat.serving.base import invoke
 
 MAX_EVENTS = 200
-"""The newest of a session; real sessions have 206 at most, and models read far fewer."""
+"""Only the newest events of a session are read. The longest real session has 206, and models read far fewer."""
 MAX_TEXT = 2048
 _TEXTS = ("event_type", "url", "query")
 _COLUMNS = (*_TEXTS, "product_id", "event_time", "quantity")
 
 
 class _BadRequestError(Exception):
-    """What is wrong with a request, for its sender to read."""
+    """A request that cannot be answered. The message is for its sender."""
 
 
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
@@ -38,8 +38,8 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
     except _BadRequestError as error:
         return _response(400, {"error": str(error)})
     with ThreadPoolExecutor(2) as both:
-        asked = [both.submit(_ask, endpoint, session) for endpoint in (RECOMMEND, INTENT)]
-        recommended, purchase = (future.result() for future in asked)
+        futures = [both.submit(_ask, endpoint, session) for endpoint in (RECOMMEND, INTENT)]
+        recommended, purchase = (future.result() for future in futures)
     ranked = recommended and [
         {"product_id": product, "score": score}
         for product, score in zip(recommended["product_id"], recommended["score"], strict=True)
@@ -54,7 +54,7 @@ def _runtime() -> Any:
     import boto3
     from botocore.config import Config
 
-    # Within the function's five seconds, one slow connection leaves time for a second try.
+    # The function has five seconds: after a slow connection, there is time for a second try.
     return boto3.client(
         "sagemaker-runtime", config=Config(connect_timeout=1, read_timeout=1.5, retries={"total_max_attempts": 2})
     )
@@ -64,7 +64,7 @@ def _ask(endpoint: str, session: list[SessionEvent]) -> Any:
     try:
         (answer,) = invoke(_runtime(), endpoint, [session])
     except EndpointError as error:
-        print(json.dumps({"endpoint": endpoint, "error": str(error)}))  # Lambda keeps what is printed
+        print(json.dumps({"endpoint": endpoint, "error": str(error)}))  # Lambda stores printed lines as logs
         return None
     return answer
 
@@ -77,7 +77,7 @@ def _session(event: Mapping[str, Any]) -> list[SessionEvent]:
         raise _BadRequestError('The body is not {"events": [...]}.') from error
     if not isinstance(session, list):
         raise _BadRequestError("`events` is not a list.")
-    names_of = cache(events.candidates)  # events of a session mostly have the same fields
+    names_of = cache(events.candidates)  # most events of a session have the same fields
     return [_event(position, fields, names_of) for position, fields in enumerate(session)][-MAX_EVENTS:]
 
 
@@ -86,11 +86,11 @@ def _event(position: int, fields: Any, names_of: Callable[[tuple[str, ...]], dic
     raw = {column: _first(column, [fields[name] for name in names.get(column, ())]) for column in _COLUMNS}
     if raw["event_type"] is None:
         raise _BadRequestError(f"Event {position} has no event_type.")
-    read = {column: _read(column, raw[column], position) for column in _COLUMNS}
-    is_purchase = events.event_type(read["event_type"]) == "purchase"
-    if is_purchase and read["quantity"] is not None and read["quantity"] <= 0:
-        read["event_type"] = events.REFUND  # endpoints take no quantities; it is no buy
-    return SessionEvent(**{column: read[column] for column in _COLUMNS if column != "quantity"})
+    values = {column: _read(column, raw[column], position) for column in _COLUMNS}
+    is_purchase = events.event_type(values["event_type"]) == "purchase"
+    if is_purchase and values["quantity"] is not None and values["quantity"] <= 0:
+        values["event_type"] = events.REFUND  # endpoints have no input for quantities
+    return SessionEvent(**{column: values[column] for column in _COLUMNS if column != "quantity"})
 
 
 def _first(column: str, values: Sequence[Any]) -> Any:
@@ -116,7 +116,7 @@ def _read(column: str, raw: Any, position: int) -> Any:
 def _is_unicode(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError:  # JSON can hold half a surrogate pair
+    except UnicodeEncodeError:  # JSON can contain half a surrogate pair
         return False
     return True
 

@@ -1,6 +1,6 @@
-"""What a deployment would make and cost a month: `python -m deployments.aws.plan [--parameter NAME=VALUE …]`.
+"""Print the resources and their monthly cost: `python -m deployments.aws.plan [--parameter NAME=VALUE …]`.
 
-Reads the template and the list prices in `prices.json`; needs no credentials and makes nothing.
+The command reads the template and the list prices in `prices.json`. It needs no credentials and creates nothing.
 """
 
 import argparse
@@ -35,7 +35,7 @@ FREE = {
     "AWS::EC2::Subnet",
     "AWS::EC2::SubnetRouteTableAssociation",
     "AWS::EC2::VPC",
-    "AWS::EC2::VPCEndpoint",  # a gateway's; an interface's would cost
+    "AWS::EC2::VPCEndpoint",  # of the type gateway; the type interface has a price
     "AWS::EC2::VPCGatewayAttachment",
     "AWS::ECS::Cluster",
     "AWS::ElasticLoadBalancingV2::Listener",
@@ -45,28 +45,28 @@ FREE = {
     "AWS::IAM::OIDCProvider",
     "AWS::IAM::Role",
     "AWS::Lambda::Permission",
-    "AWS::Logs::LogGroup",  # its lines cost, whichever group they are in
+    "AWS::Logs::LogGroup",  # log lines have a price, log groups do not
     "AWS::RDS::DBSubnetGroup",
     "AWS::S3::BucketPolicy",
-    "AWS::SNS::Topic",  # the first thousand mails a month
+    "AWS::SNS::Topic",  # a thousand mails a month are free
     "AWS::ServiceDiscovery::Service",
 }
-"""Types that cost nothing by themselves."""
+"""Resource types without a price."""
 RUNS = {"LoadTask": "ingestion_hours", "RetrainTask": "retrain_hours", "PromoteTask": "promote_hours"}
-"""Task definitions of flow runs, and how long they run."""
-CALLED = {"Collect": ("collect_millions", "collect_seconds"), "Predict": ("requests_millions", "predict_seconds")}
-"""How often the Lambda functions are called, and how long a call takes."""
-STORED = {"Landing": "landing_gb", "Artifacts": "artifacts_gb", "Results": "results_gb"}
+"""Task definitions of flow runs, and the usage entry with their hours."""
+FUNCTIONS = {"Collect": ("collect_millions", "collect_seconds"), "Predict": ("requests_millions", "predict_seconds")}
+"""Lambda functions, and the usage entries with their calls and the duration of a call."""
+BUCKETS = {"Landing": "landing_gb", "Artifacts": "artifacts_gb", "Results": "results_gb"}
 
 
 @dataclass(frozen=True)
 class Charge:
-    """One line of the bill.
+    """A line of the bill.
 
     Attributes:
-        name: What costs.
+        name: The resource or service.
         price: Its entry in the list of prices.
-        quantity: How many units a month.
+        quantity: Units in a month.
     """
 
     name: str
@@ -75,38 +75,38 @@ class Charge:
 
 
 class Plan:
-    """What one set of parameters makes.
+    """The resources of the stack with these parameters, and their cost.
 
     Args:
-        template: As `deployments.aws.template.load` reads it.
-        values: Of its parameters.
+        template: The template, as returned by `deployments.aws.template.load`.
+        values: Values of its parameters.
         inputs: Prices and usage, as in `prices.json`.
     """
 
     def __init__(self, template: Mapping[str, Any], values: Mapping[str, str], inputs: Mapping[str, Any]) -> None:
         self.template, self.values, self.inputs = template, values, inputs
-        self.resources = templates.made(template, values)
+        self.resources = templates.resources(template, values)
 
     def types(self) -> Counter[str]:
-        """How many resources of each type."""
+        """Count the resources by type."""
         return Counter(resource["Type"] for resource in self.resources.values())
 
     def charges(self) -> list[Charge]:
-        """Every line of the monthly bill.
+        """Return all lines of the monthly bill.
 
         Raises:
-            SettingError: A resource of a type whose cost is not known.
+            SettingError: A resource has a type without a price rule.
         """
-        found = [charge for name in self.resources for charge in self._of(name)]
+        charges = [charge for name in self.resources for charge in self._of(name)]
         hours = self._hours * self._usage("endpoint_instances")
-        found.append(Charge("endpoints, made by promote/latest", "sagemaker.ml.c6i.large_hour", hours))
-        found.append(Charge("Snowflake, by its own bill", "snowflake_credit", self._usage("snowflake_credits")))
-        found.append(Charge("Snowflake storage", "snowflake_tb_month", self._usage("snowflake_tb")))
-        found.append(Charge("log lines", "logs_ingested_gb", self._usage("logs_gb")))
-        return found
+        charges.append(Charge("endpoints, created by promote/latest", "sagemaker.ml.c6i.large_hour", hours))
+        charges.append(Charge("Snowflake, billed by Snowflake", "snowflake_credit", self._usage("snowflake_credits")))
+        charges.append(Charge("Snowflake storage", "snowflake_tb_month", self._usage("snowflake_tb")))
+        charges.append(Charge("log lines", "logs_ingested_gb", self._usage("logs_gb")))
+        return charges
 
     def cost(self, charge: Charge) -> float:
-        """US dollars a month."""
+        """Return the monthly cost of a line in US dollars."""
         usd: float = self.inputs["prices"][charge.price]["usd"]
         return charge.quantity * usd
 
@@ -117,7 +117,9 @@ class Plan:
             return
         rule = _RULES.get(kind)
         if rule is None:
-            raise SettingError(f"The cost of a {kind} is not known.", "Add a rule for it to deployments/aws/plan.py.")
+            raise SettingError(
+                f"Resources of the type {kind} have no price rule.", "Add a rule to deployments/aws/plan.py."
+            )
         yield from rule(self, name, resource["Properties"])
 
     def _service(self, name: str, properties: Mapping[str, Any]) -> Iterator[Charge]:
@@ -146,23 +148,25 @@ class Plan:
         yield Charge(f"{name} addresses", "public_ipv4_hour", 2 * self._hours)
 
     def _function(self, name: str, properties: Mapping[str, Any]) -> Iterator[Charge]:
-        calls, duration = CALLED[name]
+        calls, duration = FUNCTIONS[name]
         millions = self._usage(calls)
         seconds = millions * 1e6 * self._usage(duration)
         yield Charge(f"{name} requests", "lambda_million_requests", millions)
         yield Charge(f"{name} time", "lambda_arm_gb_second", seconds * properties["MemorySize"] / 1024)
 
     def _api(self, name: str, _properties: Mapping[str, Any]) -> Iterator[Charge]:
-        millions = sum(self._usage(calls) for calls, _duration in CALLED.values())
+        millions = sum(self._usage(calls) for calls, _duration in FUNCTIONS.values())
         yield Charge(name, "http_api_million_requests", millions)
 
     def _alarm(self, name: str, _properties: Mapping[str, Any]) -> Iterator[Charge]:
         yield Charge(name, "alarm_month", 1)
 
     def _bucket(self, name: str, _properties: Mapping[str, Any]) -> Iterator[Charge]:
-        yield Charge(name, "s3_standard_gb_month", self._usage(STORED[name]))
+        yield Charge(name, "s3_standard_gb_month", self._usage(BUCKETS[name]))
         if name == "Landing":
-            yield Charge(f"{name} files, one a request", "s3_thousand_puts", self._usage("collect_millions") * 1000)
+            yield Charge(
+                f"{name} files, one for each request", "s3_thousand_puts", self._usage("collect_millions") * 1000
+            )
 
     def _images(self, name: str, _properties: Mapping[str, Any]) -> Iterator[Charge]:
         yield Charge(name, "ecr_gb_month", self._usage("images_gb"))
@@ -213,44 +217,51 @@ def _fargate(name: str, task: Mapping[str, Any], hours: float) -> Iterator[Charg
 
 
 def text(plan: Plan) -> str:
-    """The plan for people."""
+    """Return the plan as text."""
     inputs, charges = plan.inputs, plan.charges()
-    lines = [f"Would make {len(plan.resources)} resources:"]
+    lines = [f"The stack has {len(plan.resources)} resources:"]
     lines += [f"  {count:>3}  {kind}" for kind, count in sorted(plan.types().items())]
-    lines += ["", f"A month, list prices of {inputs['region']} as of {inputs['as_of']}:"]
+    lines += ["", f"Monthly cost, with list prices of {inputs['region']} as of {inputs['as_of']}:"]
     for charge in sorted(charges, key=plan.cost, reverse=True):
         lines.append(f"  {plan.cost(charge):>9.2f} USD  {charge.name} ({charge.quantity:,.1f} {charge.price})")
-    lines.append(f"  {sum(map(plan.cost, charges)):>9.2f} USD  in all")
-    lines += ["", inputs["note"], "", "Assumed (deployments/aws/prices.json):"]
+    lines.append(f"  {sum(map(plan.cost, charges)):>9.2f} USD  total")
+    lines += ["", inputs["note"], "", "Assumptions (deployments/aws/prices.json):"]
     lines += [f"  {use['value']:>6}  {name}: {use['text']}" for name, use in inputs["usage"].items()]
-    return "\n".join([*lines, "", "Nothing was made."])
+    return "\n".join([*lines, "", "Nothing was created."])
 
 
 def assignments(pairs: Sequence[str]) -> dict[str, str]:
-    """Read `NAME=VALUE` into a mapping; `ShopOrigin` as browsers write it, since API Gateway compares letter by letter.
+    """Parse `NAME=VALUE` pairs. `ShopOrigin` is normalised, because API Gateway compares it as text.
 
     Raises:
-        SettingError: No `=` in one, or `ShopOrigin` is no origin.
+        SettingError: A pair has no `=`, or `ShopOrigin` is not an origin.
     """
     for pair in pairs:
         if "=" not in pair:
-            raise SettingError(f"{pair!r} is no parameter.", "Write NAME=VALUE, such as ImageTag=current.")
-    given = dict(pair.split("=", 1) for pair in pairs)
-    if "ShopOrigin" in given:
-        given["ShopOrigin"] = settings.origin(given["ShopOrigin"], "ShopOrigin")
-    return given
+            raise SettingError(
+                f"--parameter is {pair!r}, which has no equals sign.", "Write NAME=VALUE, such as ImageTag=current."
+            )
+    values = dict(pair.split("=", 1) for pair in pairs)
+    if "ShopOrigin" in values:
+        values["ShopOrigin"] = settings.origin(values["ShopOrigin"], "ShopOrigin")
+    return values
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line. Return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m deployments.aws.plan", description=__doc__.splitlines()[0])
-    parser.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="of the template")
-    parser.add_argument("--prices", type=Path, default=PRICES, help="list prices and usage (%(default)s)")
+    parser.add_argument(
+        "--parameter", action="append", default=[], metavar="NAME=VALUE", help="parameter of the template"
+    )
+    parser.add_argument(
+        "--prices", type=Path, default=PRICES, help="file with list prices and usage (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     try:
-        # As it runs from the second deployment on, when there is an image.
-        given = {"ImageTag": "current", **assignments(options.parameter)}
+        # The plan is that of the second deployment, for which an image exists.
+        parameters = {"ImageTag": "current", **assignments(options.parameter)}
         template = templates.load()
-        values = templates.parameters(template, given)
+        values = templates.parameters(template, parameters)
         inputs = json.loads(options.prices.read_text(encoding="utf-8"))
         print(text(Plan(template, values, inputs)))
     except BoatError as error:

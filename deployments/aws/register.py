@@ -1,8 +1,8 @@
-"""Blocks, work pool and deployments in the cloud: `python -m deployments.aws.register --stack boat`.
+"""Create blocks, work pool and deployments in the cloud: `python -m deployments.aws.register --stack boat`.
 
-Runs as the task `boat-register` of the stack, the only one that may read the secrets of others, and may be run again
-at any time. What people edit in the UI stays as it is, but for blocks that hold a secret: those are written anew from
-Secrets Manager, so that a new key needs no more than this.
+The stack's task `boat-register` runs this command. Only this task has permission to read the secrets. It may run again
+at any time: edits in the Prefect UI are preserved, except in blocks with a secret. These are overwritten from Secrets
+Manager, so that a new key needs no other step.
 """
 
 import argparse
@@ -42,18 +42,18 @@ PREFECT_FILE = "deployments/aws/prefect.yaml"
 BASE_JOB_TEMPLATE = Path(__file__).with_name("ecs_base_job_template.json")
 ROLLBACK_ALARMS = ("boat-recommend-errors", "boat-recommend-latency", "boat-intent-errors", "boat-intent-latency")
 GPU_HOUR = 0.20
-"""US dollars, for the cost that a run tells at its end; `prices.json` says of what and as of when."""
+"""US dollars, for the cost that a training job logs. `prices.json` has its source and date."""
 _KEY = ("account", "user", "role", "warehouse", "database", "private_key")
-"""What the Snowflake secret has to hold; `private_key_passphrase` may be beside it."""
+"""Required fields of the Snowflake secret. `private_key_passphrase` is optional."""
 
 
 @dataclass(frozen=True)
 class Secrets:
-    """What the stack's secrets hold; never printed.
+    """The values of the stack's secrets. They are never printed.
 
     Attributes:
-        snowflake: Where and as whom to log in, with the private key.
-        slack: Address of the webhook that alerts go to.
+        snowflake: Login for Snowflake, with the private key.
+        slack: Address of the webhook for alerts.
     """
 
     snowflake: Mapping[str, str]
@@ -64,10 +64,10 @@ class Secrets:
 
     @classmethod
     def read(cls, session: boto3.Session, outputs: Mapping[str, str]) -> "Secrets":
-        """Read them from Secrets Manager.
+        """Read the secrets from Secrets Manager.
 
         Raises:
-            SettingError: One has no value yet, or not the parts it needs.
+            SettingError: A secret has no value yet, or lacks a field.
         """
         client = session.client("secretsmanager")
         text = _value(client, outputs["SnowflakeSecret"])
@@ -75,9 +75,12 @@ class Secrets:
             snowflake = json.loads(text)
             missing = [name for name in _KEY if not snowflake.get(name)]
         except (ValueError, AttributeError):
-            missing = ["an object of JSON"]  # and not the text, which is a secret
+            missing = ["an object of JSON"]  # not the text itself, which is a secret
         if missing:
-            raise SettingError(f"The secret boat/snowflake lacks {', '.join(missing)}.", "See docs/cloud.md.")
+            raise SettingError(
+                f"The secret boat/snowflake lacks {', '.join(missing)}.",
+                "Set it with aws secretsmanager put-secret-value, as step 3 of docs/cloud.md shows.",
+            )
         return cls(snowflake, _value(client, outputs["SlackSecret"]))
 
 
@@ -86,12 +89,12 @@ def _value(client: Any, name: str) -> str:
         return str(client.get_secret_value(SecretId=name)["SecretString"])
     except client.exceptions.ResourceNotFoundException as error:
         raise SettingError(
-            f"The secret {name} has no value.", "Set it: aws secretsmanager put-secret-value."
+            f"The secret {name} has no value.", "Set it with aws secretsmanager put-secret-value."
         ) from error
 
 
-def platform(outputs: Mapping[str, str]) -> Platform:
-    """Where everything is, by the outputs of the stack."""
+def platform(outputs: Mapping[str, str], shop: str | None = None) -> Platform:
+    """Return the platform block for the outputs of the stack, and for the name of the shop in the events."""
     region = outputs["Region"]
     reports = outputs["ReportsUri"]
     bucket, folder = reports.removeprefix("s3://").split("/", 1)
@@ -104,13 +107,14 @@ def platform(outputs: Mapping[str, str]) -> Platform:
         landing=outputs["LandingUri"],
         store=outputs["StoreUri"],
         reports=reports,
-        # A private bucket: the link opens for those who may see it in the AWS console.
+        # The bucket is private: the link opens for users of the AWS console with permission to read it.
         reports_url=f"https://{region}.console.aws.amazon.com/s3/object/{bucket}?prefix={folder}",
+        **({"shop": shop} if shop else {}),
     )
 
 
 def job_template(outputs: Mapping[str, str]) -> dict[str, Any]:
-    """The work pool's base job template with the stack's cluster and network as defaults."""
+    """Return the base job template of the work pool, with the stack's cluster and network as defaults."""
     template: dict[str, Any] = copy.deepcopy(json.loads(BASE_JOB_TEMPLATE.read_text(encoding="utf-8")))
     properties = template["variables"]["properties"]
     for name, value in {
@@ -123,14 +127,14 @@ def job_template(outputs: Mapping[str, str]) -> dict[str, Any]:
     return template
 
 
-async def register(outputs: Mapping[str, str], secrets: Secrets) -> None:
-    """Make blocks, work pool and notification policy."""
+async def register(outputs: Mapping[str, str], secrets: Secrets, shop: str | None = None) -> None:
+    """Create blocks, work pool and notification policy."""
     await _write_credentials(secrets.snowflake)
-    # With Prefect 2's default notify type apprise sends nothing and reports success.
+    # With Prefect 2's default notify type, apprise sends nothing and reports success.
     await SlackWebhook(url=secrets.slack, notify_type="failure").save(ALERTS, overwrite=True)
     results = S3Bucket(bucket_name=outputs["ResultsBucket"], credentials=AwsCredentials())  # the task's own role
     await ensure_block("boat-results", results)
-    await ensure_block("default", platform(outputs))
+    await ensure_block("default", platform(outputs, shop))
     await ensure_block("default", RetryPolicy())
     async with get_client() as client:
         await _write_pool(client, job_template(outputs))
@@ -147,7 +151,7 @@ async def _write_credentials(secret: Mapping[str, str]) -> None:
         private_key_passphrase=SecretStr(passphrase) if passphrase else None,
     )
     await credentials.save("boat", overwrite=True)
-    # The schema is of no use to us: every name of ours has one. The block wants it.
+    # The block requires a schema. Boat does not use it, because all its queries name their schema.
     connector = SnowflakeConnector(
         credentials=await SnowflakeCredentials.load("boat"),
         database=secret["database"],
@@ -159,7 +163,7 @@ async def _write_credentials(secret: Mapping[str, str]) -> None:
 
 
 async def _write_pool(client: PrefectClient, template: dict[str, Any]) -> None:
-    """Make the pool, or bring the network and cluster in its template up to date."""
+    """Create the work pool, or update network and cluster in its template."""
     try:
         await client.read_work_pool(WORK_POOL)
         await client.update_work_pool(WORK_POOL, WorkPoolUpdate(base_job_template=template))
@@ -175,13 +179,19 @@ def deploy() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line. Return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m deployments.aws.register", description=__doc__.splitlines()[0])
-    parser.add_argument("--stack", default=STACK, help="name of the stack (%(default)s)")
+    parser.add_argument("--stack", default=STACK, help="name of the stack (default: %(default)s)")
+    parser.add_argument(
+        "--shop",
+        help="name of the shop in the events, for the field `shop` of a new platform block. An existing block is not "
+        f"changed: edit it in the Prefect UI (default: {Platform.__fields__['shop'].default})",
+    )
     options = parser.parse_args(arguments)
     try:
         session = boto3.Session()
         outputs = Stack(session, options.stack).outputs()
-        asyncio.run(register(outputs, Secrets.read(session, outputs)))
+        asyncio.run(register(outputs, Secrets.read(session, outputs), options.shop))
         deploy()
     except (BoatError, BotoCoreError, ClientError) as error:
         print(error, file=sys.stderr)

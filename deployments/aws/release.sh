@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Put a built release into the account: wheel, image, deployments, worker. Needs the rights of boat-release, and TAG.
+# Release a built version: upload wheel and image, deploy the flows, restart the worker. Needs the role boat-release, and TAG.
 set -euo pipefail
 
 output() {
@@ -7,7 +7,7 @@ output() {
     --query "Stacks[0].Outputs[?OutputKey=='$1'].OutputValue"
 }
 
-: "${TAG:?is not set: the release, such as v1.2.3}"
+: "${TAG:?is not set. Set it to the release, such as v1.2.3}"
 repository=$(output ImageRepository)
 cluster=$(output ClusterName)
 
@@ -21,16 +21,16 @@ for name in "$TAG" current; do
   docker push --quiet "$repository:$name"
 done
 
-# The Prefect API is inside the network, so the deploying is done there.
+# The Prefect API is reachable inside the network only: a task of the stack deploys the flows.
 public=$(output AssignPublicIp)
 network="awsvpcConfiguration={subnets=[$(output TaskSubnetIds)],securityGroups=[$(output TaskGroupId)],assignPublicIp=$public}"
 task=$(aws ecs run-task --cluster "$cluster" --task-definition boat-register --launch-type FARGATE \
   --network-configuration "$network" --query "tasks[0].taskArn" --output text)
-echo "registering: $task"
+echo "Waiting for the task boat-register: $task"
 aws ecs wait tasks-stopped --cluster "$cluster" --tasks "$task"
 code=$(aws ecs describe-tasks --cluster "$cluster" --tasks "$task" --query "tasks[0].containers[0].exitCode" --output text)
 if [ "$code" != 0 ]; then
-  echo "The registering task ended with $code; its lines are in the log group /boat/server." >&2
+  echo "The task boat-register ended with exit code $code. See the log group /boat/server." >&2
   exit 1
 fi
 

@@ -1,4 +1,4 @@
-"""The CloudFormation template as data: `python -m deployments.aws.template` prints it as JSON, anchors written out."""
+"""Read the CloudFormation template. `python -m deployments.aws.template` prints it as JSON, without YAML anchors."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from boat.errors import SettingError
 
 TEMPLATE = Path(__file__).with_name("boat.yaml")
 SHORT_FORMS = {"Ref": "Ref", "Condition": "Condition"}
-"""Tags whose long form is not `Fn::NAME`."""
+"""Tags with a long form other than `Fn::NAME`."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -34,25 +34,27 @@ _Loader.add_multi_constructor("!", _long_form)
 
 
 def load(path: Path = TEMPLATE) -> dict[str, Any]:
-    """The template with every intrinsic function in its long form."""
+    """Read the template, with the long form of every intrinsic function."""
     template: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     return template
 
 
-def parameters(template: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
-    """A value for each parameter that is given or has a default.
+def parameters(template: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, str]:
+    """Return a value for each parameter: its value, its default, or the empty string.
 
     Raises:
-        SettingError: A parameter that the template does not know.
+        SettingError: The template has no parameter with this name.
     """
-    known = template["Parameters"]
-    if unknown := sorted(set(given) - set(known)):
-        raise SettingError(f"The template has no parameter {', '.join(unknown)}.", f"It has: {', '.join(known)}.")
-    return {name: str(given.get(name, known[name].get("Default", ""))) for name in known}
+    declared = template["Parameters"]
+    if unknown := sorted(set(values) - set(declared)):
+        raise SettingError(
+            f"The template has no parameter {', '.join(unknown)}.", f"Its parameters: {', '.join(declared)}."
+        )
+    return {name: str(values.get(name, declared[name].get("Default", ""))) for name in declared}
 
 
 def holds(template: Mapping[str, Any], condition: Any, values: Mapping[str, str]) -> bool:
-    """Whether a condition, by name or as an expression, holds for these parameters."""
+    """Return whether a condition is true for these parameters. It is a name or an expression."""
     if isinstance(condition, str):
         return holds(template, template["Conditions"][condition], values)
     ((function, arguments),) = condition.items()
@@ -61,12 +63,12 @@ def holds(template: Mapping[str, Any], condition: Any, values: Mapping[str, str]
     if function == "Fn::Equals":
         left, right = (values[side["Ref"]] if isinstance(side, dict) else str(side) for side in arguments)
         return left == right
-    every = [holds(template, argument, values) for argument in arguments]
-    return {"Fn::Not": not every[0], "Fn::And": all(every), "Fn::Or": any(every)}[function]
+    operands = [holds(template, argument, values) for argument in arguments]
+    return {"Fn::Not": not operands[0], "Fn::And": all(operands), "Fn::Or": any(operands)}[function]
 
 
-def made(template: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """The resources that these parameters make, by logical name."""
+def resources(template: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the resources of the stack with these parameters, by logical name."""
     return {
         name: resource
         for name, resource in template["Resources"].items()

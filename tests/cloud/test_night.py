@@ -133,7 +133,7 @@ def test_the_tables_are_in_snowflake_the_models_on_s3_and_the_jobs_ran_on_batch(
 ) -> None:
     (model,) = night.platform.registry.versions(RECOMMEND)
     assert model.uri.startswith(f"{night.cloud.store}/models/recommend-")
-    assert model.lineage["snapshot_uri"].startswith(f"{night.cloud.store}/snapshots/")
+    assert model.snapshot_uri.startswith(f"{night.cloud.store}/snapshots/")
     assert night.jobs == 4  # a training and an evaluation of each kind; there was no champion to compare with
     assert night.cloud.emulator.active() == []
     assert any("fct_sessions" in statement["sql"].lower() for statement in night.account.history())
@@ -164,7 +164,7 @@ def test_a_local_training_on_the_same_snapshot_gives_the_same_recommendations(
     night: Night, tmp_path: Path, in_the_account: None
 ) -> None:
     (challenger,) = night.platform.registry.versions(RECOMMEND)
-    folder = store.fetch(challenger.lineage["snapshot_uri"], tmp_path / "cache")
+    folder = store.fetch(challenger.snapshot_uri, tmp_path / "cache")
     snapshot.read(folder)
     options = {"seed": TRAINING["seed"], "max_seconds": 60 * TRAINING["max_minutes"], **BRIEF["recommend"]}
     parameters = json.dumps(options)

@@ -64,7 +64,7 @@ def test_a_port_set_while_services_run_is_named_with_the_next_step(installation:
     again = later.command("python", "-m", "deployments.services", "up", timeout=120)
     assert again.returncode == 0, again.stderr
     used = installation.settings.collect_port
-    line = f"BOAT_COLLECT_PORT={free_port} is not used: the services run, on port {used}. Run `make down` first."
+    line = f"BOAT_COLLECT_PORT={free_port} is not used: the service runs on port {used}. Run `make down` first."
     assert line in again.stdout.splitlines()
     assert httpx.get(f"{installation.settings.collect_url}/ping").status_code == 200
 

@@ -27,6 +27,7 @@ class TrackerContract(ABC):
             name="boat-recommend",
             uri="/store/model.tar.gz",
             digest=sha256(request.node.name.encode()).hexdigest(),
+            snapshot_uri="/store/snapshots/cd34",
             metrics={"mrr_at_20": 0.25},
             parameters={"seed": "7"},
             lineage={"snapshot": "cd34"},

@@ -1,4 +1,4 @@
-"""What `prefect deploy` will send."""
+"""Prefect's server accepts the deployments of prefect.yaml."""
 
 import importlib
 from pathlib import Path
@@ -12,9 +12,9 @@ ROOT = Path(__file__).parent.parent.parent
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 
 
-@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda each: each["name"])
-def test_the_server_takes_the_parameters_form(deployment: dict[str, str]) -> None:
-    """Prefect 2 refuses a schema that is not of draft 4, such as one with an exclusive bound of pydantic 2."""
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["name"])
+def test_the_parameter_schema_of_a_flow_is_draft_4(deployment: dict[str, str]) -> None:
+    # Prefect 2 refuses other schemas, such as one with an exclusive bound of pydantic 2.
     path, name = deployment["entrypoint"].split(":")
     flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
     Draft4Validator.check_schema(parameter_schema(flow).dict())

@@ -1,4 +1,4 @@
-"""How the services of a laptop are started: ports, configuration and environment. None is started here."""
+"""Ports, configuration and environment of the services. These tests do not start the services."""
 
 import json
 import os
@@ -24,7 +24,7 @@ EVERY_PORT = ("prefect_port", "endpoint_port", "reports_port", "collect_port")
 
 
 def config_of(home: Path, **ports: int) -> Settings:
-    """Settings from variables for these ports alone."""
+    """Return settings in which variables set only these ports."""
     variables = {PORT_VARIABLES[name]: str(number) for name, number in ports.items()}
     return settings.load({"BOAT_HOME": str(home), **variables})
 
@@ -34,53 +34,57 @@ def remember(home: Path, **ports: int) -> None:
 
 
 @pytest.fixture
-def taken() -> Iterator[int]:
-    """A port that another program listens on."""
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        yield other.getsockname()[1]
+def busy_port() -> Iterator[int]:
+    """A port on which another program listens."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
 
 
-def test_ports_of_the_last_start_are_kept(tmp_path: Path) -> None:
+def test_the_ports_of_the_last_start_are_used_again(tmp_path: Path) -> None:
     ports = dict(zip(EVERY_PORT, free_ports(4), strict=True))
     remember(tmp_path, **ports)
     chosen = services.choose_ports(config_of(tmp_path))
     assert {name: getattr(chosen, name) for name in EVERY_PORT} == ports
 
 
-def test_a_variable_wins_over_the_last_start_and_over_the_other_ports(tmp_path: Path) -> None:
-    wanted, *others = free_ports(4)
-    remember(tmp_path, prefect_port=wanted, endpoint_port=others[0], reports_port=others[1], collect_port=others[2])
-    chosen = services.choose_ports(config_of(tmp_path, collect_port=wanted))
-    assert chosen.collect_port == wanted
-    assert chosen.prefect_port > wanted
-    assert json.loads((tmp_path / "services.json").read_text())["collect_port"] == wanted
+def test_a_variable_has_priority_over_the_last_start_and_other_services(tmp_path: Path) -> None:
+    first, second, third, fourth = free_ports(4)
+    remember(tmp_path, prefect_port=first, endpoint_port=second, reports_port=third, collect_port=fourth)
+    chosen = services.choose_ports(config_of(tmp_path, collect_port=first))
+    assert chosen.collect_port == first
+    assert chosen.prefect_port > first
+    assert json.loads((tmp_path / "services.json").read_text())["collect_port"] == first
 
 
-def test_a_taken_port_is_left_to_its_program(tmp_path: Path, taken: int, capsys: pytest.CaptureFixture[str]) -> None:
-    chosen = services.choose_ports(config_of(tmp_path, reports_port=taken))
-    assert chosen.reports_port > taken
-    assert f"port {taken} is taken by another program: reports uses {chosen.reports_port}" in capsys.readouterr().out
+def test_a_service_uses_the_next_port_if_its_port_is_taken(
+    tmp_path: Path, busy_port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = services.choose_ports(config_of(tmp_path, reports_port=busy_port))
+    assert chosen.reports_port > busy_port
+    assert (
+        f"Port {busy_port} is taken by another program: reports uses {chosen.reports_port}" in capsys.readouterr().out
+    )
 
 
 def test_the_search_for_a_free_port_ends_at_the_last_port(tmp_path: Path) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", MAX_PORT))
-        other.listen()
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", MAX_PORT))
+        server.listen()
         with pytest.raises(SettingError, match=f"No port from {MAX_PORT} to {MAX_PORT} is free. Set BOAT_PREFECT_PORT"):
             services.choose_ports(config_of(tmp_path, prefect_port=MAX_PORT))
 
 
 def parsed(config: Settings, landing: str) -> ServerOptions:
-    """What supervisord understands of the configuration."""
+    """Parse the configuration with supervisord."""
     options = ServerOptions()
     options.realize(["-c", str(services.write_config(config, landing)), "-n"])
     return options
 
 
 @pytest.mark.parametrize("name", ["plain", "50%", "100%s", "a 'b' \"c\"", "a;b", "`d` (e) {f}", "ü 🛒"])
-def test_supervisord_understands_the_home_as_it_is_written(name: str, tmp_path: Path) -> None:
+def test_supervisord_accepts_a_home_with_special_characters(name: str, tmp_path: Path) -> None:
     home = tmp_path / name
     settings.prepare_home(home)
     options = parsed(Settings(home), str(home / "landing"))
@@ -92,7 +96,7 @@ def test_supervisord_understands_the_home_as_it_is_written(name: str, tmp_path: 
     assert str(home / "serving") in shlex.split(programs["endpoints"].command)
 
 
-def test_the_collector_takes_the_shops_of_its_demo_page_and_those_of_the_variable(
+def test_the_collector_accepts_the_shops_of_its_demo_page_and_of_the_variable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BOAT_COLLECT_SHOPS", "mugs,shop")
@@ -101,8 +105,8 @@ def test_the_collector_takes_the_shops_of_its_demo_page_and_those_of_the_variabl
 
 
 @pytest.fixture
-def of_another_installation(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
-    """Variables that a user has for other programs."""
+def foreign_variables(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    """Variables of a user for other installations."""
     variables = {
         "PREFECT_API_URL": "https://elsewhere.example/api",
         "PREFECT_API_KEY": "pnu_key",
@@ -118,17 +122,17 @@ def of_another_installation(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str
     return variables
 
 
-def test_services_find_nothing_that_is_for_another_installation(
-    of_another_installation: Mapping[str, str], tmp_path: Path
+def test_services_do_not_inherit_variables_for_other_installations(
+    foreign_variables: Mapping[str, str], tmp_path: Path
 ) -> None:
-    found = environment.of_services(Settings(tmp_path, prefect_port=5000))
-    assert not {name for name, value in of_another_installation.items() if found.get(name) == value}
-    assert found["PREFECT_API_URL"] == "http://127.0.0.1:5000/api"
-    assert found["PREFECT_HOME"] == str(tmp_path / "prefect")
-    assert found["BOAT_PREFECT_PORT"] == "5000"
+    variables = environment.of_services(Settings(tmp_path, prefect_port=5000))
+    assert not {name for name, value in foreign_variables.items() if variables.get(name) == value}
+    assert variables["PREFECT_API_URL"] == "http://127.0.0.1:5000/api"
+    assert variables["PREFECT_HOME"] == str(tmp_path / "prefect")
+    assert variables["BOAT_PREFECT_PORT"] == "5000"
 
 
-def test_services_find_the_user_s_settings_and_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_services_inherit_settings_and_credentials_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = {
         "BOAT_COLLECT_ORIGINS": "https://shop.example",
         "BOAT_SLACK_WEBHOOK_URL": "https://hooks.slack.com/a",
@@ -141,10 +145,10 @@ def test_services_find_the_user_s_settings_and_credentials(tmp_path: Path, monke
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    found = environment.of_services(Settings(tmp_path))
-    assert own.items() <= found.items()
-    assert found["HTTPS_PROXY"] == "http://proxy.example:3128"
-    assert found["NO_PROXY"] == found["no_proxy"] == "127.0.0.1,localhost"
+    variables = environment.of_services(Settings(tmp_path))
+    assert own.items() <= variables.items()
+    assert variables["HTTPS_PROXY"] == "http://proxy.example:3128"
+    assert variables["NO_PROXY"] == variables["no_proxy"] == "127.0.0.1,localhost"
 
 
 COMMANDS = {
@@ -170,30 +174,30 @@ def run(words: list[str], **variables: str) -> "subprocess.CompletedProcess[str]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_port_that_is_none_ends_every_command_with_one_line(command: str, home: Path) -> None:
-    ran = run(COMMANDS[command], BOAT_ENDPOINT_PORT="http")
-    assert ran.returncode == 1
-    assert "BOAT_ENDPOINT_PORT is 'http', which is not a port. Write a whole number from 1 to 65535." in ran.stderr
-    assert ran.stderr.count("\n") == 1
+def test_every_command_refuses_an_invalid_port_with_one_line(command: str, home: Path) -> None:
+    process = run(COMMANDS[command], BOAT_ENDPOINT_PORT="http")
+    assert process.returncode == 1
+    assert "BOAT_ENDPOINT_PORT is 'http', which is not a port. Write a whole number from 1 to 65535." in process.stderr
+    assert process.stderr.count("\n") == 1
     assert not home.exists()
 
 
 @pytest.mark.parametrize("command", ["host", "reports"])
-def test_a_port_option_that_is_none_is_named(command: str) -> None:
-    ran = run([*COMMANDS[command], "--port", "65536"])
-    assert ran.returncode == 1
-    assert "--port is '65536', which is not a port." in ran.stderr
-    assert ran.stderr.count("\n") == 1
+def test_an_invalid_port_option_is_refused_by_its_name(command: str) -> None:
+    process = run([*COMMANDS[command], "--port", "65536"])
+    assert process.returncode == 1
+    assert "--port is '65536', which is not a port." in process.stderr
+    assert process.stderr.count("\n") == 1
 
 
-def test_a_home_that_a_service_cannot_take_ends_the_start(tmp_path: Path) -> None:
-    ran = run(COMMANDS["services"], BOAT_HOME=str(tmp_path / "what?"))
-    assert ran.returncode == 1
-    assert "a question mark. Set BOAT_HOME to another folder." in ran.stderr
-    assert ran.stderr.count("\n") == 1
+def test_a_home_that_a_service_cannot_use_is_refused(tmp_path: Path) -> None:
+    process = run(COMMANDS["services"], BOAT_HOME=str(tmp_path / "home?"))
+    assert process.returncode == 1
+    assert "a question mark. Set BOAT_HOME to another folder." in process.stderr
+    assert process.stderr.count("\n") == 1
 
 
-def test_prefect_asks_this_installation_whatever_the_user_has_set(tmp_path: Path) -> None:
+def test_the_prefect_client_ignores_the_settings_of_the_user(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path\n"
         "from boat.settings import Settings\n"
@@ -207,7 +211,7 @@ def test_prefect_asks_this_installation_whatever_the_user_has_set(tmp_path: Path
     )
     profile = tmp_path / "profiles.toml"
     profile.write_text('active = "cloud"\n[profiles.cloud]\nPREFECT_CLIENT_RETRY_EXTRA_CODES = "418"\n')
-    ran = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
         env={
@@ -222,5 +226,5 @@ def test_prefect_asks_this_installation_whatever_the_user_has_set(tmp_path: Path
         check=False,
         timeout=120,
     )
-    assert ran.stdout == "http://127.0.0.1:5000/api None set()\n", ran.stderr
-    assert "not used by this installation: PREFECT_API_KEY, PREFECT_API_URL" in ran.stderr
+    assert process.stdout == "http://127.0.0.1:5000/api None set()\n", process.stderr
+    assert "Variables that this installation does not use: PREFECT_API_KEY, PREFECT_API_URL." in process.stderr

@@ -1,4 +1,4 @@
-"""A day on which hardly anybody came trains nothing: something is broken. `tests/transform` has the empty ones too."""
+"""A day with very few events stops ingestion and training. `tests/transform` tests days without events."""
 
 import json
 from datetime import UTC, date, datetime, timedelta
@@ -18,12 +18,12 @@ YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
 
 
 def write_next_day(folder: Path, last_day: date) -> None:
-    """The first event of the day after the files' last: that day is over now."""
+    """Write an event of the next day, so that the last day of the files is complete."""
     event = {"session_id": "first", "event_time": f"{last_day + timedelta(days=1)}T00:00:01", "event_type": "pageview"}
     (folder / "next.ndjson").write_text(json.dumps(event) + "\n")
 
 
-def test_a_collapsed_day_does_not_train(shop: Shop, tmp_path: Path) -> None:
+def test_a_day_with_very_few_events_stops_the_training(shop: Shop, tmp_path: Path) -> None:
     last_day = YESTERDAY - timedelta(days=1)
     synthetic.generate(tmp_path, sessions=3_000, days=10, seed=4, products=100, end=last_day, drift="collapse")
     write_next_day(tmp_path, last_day)

@@ -1,4 +1,4 @@
-"""`ingestion`: events come in whole, tables are built and checked, and what is wrong stops it by name."""
+"""`ingestion` loads events and builds and checks tables. An error stops it and is named."""
 
 import shutil
 from pathlib import Path
@@ -13,15 +13,15 @@ from tests.shops import SESSIONS, Shop
 pytestmark = pytest.mark.slow
 
 
-def test_events_become_checked_tables_until_something_is_wrong(shop: Shop, shop_files: Path, tmp_path: Path) -> None:
+def test_ingestion_builds_checked_tables_until_a_check_fails(shop: Shop, shop_files: Path, tmp_path: Path) -> None:
     files = tmp_path / "files"
     shutil.copytree(shop_files, files)
     header = "session_id,event_time,event_type,product_id"
     (files / "hour.csv").write_text(f"{header}\ns2,yesterday,detail,p2\n")
 
-    shutil.rmtree(shop.platform.reports, ignore_errors=True)  # no documentation of another shop
+    shutil.rmtree(shop.platform.reports, ignore_errors=True)  # another test may have published documentation
 
-    # Every row becomes part of a session, but for one that is kept apart.
+    # Every row is in a session, except one in quarantine.
     ingestion(source=str(files), platform=shop.name, on_bad_rows="quarantine")
     assert shop.count("raw.dead_letters where reason = 'not_a_time' and source_line = 2") == 1
     events, sessions = shop.count("raw.events"), shop.count("marts.fct_sessions")
@@ -29,21 +29,21 @@ def test_events_become_checked_tables_until_something_is_wrong(shop: Shop, shop_
     docs = Path(shop.platform.reports, "dbt.html")
     assert "recommend_examples" in docs.read_text()
 
-    # The same once more changes nothing.
+    # A second run changes nothing.
     docs.write_text("")
     ingestion(source=str(files), platform=shop.name, on_bad_rows="quarantine")
     freshness = shop.installation.api("GET", "/artifacts/freshness/latest")
-    assert '"raw.loads"' in freshness["data"], "not asked though nothing new came"
+    assert '"raw.loads"' in freshness["data"], "freshness is not checked without new files"
     assert (shop.count("raw.events"), shop.count("marts.fct_sessions")) == (events, sessions)
-    assert docs.read_text() == "", "made anew though no model is another"
+    assert docs.read_text() == "", "the documentation is generated although no model has changed"
 
-    # A bad row that an earlier version loaded stops nothing, and neither does silence, which is worth an alert.
+    # A bad row that an earlier version loaded stops nothing. A shop without new events sends an alert.
     shop.plant("update raw.events set event_type = 'teleport' where source_line = 2")
     shop.plant("update raw.events set received_at = current_date - interval 3 day")
     ingestion(source=str(files), platform=shop.name)
-    assert "The shop shop is silent" in shop.newest_alert()
+    assert "The shop shop sends no events" in shop.newest_alert()
 
-    # A dbt test that fails stops the flow and is named, with its SQL.
+    # A failed dbt test stops the flow. The error names the test and its SQL file.
     for _ in range(2):
         shop.plant("insert into raw.events select * replace ('twice' as load_id) from raw.events where source_line = 3")
     with pytest.raises(TransformError, match=r"unique_together_stg_events") as raised:
@@ -52,7 +52,7 @@ def test_events_become_checked_tables_until_something_is_wrong(shop: Shop, shop_
     assert "unique_together_stg_events" in shop.newest_alert()
     shop.plant("delete from raw.events where load_id = 'twice'")
 
-    # So does an expectation.
+    # A critical expectation stops the flow.
     shop.plant("update marts.fct_session_events set event_time = '2999-01-01' where position = 2")
     with pytest.raises(QualityError, match=r"event_time"):
         ingestion(source=str(files), platform=shop.name)

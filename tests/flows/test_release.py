@@ -1,4 +1,4 @@
-"""`retrain` and `promote`: only checked data trains, only a better model answers, and there is a way back."""
+"""`retrain` uses checked data only, `promote` releases better models only, and a release can be rolled back."""
 
 from pathlib import Path
 
@@ -20,13 +20,13 @@ pytestmark = pytest.mark.slow
 
 
 def answers(shop: Shop) -> list[str]:
-    """What the live endpoint recommends to somebody who just came."""
+    """Return the recommendations of the live endpoint for a new session."""
     session: list[SessionEvent] = [{"event_type": "pageview", "url": "home"}]
     (answer,) = invoke(shop.platform.serving.runtime(), RECOMMEND, [session])
     return [str(product) for product in answer["product_id"]]
 
 
-def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
+def test_models_are_released_refused_and_rolled_back_and_bad_data_stops_the_training(
     shop: Shop, shop_files: Path, tmp_path: Path
 ) -> None:
     registry = shop.platform.registry
@@ -39,7 +39,7 @@ def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
     assert champion.version == "1"
     assert len(answers(shop)) == 20
 
-    # A challenger that only counts is refused, which is no failure.
+    # A weaker challenger is refused. This is not a failure.
     alerts = len(shop.installation.alerts())
     retrain(kinds=("recommend",), recommender="co_occurrence", promote=False, platform=shop.name)
     refused: State = promote(platform=shop.name, kinds=("recommend",), return_state=True)
@@ -49,19 +49,19 @@ def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
     assert registry.by_alias(RECOMMEND, "champion").version == "1"
     assert len(shop.installation.alerts()) == alerts
 
-    # One that lists products of another shop is refused by the test of behaviour it fails, and told of.
+    # A challenger that lists products of another shop fails a behaviour test: it is refused and sends an alert.
     planted = export(tmp_path, "recommend", recommending("p"))
-    registry.register(Training(RECOMMEND, planted.uri, planted.digest, {}, {}, champion.lineage))
+    registry.register(Training(RECOMMEND, planted.uri, planted.digest, champion.snapshot_uri, {}, {}, champion.lineage))
     misbehaving: State = promote(platform=shop.name, kinds=("recommend",), return_state=True)
     assert "behaviour only_products_of_the_shop" in misbehaving.message
     assert (
         "boat-recommend: a challenger fails behaviour tests behaviour only_products_of_the_shop" in shop.newest_alert()
     )
     assert registry.by_alias(RECOMMEND, "champion") == champion
-    shown = shop.installation.api("GET", "/artifacts/behaviour-recommend/latest")
-    assert '"test": "only products of the shop", "severity": "critical", "passed": "NO"' in shown["data"]
+    artifact = shop.installation.api("GET", "/artifacts/behaviour-recommend/latest")
+    assert '"test": "only products of the shop", "severity": "critical", "passed": "NO"' in artifact["data"]
 
-    # A critical expectation that does not hold stops a retrain before its snapshot; the champion goes on answering.
+    # A failed critical expectation stops retrain before its snapshot. The champion is still live.
     before, snapshots = answers(shop), sorted(Path(shop.platform.store, "snapshots").iterdir())
     shop.plant("update marts.fct_session_events set event_time = '2999-01-01' where source_line = 2")
     with pytest.raises(QualityError, match="event_time"):
@@ -74,7 +74,7 @@ def test_the_nightly_way_releases_refuses_stops_on_bad_data_and_rolls_back(
         where event.event_id = raw.event_id and event.event_time = '2999-01-01'"""
     )
 
-    # The next champion makes the first one the previous, and a roll back brings it back.
+    # After a second champion, a rollback restores the first one.
     registry.promote(RECOMMEND, "2")
     back: State = promote(alias="previous", kinds=("recommend",), platform=shop.name, return_state=True)
     assert "recommend version 1 answers" in back.message

@@ -1,4 +1,4 @@
-"""The registry keeps what was trained and which version answers."""
+"""The registry has a version for each trained model, and aliases for the live and the next version."""
 
 import os
 import subprocess
@@ -21,13 +21,12 @@ Register = Callable[[str], ModelVersion]
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One database for the module: making its tables takes seconds."""
+    """One database for the module, because creating its tables takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('registry') / 'new' / 'mlflow.db'}"
 
 
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
-    """A model of its own for each test."""
     return request.node.name
 
 
@@ -41,6 +40,7 @@ def training(name: str, digest: str) -> Training:
         name,
         f"/store/{digest}/model.tar.gz",
         digest,
+        "/snapshots/1",
         metrics={"mrr_at_20": 0.25},
         parameters={"seed": "7"},
         lineage=LINEAGE,
@@ -58,31 +58,29 @@ def register(registry: Registry, store: str, name: str) -> Register:
 
 
 def aliases(registry: Registry, name: str) -> dict[str, str | None]:
-    found = {alias: registry.by_alias(name, alias) for alias in ("challenger", "champion", "previous")}
-    return {alias: version and version.version for alias, version in found.items()}
+    versions = {alias: registry.by_alias(name, alias) for alias in ("challenger", "champion", "previous")}
+    return {alias: version and version.version for alias, version in versions.items()}
 
 
-def test_a_training_becomes_the_challenger_with_all_that_was_recorded(
+def test_a_registered_training_is_the_challenger_with_metrics_and_origin(
     registry: Registry, register: Register, name: str
 ) -> None:
     version = register("d1")
     assert version.name == name
     assert (version.version, version.uri, version.digest) == ("1", "/store/d1/model.tar.gz", "d1")
     assert version.metrics == {"mrr_at_20": 0.25}
-    assert version.lineage == LINEAGE
+    assert (version.snapshot_uri, version.lineage) == ("/snapshots/1", LINEAGE)
     assert version.created_at.tzinfo is not None
     assert registry.by_alias(name, "challenger") == version
 
 
-def test_registering_the_same_digest_again_gives_the_same_version(
-    registry: Registry, register: Register, name: str
-) -> None:
+def test_a_digest_is_registered_once(registry: Registry, register: Register, name: str) -> None:
     first = register("d1")
     assert register("d1") == first
     assert registry.versions(name) == (first,)
 
 
-def test_registering_the_champion_again_leaves_it_the_champion(
+def test_a_champion_that_is_registered_again_remains_the_champion(
     registry: Registry, register: Register, name: str
 ) -> None:
     registry.promote(name, register("d1").version)
@@ -90,38 +88,36 @@ def test_registering_the_champion_again_leaves_it_the_champion(
     assert aliases(registry, name) == {"challenger": None, "champion": "1", "previous": None}
 
 
-def test_a_call_after_one_that_was_interrupted_before_its_end_names_the_challenger(
-    registry: Registry, register: Register, name: str
-) -> None:
+def test_a_second_call_completes_an_interrupted_registration(registry: Registry, register: Register, name: str) -> None:
     register("d1")
     registry._client.delete_registered_model_alias(name, "challenger")
     register("d1")
     assert aliases(registry, name)["challenger"] == "1"
 
 
-def test_a_training_that_mlflow_did_not_record_is_registered_all_the_same(registry: Registry, name: str) -> None:
+def test_a_training_that_mlflow_did_not_record_is_registered(registry: Registry, name: str) -> None:
     version = registry.register(training(name, "d1"))
     assert (version.version, version.run_id, version.metrics) == ("1", "", {})
     assert version.lineage == LINEAGE
     assert registry.by_alias(name, "challenger") == version
 
 
-def test_a_registry_that_does_not_answer_is_named_with_the_next_step_before_long() -> None:
+def test_a_registry_that_is_down_is_refused_within_a_minute_with_the_next_step() -> None:
     (port,) = free_ports(1)
     registry = Registry(f"http://127.0.0.1:{port}")
-    began = time.monotonic()
-    with pytest.raises(RegistryUnreachableError, match=rf"127.0.0.1:{port} does not answer .*Start MLflow"):
+    started = time.monotonic()
+    with pytest.raises(RegistryUnreachableError, match=rf"127.0.0.1:{port} does not answer.*Start MLflow"):
         registry.by_alias("boat-recommend", "champion")
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - started < 60
 
 
-def test_a_registry_in_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+def test_a_registry_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RegistryUnreachableError, match=r"file/mlflow\.db does not answer"):
         Registry(f"sqlite:///{tmp_path}/file/mlflow.db").versions("boat-recommend")
 
 
-def test_a_promoted_challenger_is_the_champion_and_the_champion_the_previous(
+def test_promotion_sets_the_champion_and_the_previous_version(
     registry: Registry, register: Register, name: str
 ) -> None:
     register("d1")
@@ -132,7 +128,7 @@ def test_a_promoted_challenger_is_the_champion_and_the_champion_the_previous(
     assert aliases(registry, name) == {"challenger": None, "champion": "2", "previous": "1"}
 
 
-def test_promoting_twice_changes_nothing_more(registry: Registry, register: Register, name: str) -> None:
+def test_a_second_promotion_of_a_version_changes_nothing(registry: Registry, register: Register, name: str) -> None:
     for digest in ("d1", "d2"):
         registry.promote(name, register(digest).version)
     before = aliases(registry, name)
@@ -140,7 +136,7 @@ def test_promoting_twice_changes_nothing_more(registry: Registry, register: Regi
     assert aliases(registry, name) == before
 
 
-def test_promoting_an_older_version_keeps_the_newer_challenger(
+def test_promotion_of_an_older_version_does_not_remove_the_challenger(
     registry: Registry, register: Register, name: str
 ) -> None:
     register("d1")
@@ -149,7 +145,7 @@ def test_promoting_an_older_version_keeps_the_newer_challenger(
     assert aliases(registry, name) == {"challenger": "2", "champion": "1", "previous": None}
 
 
-def test_a_roll_back_can_itself_be_rolled_back(registry: Registry, register: Register, name: str) -> None:
+def test_a_rollback_can_be_rolled_back(registry: Registry, register: Register, name: str) -> None:
     for digest in ("d1", "d2"):
         registry.promote(name, register(digest).version)
     assert registry.roll_back(name).version == "1"
@@ -157,7 +153,7 @@ def test_a_roll_back_can_itself_be_rolled_back(registry: Registry, register: Reg
     assert registry.roll_back(name).version == "2"
 
 
-def test_a_roll_back_to_a_named_version_can_be_repeated(registry: Registry, register: Register, name: str) -> None:
+def test_a_rollback_to_a_version_can_be_repeated(registry: Registry, register: Register, name: str) -> None:
     for digest in ("d1", "d2"):
         registry.promote(name, register(digest).version)
     for _ in range(2):
@@ -165,34 +161,47 @@ def test_a_roll_back_to_a_named_version_can_be_repeated(registry: Registry, regi
     assert aliases(registry, name) == {"challenger": None, "champion": "1", "previous": "2"}
 
 
-def test_a_roll_back_without_a_previous_version_says_what_is_missing(
-    registry: Registry, register: Register, name: str
-) -> None:
+def test_a_rollback_without_a_previous_version_is_refused(registry: Registry, register: Register, name: str) -> None:
     registry.promote(name, register("d1").version)
-    with pytest.raises(RegistryError, match=rf"{name} has no previous version .*champion: 1"):
+    with pytest.raises(RegistryError, match=rf"Cannot roll back {name}: .*Champion: 1.*Promote a second"):
         registry.roll_back(name)
 
 
-def test_an_unknown_version_or_model_is_named(registry: Registry, register: Register, name: str) -> None:
+def test_an_unknown_version_is_refused_and_an_unknown_model_has_no_versions(
+    registry: Registry, register: Register, name: str
+) -> None:
     register("d1")
-    with pytest.raises(RegistryError, match=rf"{name} has no version '9'. Registered: 1"):
+    with pytest.raises(RegistryError, match=rf"{name} has no version '9'. Its versions: 1"):
         registry.promote(name, "9")
     assert registry.by_alias("boat-nothing", "champion") is None
     assert registry.versions("boat-nothing") == ()
 
 
-def test_first_use_prints_nothing_and_leaves_nothing_in_the_working_folder(tmp_path: Path) -> None:
+def test_a_version_that_boat_did_not_register_is_refused(registry: Registry, name: str) -> None:
+    registry._client.create_registered_model(name)
+    registry._client.create_model_version(name, source="/model.tar.gz", tags={"digest": "d1"})
+    with pytest.raises(RegistryError, match=rf"Version 1 of the model {name} has no tag 'snapshot_uri'.*Delete this"):
+        registry.get(name, "1")
+
+
+def test_first_use_prints_nothing_and_writes_nothing_into_the_working_folder(tmp_path: Path) -> None:
     code = f"""
 from boat.registry.versions import Registry
 from boat.registry.tracking import Training
 registry = Registry("sqlite:///{tmp_path}/state/mlflow.db")
-registry.register(Training("boat-intent", "/model.tar.gz", "d1", metrics={{}}, parameters={{}}, lineage={{}}))
+registry.register(Training("boat-intent", "/model.tar.gz", "d1", "/s", metrics={{}}, parameters={{}}, lineage={{}}))
 """
-    here = tmp_path / "here"
-    here.mkdir()
+    folder = tmp_path / "folder"
+    folder.mkdir()
     environment = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=here, env=environment, capture_output=True, text=True, timeout=120, check=True
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
-    assert (done.stdout, done.stderr) == ("", "")
-    assert list(here.iterdir()) == []
+    assert (process.stdout, process.stderr) == ("", "")
+    assert list(folder.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The reports server shows what flows wrote and takes alerts, whatever they hold."""
+"""The reports server shows the reports of flows and receives alerts with any content."""
 
 import asyncio
 import json
@@ -28,12 +28,12 @@ def client(folder: Path) -> Iterator[TestClient]:
         yield client
 
 
-def test_an_empty_folder_says_what_fills_it(client: TestClient) -> None:
-    assert "No report yet" in client.get("/").text
-    assert "None so far" in client.get("/alerts").text
+def test_an_empty_folder_has_an_index_that_names_the_flows(client: TestClient) -> None:
+    assert "No reports yet" in client.get("/").text
+    assert "No alerts yet" in client.get("/alerts").text
 
 
-def test_the_index_names_each_report_once_and_its_links_work(client: TestClient, folder: Path) -> None:
+def test_the_index_links_to_each_report_once(client: TestClient, folder: Path) -> None:
     for page in ("shop/data_docs/index.html", "shop/data_docs/suite/one.html", "shop/cards/boat-recommend-1.html"):
         (folder / page).parent.mkdir(parents=True, exist_ok=True)
         (folder / page).write_text(f"<h1>{page}</h1>")
@@ -45,7 +45,7 @@ def test_the_index_names_each_report_once_and_its_links_work(client: TestClient,
 
 
 @pytest.mark.parametrize("path", ["/../secret.html", "/%2e%2e/secret.html", "/shop/../../secret.html", "/link.html"])
-def test_nothing_outside_the_folder_is_shown(client: TestClient, folder: Path, path: str) -> None:
+def test_files_outside_the_folder_are_not_served(client: TestClient, folder: Path, path: str) -> None:
     (folder.parent / "secret.html").write_text("secret")
     (folder / "link.html").symlink_to(folder.parent / "secret.html")
     assert client.get(path).status_code == 404
@@ -58,7 +58,7 @@ def test_alerts_are_shown_newest_first(client: TestClient) -> None:
     assert page.index("alert 2") < page.index("alert 1")
 
 
-def test_an_alert_is_text_and_only_web_addresses_in_it_are_links(client: TestClient) -> None:
+def test_an_alert_is_escaped_and_only_web_addresses_are_links(client: TestClient) -> None:
     message = (
         "<script>alert(1)</script> <http://127.0.0.1:4200/runs/1|View in Prefect> see https://x.test/a?b=1&c=2\n"
         '<javascript:alert(2)|no> javascript:alert(3) https://x.test/"onclick=alert(4)'
@@ -75,19 +75,19 @@ def test_an_alert_is_text_and_only_web_addresses_in_it_are_links(client: TestCli
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'"text"', b"\xff", b"[" * 60_000, b'{"other": 1}'])
-def test_what_is_no_alert_is_refused(client: TestClient, folder: Path, body: bytes) -> None:
+def test_an_invalid_alert_is_refused(client: TestClient, folder: Path, body: bytes) -> None:
     response = client.post("/alerts", content=body, headers={"content-type": "application/json"})
     assert response.status_code == 400
     assert not (folder / "alerts.ndjson").exists()
 
 
-def test_an_alert_that_is_too_large_or_from_a_form_is_refused(client: TestClient) -> None:
+def test_a_large_alert_and_an_alert_from_a_form_are_refused(client: TestClient) -> None:
     large = {"title": "t", "message": "x" * server.MAX_ALERT_BYTES}
     assert client.post("/alerts", json=large).status_code == 413
     assert client.post("/alerts", content=json.dumps({"title": "t"})).status_code == 415
 
 
-def test_the_inbox_stays_small(client: TestClient, folder: Path) -> None:
+def test_a_full_inbox_is_rotated(client: TestClient, folder: Path) -> None:
     inbox = folder / "alerts.ndjson"
     old = json.dumps({"received_at": "", "title": "old", "message": "x" * 1000, "type": "info"}) + "\n"
     inbox.write_text(old * (server.MAX_INBOX_BYTES // 1000))
@@ -96,7 +96,7 @@ def test_the_inbox_stays_small(client: TestClient, folder: Path) -> None:
     assert (folder / "alerts.old.ndjson").exists()
 
 
-def test_a_line_torn_by_a_kill_costs_no_other_alert(client: TestClient, folder: Path) -> None:
+def test_an_incomplete_line_affects_no_other_alert(client: TestClient, folder: Path) -> None:
     client.post("/alerts", json={"title": "first", "message": "m", "type": "info"})
     with (folder / "alerts.ndjson").open("a") as inbox:
         inbox.write('{"title": "to')

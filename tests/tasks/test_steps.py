@@ -8,7 +8,7 @@ from prefect import flow, task
 from prefect.testing.utilities import prefect_test_harness
 
 from boat.transform.lineage import Graph
-from tasks.steps import steps_so_far
+from tasks.steps import completed_steps
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def test_a_step_follows_the_steps_whose_results_it_uses() -> None:
 
     @task(task_run_name="card")
     def card(trained: Taken) -> Graph:
-        return steps_so_far()
+        return completed_steps()
 
     @flow
     def retrain() -> Graph:

@@ -1,7 +1,7 @@
-# What flow runs, the worker and the model registry run in: docker build -f deployments/aws/images/flows.Dockerfile .
+# Image of flow runs, worker and model registry: docker build -f deployments/aws/images/flows.Dockerfile .
 FROM python:3.11-slim-bookworm
 
-# The lock knows no PostgreSQL driver for MLflow's server: a laptop's registry is a file.
+# MLflow's server needs a PostgreSQL driver. It is not in the lock, because the registry of a laptop is a file.
 ARG PSYCOPG=psycopg2-binary==2.9.10
 
 WORKDIR /opt/boat

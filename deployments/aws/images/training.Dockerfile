@@ -1,5 +1,5 @@
-# Not needed: training jobs run in a stock TensorFlow image and bring their code. For those whose jobs may not download
-# packages, or who want their own TensorFlow: push it anywhere, and deploy with --parameter TrainingImage=ADDRESS.
+# Optional: by default, training jobs run in a stock TensorFlow image and download their code and packages. Use this image
+# if jobs may not download packages. Push it to a registry, and deploy with --parameter TrainingImage=ADDRESS.
 FROM tensorflow/tensorflow:2.21.0-gpu
 COPY pyproject.toml README.md LICENSE /opt/boat/
 COPY src /opt/boat/src

@@ -1,1 +1,1 @@
-"""Registered models, where trainings are recorded, and models that wait for a registry."""
+"""Registered models, trackers of trainings, and registrations that are pending."""

@@ -1,7 +1,7 @@
-"""Where trainings are recorded, for people to compare: MLflow, and what else is named. No training needs it.
+"""Trackers record trainings, so that people can compare them: MLflow, and others by the URLs of the platform block.
 
-To add Weights and Biases, Comet or Neptune, install a class with a method `record` as an entry point of the group
-`boat.trackers`. docs/tracking.md has an example.
+A training succeeds even if no tracker can record it. To add Weights and Biases, Comet or Neptune, install a class with
+a method `record` as an entry point of the group `boat.trackers`. docs/tracking.md has an example.
 """
 
 import json
@@ -21,46 +21,54 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
 
-DIGEST = "digest"
+DIGEST, SNAPSHOT_URI = "digest", "snapshot_uri"
+"""Tags of MLflow's runs and model versions."""
 CURVE = "curve/"
-"""Metrics of a learning curve are logged under this prefix, apart from those of the evaluation."""
+"""Prefix of the metrics of a learning curve in MLflow. Metrics of the evaluation have no prefix."""
 
 _BATCH = 1000
-"""MLflow takes no more metrics at once."""
+"""MLflow's limit on the metrics of one request."""
 _HTTP = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
-"""A server that is down is noticed in a quarter of a minute; MLflow's own way takes five."""
+"""With these, a server that is down is detected in 15 seconds. MLflow's defaults take five minutes."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """A training that is over, and its model.
+    """A completed training and its model.
 
     Attributes:
         name: Registered model, named like its endpoint.
-        uri: Where the `model.tar.gz` lies.
+        uri: Location of the `model.tar.gz`.
         digest: SHA-256 of that file.
+        snapshot_uri: Location of the snapshot with its training, validation and test data.
         metrics: Evaluation on the test days.
-        parameters: What the training was told.
-        lineage: What the model was made from: snapshot, code, dbt manifest, flow run.
-        curve: One mapping an epoch, with `epoch` and numbers.
+        parameters: Parameters of the training.
+        lineage: Origin of the model: digest of the snapshot, version of the code, dbt manifest, flow run.
+        curve: One mapping for each epoch, with `epoch` and numbers.
     """
 
     name: str
     uri: str
     digest: str
+    snapshot_uri: str
     metrics: Mapping[str, float]
     parameters: Mapping[str, str]
     lineage: Mapping[str, str]
     curve: Sequence[Mapping[str, Any]] = ()
 
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Return the tags of its run and its version in MLflow."""
+        return {**self.lineage, SNAPSHOT_URI: self.snapshot_uri, DIGEST: self.digest}
+
 
 class Tracker(Protocol):
-    """A place that records trainings."""
+    """A service or file that records trainings."""
 
     def record(self, training: Training) -> None:
-        """Record a training. It may be called again for the same one, which it knows by name and digest.
+        """Record a training, identified by its name and digest. It may be called twice for the same training.
 
-        Whatever it raises is told to the user and does not fail the training.
+        An error is logged as a warning. It does not fail the training.
         """
 
 
@@ -68,39 +76,39 @@ _BACKENDS = {"ndjson": Backend("boat.registry.tracking", "NdjsonTracker", "pip i
 
 
 def connect(url: str) -> Tracker:
-    """The tracker behind a URL, such as `ndjson:/path/to/trainings.ndjson`.
+    """Return the tracker of a URL, such as `ndjson:/path/to/trainings.ndjson`.
 
     Raises:
-        SettingError: Unknown protocol, or its package is not installed.
+        SettingError: The protocol is unknown, or its package is not installed.
     """
     tracker: Tracker = construct("tracking", "boat.trackers", url, _BACKENDS)
     return tracker
 
 
 def record(trackers: Mapping[str, Callable[[], Tracker]], training: Training) -> tuple[str, ...]:
-    """Record a training wherever that works.
+    """Record a training with every tracker. If one fails, the next ones still record it.
 
     Args:
-        trackers: What makes them, by how they are called in a message.
-        training: What to record.
+        trackers: Functions that create the trackers, by the name of each tracker in a message.
+        training: The training to record.
 
     Returns:
-        A sentence for each that failed, with the reason and the next step.
+        A message for each tracker that failed, with the reason and the next step.
     """
     failures = []
     for name, make in trackers.items():
         try:
             make().record(training)
-        except Exception as error:  # whatever a tracker of somebody else's raises: the model is what matters
+        except Exception as error:  # another package's tracker may raise anything, and must not cost the model
             failures.append(
-                f"The tracker {name} did not record {training.name} {training.digest[:8]} ({error}). "
-                "The model is not touched by that; start the tracker, or correct its address in the platform block."
+                f"The tracker {name} did not record the training of {training.name} {training.digest[:8]}: {error}. "
+                "The model is not affected. Start the tracker, or correct its address in the platform block."
             )
     return tuple(failures)
 
 
 class NdjsonTracker:
-    """Appends a line of JSON a training to a file.
+    """Appends one line of JSON for each training to a file.
 
     Args:
         url: `ndjson:/path/to/trainings.ndjson`
@@ -110,17 +118,17 @@ class NdjsonTracker:
         self._path = Path(url.removeprefix("ndjson:"))
 
     def record(self, training: Training) -> None:
-        """Append the training; one that is recorded twice is there twice."""
+        """Append the training. A training that is recorded twice has two lines."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(training)) + "\n")
 
 
 class MlflowTracker:
-    """Makes an MLflow run of each training, in an experiment named like the model.
+    """Creates an MLflow run for each training, in an experiment with the name of the model.
 
     Args:
-        uri: MLflow's tracking URI, such as `sqlite:////absolute/path/mlflow.db`; the file is made on first use.
+        uri: MLflow's tracking URI, such as `sqlite:////absolute/path/mlflow.db`. The file is created on first use.
     """
 
     def __init__(self, uri: str) -> None:
@@ -128,47 +136,46 @@ class MlflowTracker:
 
     @cached_property
     def client(self) -> "MlflowClient":
-        """MLflow's own client."""
+        """Return MLflow's client."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
         for name, value in _HTTP.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
-        for noisy in ("alembic", "mlflow.store.db.utils"):  # narrates the making of its tables
+        for noisy in ("alembic", "mlflow.store.db.utils"):  # they log the creation of each table
             logging.getLogger(noisy).setLevel(logging.WARNING)
         if self._uri.startswith("sqlite:///"):
             Path(self._uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         return MlflowClient(self._uri)
 
     def record(self, training: Training) -> None:
-        """Record parameters, figures and learning curve; a run that an interrupted call left is used again."""
+        """Record parameters, metrics and learning curve. The run of an interrupted call is completed."""
         run = self.run_of(training.name, training.digest)
         if run is None or run.info.status != "FINISHED":
             self._log(self._start(training) if run is None else run.info.run_id, training)
 
     def run_of(self, name: str, digest: str) -> "Run | None":
-        """The run of a training; None where it was not recorded."""
+        """Return the run of a training, or `None` if it was not recorded."""
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             return None
-        found = self.client.search_runs([experiment.experiment_id], f"tags.{DIGEST}='{digest}'", max_results=1)
-        return found[0] if found else None
+        runs = self.client.search_runs([experiment.experiment_id], f"tags.{DIGEST}='{digest}'", max_results=1)
+        return runs[0] if runs else None
 
     def _start(self, training: Training) -> str:
         experiment = self.client.get_experiment_by_name(training.name)
-        known = self.client.create_experiment(training.name) if experiment is None else experiment.experiment_id
-        tags = {**training.lineage, DIGEST: training.digest}
+        experiment_id = experiment.experiment_id if experiment else self.client.create_experiment(training.name)
         name = f"{training.name} {training.digest[:8]}"
-        return str(self.client.create_run(known, tags=tags, run_name=name).info.run_id)
+        return str(self.client.create_run(experiment_id, tags=dict(training.tags), run_name=name).info.run_id)
 
     def _log(self, run_id: str, training: Training) -> None:
         from mlflow.entities import Metric, Param
 
         now = int(time.time() * 1000)
-        logged = [Metric(key, float(value), now, 0) for key, value in training.metrics.items()]
-        logged += _curve(training.curve, now)
-        for start in range(0, len(logged), _BATCH):
-            self.client.log_batch(run_id, metrics=logged[start : start + _BATCH])
+        metrics = [Metric(key, float(value), now, 0) for key, value in training.metrics.items()]
+        metrics += _curve(training.curve, now)
+        for start in range(0, len(metrics), _BATCH):
+            self.client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
         self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in training.parameters.items()])
         self.client.set_terminated(run_id)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeVar
 
 from boat.errors import RegistryError, RegistryUnreachableError
-from boat.registry.tracking import CURVE, DIGEST, MlflowTracker, Training
+from boat.registry.tracking import CURVE, DIGEST, SNAPSHOT_URI, MlflowTracker, Training
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 Alias = Literal["challenger", "champion", "previous"]
 
 _ANSWERS = {"RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE", "INVALID_STATE"}
-"""Codes of MLflow's errors that are an answer; with others, such as INTERNAL_ERROR, it is down or not well."""
+"""Error codes that MLflow sends as an answer. Other codes, such as INTERNAL_ERROR, mean that it does not work."""
 
-_Given = ParamSpec("_Given")
-_Result = TypeVar("_Result")
+_Arguments = ParamSpec("_Arguments")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,21 @@ class ModelVersion:
 
     Attributes:
         name: Registered model, named like its endpoint.
-        version: Number the registry gave it.
-        uri: Where the `model.tar.gz` lies.
+        version: Number in the registry.
+        uri: Location of the `model.tar.gz`.
         digest: SHA-256 of that file.
-        run_id: MLflow run of its training; empty where MLflow did not record it.
-        metrics: Evaluation on the test days, as far as they were recorded.
-        lineage: What it was made from: snapshot, code, dbt manifest, flow run.
-        created_at: When it was registered, UTC.
+        snapshot_uri: Location of the snapshot with its training, validation and test data.
+        run_id: MLflow run of its training. Empty if MLflow did not record it.
+        metrics: Evaluation on the test days. Empty if MLflow did not record it.
+        lineage: Origin of the model: digest of the snapshot, version of the code, dbt manifest, flow run.
+        created_at: Time of the registration, UTC.
     """
 
     name: str
     version: str
     uri: str
     digest: str
+    snapshot_uri: str
     run_id: str
     metrics: Mapping[str, float]
     lineage: Mapping[str, str]
@@ -48,17 +50,18 @@ class ModelVersion:
 
     @property
     def is_registered(self) -> bool:
-        """Whether the registry knows it."""
+        """Return whether the registry has this version."""
         return self.version.isdecimal()
 
     @classmethod
     def unregistered(cls, training: Training) -> "ModelVersion":
-        """A training that waits for the registry; its version says so."""
+        """Return the version of a training whose registration is pending."""
         return cls(
             name=training.name,
             version=f"unregistered-{training.digest[:8]}",
             uri=training.uri,
             digest=training.digest,
+            snapshot_uri=training.snapshot_uri,
             run_id="",
             metrics=training.metrics,
             lineage=training.lineage,
@@ -66,13 +69,13 @@ class ModelVersion:
         )
 
 
-def _answered(
-    method: Callable[Concatenate["Registry", _Given], _Result],
-) -> Callable[Concatenate["Registry", _Given], _Result]:
-    """Say of a method's errors whether MLflow answered at all."""
+def _reaching_mlflow(
+    method: Callable[Concatenate["Registry", _Arguments], _Value],
+) -> Callable[Concatenate["Registry", _Arguments], _Value]:
+    """Raise a `RegistryUnreachableError` if MLflow does not answer a method's requests."""
 
     @functools.wraps(method)
-    def asked(self: "Registry", /, *args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
+    def wrapper(self: "Registry", /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Value:
         from mlflow.exceptions import MlflowException
 
         try:
@@ -81,110 +84,110 @@ def _answered(
             if isinstance(error, MlflowException) and error.error_code in _ANSWERS:
                 raise
             raise RegistryUnreachableError(
-                f"The registry {self.uri} does not answer ({error}).",
-                "Start MLflow there, or correct the MLflow tracking URI of the platform block.",
+                f"The registry {self.uri} does not answer: {error}.",
+                "Start MLflow at this address, or correct the MLflow tracking URI of the platform block.",
             ) from error
 
-    return asked
+    return wrapper
 
 
 class Registry:
     """Model versions in an MLflow tracking store.
 
     Args:
-        tracking_uri: Such as `sqlite:////absolute/path/mlflow.db`; the file is made on first use (two seconds).
+        tracking_uri: Such as `sqlite:////absolute/path/mlflow.db`. The file is created on first use, in two seconds.
 
-    Every method raises a `RegistryUnreachableError` where MLflow does not answer, or not well.
+    Every method raises a `RegistryUnreachableError` if MLflow does not answer.
     """
 
     def __init__(self, tracking_uri: str) -> None:
         self.uri = tracking_uri
         self._tracker = MlflowTracker(tracking_uri)
 
-    @_answered
+    @_reaching_mlflow
     def register(self, training: Training) -> ModelVersion:
-        """Make a training's model the challenger. The same digest again gives the version it has.
+        """Register a training's model as challenger. If the digest is registered, return its version.
 
-        The version belongs to the run that MLflow's tracker made of the training, if it did.
+        The version belongs to the training's MLflow run, if MLflow recorded the training.
         """
         version = self._with_digest(training.name, training.digest)
         if version is None:
-            self._make_model(training.name)
+            self._ensure_model(training.name)
             run = self._tracker.run_of(training.name, training.digest)
             version = self._client.create_model_version(
                 training.name,
                 source=training.uri,
                 run_id=run.info.run_id if run else None,
-                tags={**training.lineage, DIGEST: training.digest},
+                tags=dict(training.tags),
             )
-        self._challenge(training.name, str(version.version))
+        self._set_challenger(training.name, str(version.version))
         return self._read(version)
 
-    @_answered
+    @_reaching_mlflow
     def by_alias(self, name: str, alias: Alias) -> ModelVersion | None:
-        """The version that an alias points to; None where there is none."""
+        """Return the version of an alias, or `None` if no version has it."""
         version = self._aliases(name).get(alias)
         return None if version is None else self.get(name, version)
 
-    @_answered
+    @_reaching_mlflow
     def get(self, name: str, version: str) -> ModelVersion:
-        """One version.
+        """Return a version.
 
         Raises:
-            RegistryError: There is no such version.
+            RegistryError: The model has no such version, or the version was not registered by Boat.
         """
         from mlflow.exceptions import MlflowException
 
         try:
             return self._read(self._client.get_model_version(name, version))
         except MlflowException as error:
-            known = ", ".join(entry.version for entry in self.versions(name)) or "none"
+            numbers = ", ".join(entry.version for entry in self.versions(name)) or "none"
             raise RegistryError(
-                f"Model {name} has no version {version!r}.", f"Registered: {known}; a retrain registers one."
+                f"The model {name} has no version {version!r}. Its versions: {numbers}.",
+                "Choose one of them, or register a new one with retrain/nightly.",
             ) from error
 
-    @_answered
+    @_reaching_mlflow
     def versions(self, name: str) -> tuple[ModelVersion, ...]:
-        """All versions of a model, newest first."""
-        found = self._client.search_model_versions(f"name='{name}'")
-        return tuple(self._read(entry) for entry in sorted(found, key=lambda entry: -int(entry.version)))
+        """Return all versions of a model, newest first."""
+        entries = self._client.search_model_versions(f"name='{name}'")
+        return tuple(self._read(entry) for entry in sorted(entries, key=lambda entry: -int(entry.version)))
 
-    @_answered
+    @_reaching_mlflow
     def promote(self, name: str, version: str) -> ModelVersion:
-        """Make a version the champion and the champion the previous one. Doing it twice changes nothing more.
+        """Set a version as champion, and the old champion as previous. A second call changes nothing.
 
         Raises:
-            RegistryError: There is no such version.
+            RegistryError: The model has no such version.
         """
         promoted = self.get(name, version)
         aliases = self._aliases(name)
         champion = aliases.get("champion")
         if champion != version:
-            if (
-                champion is not None
-            ):  # first: interrupted here, the champion still stands and a second call completes it
+            # This order is safe: if it is interrupted, the champion is unchanged and a second call completes it.
+            if champion is not None:
                 self._client.set_registered_model_alias(name, "previous", champion)
             self._client.set_registered_model_alias(name, "champion", version)
         if aliases.get("challenger") == version:
             self._client.delete_registered_model_alias(name, "challenger")
         return promoted
 
-    @_answered
+    @_reaching_mlflow
     def roll_back(self, name: str, to: str | None = None) -> ModelVersion:
-        """Make the previous version the champion again; the champion becomes the previous one.
+        """Set the previous version as champion, and the champion as previous.
 
-        So a second roll back takes the first one back. A caller that repeats the call after an error passes the
-        version it read before as `to`; then doing it twice changes nothing more.
+        A second rollback undoes the first one. To retry a call after an error, pass the version as `to`: then a second
+        call changes nothing.
 
         Raises:
-            RegistryError: There is no previous version.
+            RegistryError: The model has no previous version.
         """
         aliases = self._aliases(name)
         version = to or aliases.get("previous")
         if version is None or (to is None and version == aliases.get("champion")):
             raise RegistryError(
-                f"Model {name} has no previous version to roll back to (champion: {aliases.get('champion', 'none')}).",
-                "A version becomes the previous one when another is promoted over it.",
+                f"Cannot roll back {name}: it has no previous version. Champion: {aliases.get('champion', 'none')}.",
+                "Promote a second version first: a champion becomes the previous version when another replaces it.",
             )
         return self.promote(name, version)
 
@@ -197,15 +200,15 @@ class Registry:
         return {alias: str(version) for model in models for alias, version in model.aliases.items()}
 
     def _with_digest(self, name: str, digest: str) -> "MlflowVersion | None":
-        found = self._client.search_model_versions(f"name='{name}' and tags.{DIGEST}='{digest}'")
-        return min(found, key=lambda entry: int(entry.version), default=None)
+        entries = self._client.search_model_versions(f"name='{name}' and tags.{DIGEST}='{digest}'")
+        return min(entries, key=lambda entry: int(entry.version), default=None)
 
-    def _make_model(self, name: str) -> None:
+    def _ensure_model(self, name: str) -> None:
         if not self._client.search_registered_models(f"name='{name}'"):
             self._client.create_registered_model(name)
 
-    def _challenge(self, name: str, version: str) -> None:
-        """Make a version the challenger, if it has not been more than that and no newer one is."""
+    def _set_challenger(self, name: str, version: str) -> None:
+        """Set a version as challenger, unless it has an alias or a newer version is the challenger."""
         aliases = self._aliases(name)
         if version not in aliases.values() and int(version) > int(aliases.get("challenger", 0)):
             self._client.set_registered_model_alias(name, "challenger", version)
@@ -217,9 +220,20 @@ class Registry:
             name=entry.name,
             version=str(entry.version),
             uri=entry.source or "",
-            digest=entry.tags[DIGEST],
+            digest=_tag(entry, DIGEST),
+            snapshot_uri=_tag(entry, SNAPSHOT_URI),
             run_id=run_id,
             metrics={key: value for key, value in metrics.items() if not key.startswith(CURVE)},
-            lineage={key: value for key, value in entry.tags.items() if key != DIGEST},
+            lineage={key: value for key, value in entry.tags.items() if key not in (DIGEST, SNAPSHOT_URI)},
             created_at=datetime.fromtimestamp(entry.creation_timestamp / 1000, UTC),
         )
+
+
+def _tag(entry: "MlflowVersion", name: str) -> str:
+    value = entry.tags.get(name)
+    if value is None:
+        raise RegistryError(
+            f"Version {entry.version} of the model {entry.name} has no tag {name!r}: Boat did not register it.",
+            "Delete this version in MLflow, and register a new one with retrain/nightly.",
+        )
+    return str(value)

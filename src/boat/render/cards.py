@@ -1,4 +1,4 @@
-"""Cards: markdown for an artifact in the Prefect UI, HTML for the reports server; and learning curves."""
+"""Cards: pages as Markdown for the Prefect UI and as HTML for the reports server. Also learning curves."""
 
 import base64
 import math
@@ -7,20 +7,24 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from boat.render.charts import learning_curve_svg, values, watched
+from boat.render.charts import learning_curve_svg, validation_metric, values
 from boat.render.page import page
 
 _SHORT = 26
-"""Cells up to this length, such as a figure with its interval, stay on one line."""
+"""Cells up to this length, such as a metric with its interval, are not wrapped."""
 _WIDE = 6
-"""Tables with as many columns are set smaller."""
+"""Tables with at least this many columns have a smaller font."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a card: a sentence, a picture as SVG, a table whose first row is its head; each may be missing.
+    """A part of a card. Text, table and picture may be empty. Below a picture, the table is folded.
 
-    Under a picture, the table is folded.
+    Attributes:
+        title: Heading.
+        text: Plain text.
+        table: Rows of cells. The first row is the head.
+        picture: SVG.
     """
 
     title: str
@@ -31,14 +35,14 @@ class Section:
 
 @dataclass(frozen=True)
 class Card:
-    """A page about one thing, written twice: as markdown and as HTML."""
+    """A page that can be written as Markdown and as HTML."""
 
     title: str
     lead: str
     sections: tuple[Section, ...]
 
     def markdown(self) -> str:
-        """For an artifact in the Prefect UI."""
+        """Return Markdown for an artifact in the Prefect UI."""
         parts = [f"# {self.title}", _markdown_text(self.lead)]
         for section in self.sections:
             parts += [f"## {section.title}", _markdown_text(section.text)]
@@ -47,7 +51,7 @@ class Card:
         return "\n\n".join(filter(None, parts)) + "\n"
 
     def html(self) -> str:
-        """For the reports server: a whole document."""
+        """Return an HTML document for the reports server."""
         parts = [f'<h1>{escape(self.title)}</h1><p class="dim">{escape(self.lead)}</p>']
         for section in self.sections:
             parts.append(f"<h2>{escape(section.title)}</h2>")
@@ -59,20 +63,21 @@ class Card:
 
 
 def learning_curve(curve: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown with the learning curve so far."""
+    """Return Markdown with the learning curve of the completed epochs."""
     if not curve:
         return "No epoch has ended yet."
-    return f"{epochs(curve)}\n\n{_markdown_picture('Learning curve', learning_curve_svg(curve))}"
+    return f"{epoch_summary(curve)}\n\n{_markdown_picture('Learning curve', learning_curve_svg(curve))}"
 
 
-def epochs(curve: Sequence[Mapping[str, Any]]) -> str:
+def epoch_summary(curve: Sequence[Mapping[str, Any]]) -> str:
+    """Return the number of epochs, their time, and the best value of the validation metric, as text."""
     seconds = f" in {curve[-1]['seconds']:.0f} s" if "seconds" in curve[-1] else ""
-    told = f"{len(curve)} epoch{'s' if len(curve) > 1 else ''}{seconds}"
-    name = watched(curve)
+    epochs = f"{len(curve)} epoch{'s' if len(curve) > 1 else ''}{seconds}"
+    name = validation_metric(curve)
     if not name:
-        return f"{told}."
+        return f"{epochs}."
     best = (min if name.endswith("loss") else max)(filter(math.isfinite, values(curve, name)), default=math.nan)
-    return f"{told}; best {name.replace('_', ' ')} {best:.4f}."
+    return f"{epochs}; best {name.replace('_', ' ')} {best:.4f}."
 
 
 def _folded(table: str, section: Section) -> str:
@@ -116,5 +121,5 @@ def _look(cell: str) -> str:
 
 
 def _data(svg: str) -> str:
-    # Prefect's UI shows no SVG in place, but this.
+    # Prefect's UI does not render SVG elements, but it renders images with data URLs.
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"

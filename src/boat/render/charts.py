@@ -27,10 +27,10 @@ _LONGEST_LABEL = 24
 
 
 def learning_curve_svg(curve: Sequence[Mapping[str, Any]]) -> str:
-    """Loss and the figure on the validation split by epoch, as SVG.
+    """Draw the loss and the validation metric of each epoch, as SVG.
 
     Args:
-        curve: One mapping an epoch: `epoch`, `loss` and a `validation_…`.
+        curve: One mapping for each epoch, with `epoch`, `loss` and a metric `validation_…`.
     """
     steps = [int(row.get("epoch", number)) for number, row in enumerate(curve, start=1)]
 
@@ -38,7 +38,7 @@ def learning_curve_svg(curve: Sequence[Mapping[str, Any]]) -> str:
         axes.set_xlabel("epoch", color=_DIM)
         axes.locator_params(axis="x", integer=True)
         _line(axes, steps, values(curve, "loss"), _LOSS, "loss")
-        name = watched(curve)
+        name = validation_metric(curve)
         if name == "validation_loss":  # the same unit, so the same axis
             _line(axes, steps, values(curve, name), _VALIDATION, "validation loss")
             axes.set_ylabel("")
@@ -50,7 +50,7 @@ def learning_curve_svg(curve: Sequence[Mapping[str, Any]]) -> str:
 
 
 def calibration_svg(table: Sequence[Mapping[str, float]]) -> str:
-    """Predicted against actual rates as SVG; on the dotted line they agree.
+    """Draw predicted against actual rates, as SVG. On the dotted line they are equal.
 
     Args:
         table: Rows with `count`, `predicted` and `actual`.
@@ -77,14 +77,14 @@ def lines_svg(
     open_end: bool = False,
     colours: Sequence[str] = _SERIES,
 ) -> str:
-    """Series over time as SVG, from zero.
+    """Draw series over time as lines, as SVG. The vertical axis starts at zero.
 
     Args:
-        times: Days or moments, ascending.
-        series: Values by label; NaN leaves a gap.
-        percent: They are shares of 1.
-        open_end: The newest value may still change: its way there is dotted.
-        colours: One a series.
+        times: Days or times, ascending.
+        series: Values by label. NaN leaves a gap.
+        percent: Whether the values are shares of 1.
+        open_end: Whether the newest value may still change. The line to it is dotted.
+        colours: One colour for each series.
     """
 
     def draw(axes: "Axes") -> None:
@@ -101,25 +101,25 @@ def lines_svg(
 
 
 def bars_svg(times: Sequence[date], series: Mapping[str, Sequence[float]]) -> str:
-    """Amounts over time on top of each other as SVG.
+    """Draw amounts over time as stacked bars, as SVG.
 
     Args:
-        times: Days, one bar each.
-        series: Values by label, the lowest first.
+        times: Days, one bar for each.
+        series: Values by label, from the bottom to the top.
     """
 
     def draw(axes: "Axes") -> None:
         floor = [0.0] * len(times)
         for colour, (label, points) in zip(_SERIES, series.items(), strict=False):
             axes.bar(_numbers(times), points, bottom=floor, color=colour, width=0.8, label=label)
-            floor = [below + value for below, value in zip(floor, points, strict=True)]
+            floor = [bottom + value for bottom, value in zip(floor, points, strict=True)]
         _over_time(axes, series, percent=False)
 
     return _svg(draw, width=_WIDE, height=_LOW)
 
 
 def funnel_svg(steps: Mapping[str, int]) -> str:
-    """Steps that ever fewer take, each with its share of the first, as SVG."""
+    """Draw the steps of a funnel, each with its share of the first step, as SVG."""
 
     def draw(axes: "Axes") -> None:
         first = max(next(iter(steps.values())), 1)
@@ -133,25 +133,25 @@ def funnel_svg(steps: Mapping[str, int]) -> str:
     return _svg(draw, width=_WIDE, height=0.55 * len(steps) + 0.2, grid=None)
 
 
-def trials_svg(tried: Mapping[int, float], given_up: Mapping[int, float], label: str, *, falls: bool) -> str:
-    """The figures of a search's trials, and the best so far, as SVG.
+def trials_svg(complete: Mapping[int, float], pruned: Mapping[int, float], metric: str, *, falls: bool) -> str:
+    """Draw the metric of each trial of a tuning, and the best value so far, as SVG.
 
     Args:
-        tried: Figure by trial number, ascending.
-        given_up: Last figure of those that were ended early.
-        label: What the figure is.
-        falls: Whether a smaller one is better.
+        complete: Metric by trial number, ascending.
+        pruned: Last metric of each pruned trial.
+        metric: Name of the metric.
+        falls: Whether a smaller value is better.
     """
 
     def draw(axes: "Axes") -> None:
-        best = (np.minimum if falls else np.maximum).accumulate(np.array(list(tried.values())))
-        axes.step(list(tried), best, where="post", color=_VALIDATION, linewidth=1.8, label="best so far")
-        axes.plot(list(tried), list(tried.values()), "o", color=_VALIDATION, alpha=0.55, markersize=5, label="a trial")
-        if given_up:
-            numbers, figures = list(given_up), list(given_up.values())
-            axes.plot(numbers, figures, "x", color=_LOSS, markersize=5, label="ended early")
+        best = (np.minimum if falls else np.maximum).accumulate(np.array(list(complete.values())))
+        axes.step(list(complete), best, where="post", color=_VALIDATION, linewidth=1.8, label="best so far")
+        numbers, metrics = list(complete), list(complete.values())
+        axes.plot(numbers, metrics, "o", color=_VALIDATION, alpha=0.55, markersize=5, label="trial")
+        if pruned:
+            axes.plot(list(pruned), list(pruned.values()), "x", color=_LOSS, markersize=5, label="pruned")
         axes.set_xlabel("trial", color=_DIM)
-        axes.set_ylabel(label, color=_DIM)
+        axes.set_ylabel(metric, color=_DIM)
         axes.locator_params(axis="x", integer=True)
         axes.legend(frameon=False, labelcolor=_DIM, ncols=3, loc="lower left", bbox_to_anchor=(-0.01, 1))
 
@@ -159,7 +159,7 @@ def trials_svg(tried: Mapping[int, float], given_up: Mapping[int, float], label:
 
 
 def shares_svg(shares: Mapping[str, float]) -> str:
-    """Parts of a whole as bars, as SVG."""
+    """Draw shares of a total as bars, as SVG."""
 
     def draw(axes: "Axes") -> None:
         bars = axes.barh(list(shares), list(shares.values()), color=_SERIES[0], height=0.62)
@@ -171,48 +171,48 @@ def shares_svg(shares: Mapping[str, float]) -> str:
     return _svg(draw, width=7.2, height=0.4 * len(shares) + 0.3, grid=None)
 
 
-def slices_svg(rows: Sequence[Mapping[str, Any]], figure: str, whole: float) -> str:
-    """One figure on slices as dots with their intervals, grouped by what cuts them, as SVG.
+def slices_svg(rows: Sequence[Mapping[str, Any]], metric: str, overall: float) -> str:
+    """Draw a metric of each slice as a dot with its interval, grouped by `by`, as SVG.
 
     Args:
-        rows: As `boat.recommend.slices.figures` gives them.
-        figure: Which figure.
-        whole: The figure over all; a line.
+        rows: One for each slice, with `by`, `slice`, `targets`, the metric, and its ends `…_low` and `…_high`.
+        metric: Name of the metric.
+        overall: The metric of all targets, drawn as a line.
     """
     labels, ticks, groups = [], [], []
-    place = 0.0
+    position = 0.0
     for number, row in enumerate(rows):
         if number == 0 or row["by"] != rows[number - 1]["by"]:
-            place += 1.3
-            groups.append((place - 0.8, row["by"]))
+            position += 1.3
+            groups.append((position - 0.8, row["by"]))
         labels.append(f"{shortened(row['slice'])}  ({row['targets']:,})")
-        ticks.append(place)
-        place += 0.8
+        ticks.append(position)
+        position += 0.8
 
     def draw(axes: "Axes") -> None:
-        means = np.array([row[figure] for row in rows])
-        ends = np.array([[row[f"{figure}_{end}"] for row in rows] for end in ("low", "high")])
-        axes.axvline(whole, color=_DIM, linestyle=":", linewidth=1.2)
+        means = np.array([row[metric] for row in rows])
+        ends = np.array([[row[f"{metric}_{end}"] for row in rows] for end in ("low", "high")])
+        axes.axvline(overall, color=_DIM, linestyle=":", linewidth=1.2)
         axes.hlines(ticks, ends[0], ends[1], color=_VALIDATION, linewidth=1.8, alpha=0.45)
         axes.plot(means, ticks, color=_VALIDATION, marker="o", markersize=4.5, linestyle="")
         axes.set_yticks(ticks, labels)
-        for at, name in groups:
-            axes.text(0, at, f" {name}", color=_DIM, weight="bold", va="center", fontsize=9)
+        for height, name in groups:
+            axes.text(0, height, f" {name}", color=_DIM, weight="bold", va="center", fontsize=9)
         axes.set_xlim(left=0)
-        axes.set_ylim(place, 0)
+        axes.set_ylim(position, 0)
 
-    return _svg(draw, width=_WIDE, height=0.24 * place + 0.6, grid="x")
+    return _svg(draw, width=_WIDE, height=0.24 * position + 0.6, grid="x")
 
 
 def graph_svg(graph: Graph) -> str:
-    """What came from what, from left to right, as SVG; nodes of a kind have a colour.
+    """Draw a graph from left to right, as SVG. Nodes of the same kind have the same colour.
 
-    An arrow that others imply is left out.
+    An arrow is omitted if a longer path implies it.
     """
     routed = _routed(_reduced(graph))
     columns = _columns(routed)
     highest = max(map(len, columns))
-    place = {name: (x, y - (len(names) - 1) / 2) for x, names in enumerate(columns) for y, name in enumerate(names)}
+    centre = {name: (x, y - (len(names) - 1) / 2) for x, names in enumerate(columns) for y, name in enumerate(names)}
     kinds = list(dict.fromkeys(node.kind for node in graph.values()))
 
     def draw(axes: "Axes") -> None:
@@ -223,43 +223,43 @@ def graph_svg(graph: Graph) -> str:
             colour = _SERIES[kinds.index(node.kind) % len(_SERIES)]
             box = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": colour, "linewidth": 1.3}
             label = "\n".join(textwrap.wrap(node.label.replace("_", "_ "), 15)).replace("_ ", "_")
-            text = axes.text(*place[name], label, ha="center", va="center", fontsize=7.5, bbox=box, zorder=3)
+            text = axes.text(*centre[name], label, ha="center", va="center", fontsize=7.5, bbox=box, zorder=3)
             boxes[name] = text.get_bbox_patch()
         for name, node in routed.items():
             for parent in node.parents:
-                way: dict[str, Any] = {
+                arrow: dict[str, Any] = {
                     "color": "#b9c4d0",
                     "shrinkA": 0,
                     "shrinkB": int(name in boxes),
                     "linewidth": 1.1,
                 }
-                way |= {"arrowstyle": "-|>" if name in boxes else "-"}
-                way |= {"patchA": boxes.get(parent), "patchB": boxes.get(name)}
-                axes.annotate("", place[name], place[parent], arrowprops=way, zorder=2)
+                arrow |= {"arrowstyle": "-|>" if name in boxes else "-"}
+                arrow |= {"patchA": boxes.get(parent), "patchB": boxes.get(name)}
+                axes.annotate("", centre[name], centre[parent], arrowprops=arrow, zorder=2)
 
     return _svg(draw, width=max(1.32 * len(columns), 4.0), height=0.55 * highest + 0.1, grid=None)
 
 
 def _reduced(graph: Graph) -> Graph:
-    """Without parents that are also behind another parent, or not in the graph."""
+    """Remove parents that are ancestors of another parent, or not in the graph."""
     reduced = {}
     for name, node in graph.items():
         parents = [parent for parent in node.parents if parent in graph]
-        implied = {each for parent in parents for each in before(graph, parent) if each != parent}
+        implied = {name for parent in parents for name in before(graph, parent) if name != parent}
         reduced[name] = replace(node, parents=tuple(parent for parent in parents if parent not in implied))
     return reduced
 
 
 def _routed(graph: Graph) -> Graph:
-    """With a bend in each column that an arrow passes, so that it finds a way between the boxes."""
+    """Add a bend in each column that an arrow crosses, so that the arrow passes between the boxes."""
     step = _steps(graph)
     routed = dict(graph)
     for name, node in graph.items():
         parents = []
         for parent in node.parents:
             last = parent
-            for at in range(step[parent] + 1, step[name]):
-                bend = f"{parent} to {name} at {at}"
+            for column in range(step[parent] + 1, step[name]):
+                bend = f"{parent} to {name} in {column}"
                 routed[bend] = Node("", "bend", (last,))
                 last = bend
             parents.append(last)
@@ -268,7 +268,7 @@ def _routed(graph: Graph) -> Graph:
 
 
 def _steps(graph: Graph) -> dict[str, int]:
-    """How many steps each node is from the start."""
+    """Return the column of each node: the length of the longest path that leads to it."""
     step: dict[str, int] = {}
     for name in TopologicalSorter({name: node.parents for name, node in graph.items()}).static_order():
         step[name] = max((step[parent] + 1 for parent in graph[name].parents), default=0)
@@ -276,11 +276,11 @@ def _steps(graph: Graph) -> dict[str, int]:
 
 
 def _columns(graph: Graph) -> list[list[str]]:
-    """Names by their step; in a column, near those that they come from."""
+    """Return the names in each column, sorted by the average position of their parents."""
     step = _steps(graph)
     columns: list[list[str]] = [[] for _ in range(max(step.values(), default=0) + 1)]
-    for name, at in step.items():
-        columns[at].append(name)
+    for name, number in step.items():
+        columns[number].append(name)
     for left, column in itertools.pairwise(columns):
         height = {name: number for number, name in enumerate(left)}
         column.sort(key=lambda name: statistics.fmean(height[parent] for parent in graph[name].parents))
@@ -288,22 +288,22 @@ def _columns(graph: Graph) -> list[list[str]]:
 
 
 def shortened(label: str) -> str:
-    """A label that fits beside a picture: ids can be hashes."""
+    """Shorten a label, because an id can be a long hash."""
     return label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…"
 
 
 def values(curve: Sequence[Mapping[str, Any]], name: str) -> list[float]:
-    """One figure by epoch; NaN where an epoch has none."""
+    """Return a metric of each epoch, or NaN if an epoch does not have it."""
     return [float(row.get(name, math.nan)) for row in curve]
 
 
-def watched(curve: Sequence[Mapping[str, Any]]) -> str:
-    """The figure that the training watches, such as `validation_mrr`; empty where there is none."""
+def validation_metric(curve: Sequence[Mapping[str, Any]]) -> str:
+    """Return the name of the validation metric, such as `validation_mrr`. Empty if the curve has no such metric."""
     return next((name for name in curve[-1] if name.startswith("validation_")), "")
 
 
 def _numbers(times: Sequence[date]) -> "NDArray[np.float64]":
-    """Days since 1970, as matplotlib has it."""
+    """Return days since 1970, which is the unit of matplotlib's dates."""
     return np.asarray(times, dtype="datetime64[s]").astype(np.float64) / 86_400
 
 
@@ -314,15 +314,15 @@ def _over_time(axes: "Axes", series: Mapping[str, Sequence[float]], percent: boo
     locator = AutoDateLocator(minticks=3, maxticks=9)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    whole = all(value == int(value) for points in series.values() for value in points if not math.isnan(value))
-    axes.locator_params(axis="y", nbins=5, integer=whole and not percent)
+    integers = all(value == int(value) for points in series.values() for value in points if not math.isnan(value))
+    axes.locator_params(axis="y", nbins=5, integer=integers and not percent)
     axes.yaxis.set_major_formatter(
         PercentFormatter(1, decimals=1) if percent else FuncFormatter(lambda value, _: f"{value:,.10g}")
     )
-    nothing = not any(value > 0 for points in series.values() for value in points)
-    # Returns can make a day's revenue negative.
-    falls_below = any(value < 0 for points in series.values() for value in points)
-    axes.set_ylim(None if falls_below else 0, 1 if nothing and not falls_below else None)
+    is_zero = not any(value > 0 for points in series.values() for value in points)
+    # Refunds can make the revenue of a day negative.
+    has_negative = any(value < 0 for points in series.values() for value in points)
+    axes.set_ylim(None if has_negative else 0, 1 if is_zero and not has_negative else None)
     axes.margins(x=0.02)
     if len(series) > 1:
         axes.legend(frameon=False, labelcolor=_DIM, ncols=len(series), loc="lower left", bbox_to_anchor=(-0.01, 1))
@@ -330,9 +330,9 @@ def _over_time(axes: "Axes", series: Mapping[str, Sequence[float]], percent: boo
 
 def _svg(draw: Callable[["Axes"], None], *, width: float, height: float, grid: Literal["x", "y"] | None = "y") -> str:
     import matplotlib as mpl
-    from matplotlib.figure import Figure  # without pyplot: no display, and safe in threads
+    from matplotlib.figure import Figure  # pyplot needs a display and is not safe in threads
 
-    # Text stays text (a tenth of the size), and the same figures give the same picture.
+    # Text is not converted to paths, which is ten times smaller. The same data gives the same SVG.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "boat", "font.family": "sans-serif", "font.size": 10}):
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
         draw(figure.subplots())

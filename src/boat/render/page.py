@@ -1,4 +1,4 @@
-"""The frame of every page that Boat's own servers show: one look, no script, nothing from elsewhere."""
+"""The HTML frame of all pages of Boat's servers, without scripts or external files."""
 
 from html import escape
 
@@ -22,11 +22,11 @@ pre{padding:.9rem;overflow-x:auto}img{max-width:100%;border-radius:6px}
 
 
 def page(title: str, body: str) -> str:
-    """A whole HTML document.
+    """Return an HTML document.
 
     Args:
         title: Plain text.
-        body: HTML; what comes from outside is escaped already.
+        body: HTML. The caller has escaped all data in it.
     """
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'

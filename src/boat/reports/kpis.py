@@ -1,6 +1,6 @@
-"""The KPI report: one page from the KPI marts, without script, to be read by people and kept.
+"""The KPI report: one page from the KPI marts, without scripts or external files, so that it can be archived.
 
-The same without a flow: `boat.reports.kpis.write(warehouse, folder)`.
+Without a flow: `boat.reports.kpis.write(warehouse, folder)`.
 """
 
 import base64
@@ -20,7 +20,7 @@ from boat.warehouse import Transaction, Warehouse
 
 PAGE = "kpis.html"
 DAYS, PRODUCTS, HOURS = 60, 10, 7 * 24
-"""Days with a point of their own, products in the table, hours of the hourly picture."""
+"""Days in the pictures, products in the table, and hours in the hourly picture."""
 FUNNEL_DAYS = 28
 
 Row = Mapping[str, Any]
@@ -82,14 +82,14 @@ order by events desc, reason
 
 @dataclass(frozen=True)
 class ShopFigures:
-    """What is shown of one shop; rows are ascending in time.
+    """The KPIs of one shop. Rows are ascending in time.
 
     Attributes:
-        shop: Its name.
-        days: Rows of `marts.kpi_daily`, one a day, days without a session as zeros.
+        shop: Name of the shop.
+        days: Rows of `marts.kpi_daily`, one for each day. A day without sessions has zeros.
         hours: Rows of `marts.kpi_hourly` of the last week.
         volume: Rows of `marts.daily_volume`.
-        products: The best-selling ones of the last weeks, best first.
+        products: The best-selling products of the last weeks, best first.
     """
 
     shop: str
@@ -100,11 +100,11 @@ class ShopFigures:
 
 
 def write(warehouse: Warehouse, folder: Path) -> Path:
-    """Write the page about every shop in the warehouse to `folder/kpis.html`; returns that path.
+    """Write the page with the KPIs of every shop to `folder/kpis.html`, and return that path.
 
     Args:
-        warehouse: Where dbt has built the marts.
-        folder: The reports folder; what `boat.quality` left there is shown too.
+        warehouse: Warehouse with the marts.
+        folder: The reports folder. The page includes the results that `boat.quality` has written there.
     """
     with warehouse.transaction() as transaction:
         shops = _read(transaction)
@@ -115,7 +115,7 @@ def write(warehouse: Warehouse, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path, unfinished = folder / PAGE, folder / f"{PAGE}.tmp"
     unfinished.write_text(html, encoding="utf-8")
-    unfinished.replace(path)  # nobody reads half a page
+    unfinished.replace(path)  # a reader never sees half a page
     return path
 
 
@@ -127,17 +127,17 @@ def render(
     written_at: datetime,
     excluded: Sequence[Row] = (),
 ) -> str:
-    """The page as a whole HTML document."""
+    """Return the page as an HTML document."""
     parts = [
-        f'<h1>Shop figures</h1><p class="dim">Written {written_at:%Y-%m-%d %H:%M} UTC. Days and hours are UTC; a '
-        "session counts when it began. What is dotted may still change.</p>"
+        f'<h1>KPI report</h1><p class="dim">Written {written_at:%Y-%m-%d %H:%M} UTC. Days and hours are UTC. A '
+        "session counts at its start. Dotted lines lead to values that may still change.</p>"
     ]
     for shop in shops:
         parts.append(f"<h1>{escape(shop.shop)}</h1>" if len(shops) > 1 else "")
-        parts += [_lately(shop), _traffic(shop), _funnel(shop), _money(shop), _top_products(shop), _volume(shop)]
+        parts += [_last_week(shop), _traffic(shop), _funnel(shop), _money(shop), _top_products(shop), _volume(shop)]
     if not shops:
-        parts.append("<p>No session yet.</p>")
-    return page("Shop figures", "".join([*parts, _quality(loads, failed, outcomes, excluded)]))
+        parts.append("<p>No sessions yet.</p>")
+    return page("KPI report", "".join([*parts, _quality(loads, failed, outcomes, excluded)]))
 
 
 def _read(transaction: Transaction) -> list[ShopFigures]:
@@ -161,16 +161,16 @@ def _read(transaction: Transaction) -> list[ShopFigures]:
 
 
 def _every_day(rows: Sequence[Row]) -> list[Row]:
-    """With zeros for the days without a session."""
-    known = {row["day"]: row for row in rows}
+    """Add rows of zeros for days without sessions."""
+    row_of = {row["day"]: row for row in rows}
     empty: dict[str, Any] = {**dict.fromkeys(rows[0], 0), "conversion_rate": math.nan}
     first, newest = rows[0]["day"], rows[-1]["day"]
     every = [first + timedelta(days=number) for number in range((newest - first).days + 1)]
-    return [known.get(day, {**empty, "day": day}) for day in every]
+    return [row_of.get(day, {**empty, "day": day}) for day in every]
 
 
-def _lately(shop: ShopFigures) -> str:
-    """The last complete week beside the one before."""
+def _last_week(shop: ShopFigures) -> str:
+    """Compare the last complete week with the week before."""
     complete = shop.days[:-1] or shop.days
     week, before = complete[-7:], complete[-14:-7]
     names = {
@@ -182,19 +182,18 @@ def _lately(shop: ShopFigures) -> str:
         "Revenue": "revenue",
     }
     rows = [
-        [name, *_beside(_total(week, column), _total(before, column))]
+        [name, *_compared(_total(week, column), _total(before, column))]
         for name, column in names.items()
-        if _total(shop.days, column)  # not every shop knows its clients, or sends prices
+        if _total(shop.days, column)  # not every shop sends client ids or prices
     ]
-    rows.append(["Conversion", *_beside(_conversion(week), _conversion(before), percent=True)])
+    rows.append(["Conversion", *_compared(_conversion(week), _conversion(before), percent=True)])
     span = f"{week[0]['day']:%-d %b} to {week[-1]['day']:%-d %b %Y}"
-    head = ["", f"Last {len(week)} complete days" if shop.days[:-1] else "So far", "The 7 before", "Change"]
+    head = ["", f"Last {len(week)} complete days" if shop.days[:-1] else "So far", "The 7 days before", "Change"]
     return f"<h2>{span}</h2>" + _table(head, rows)
 
 
-def _beside(now: float, before: float, percent: bool = False) -> list[str]:
-    known = before > 0 and not math.isnan(now)
-    change = f"{now / before - 1:+.1%}" if known else ""
+def _compared(now: float, before: float, percent: bool = False) -> list[str]:
+    change = f"{now / before - 1:+.1%}" if before > 0 and not math.isnan(now) else ""
     return [_figure(now, percent), _figure(before, percent) if before else "", change]
 
 
@@ -216,29 +215,29 @@ def _traffic(shop: ShopFigures) -> str:
 
 
 def _every_hour(rows: Sequence[Row]) -> dict[datetime, float]:
-    known = {row["hour"]: row["sessions"] for row in rows}
+    sessions = {row["hour"]: row["sessions"] for row in rows}
     first, newest = rows[0]["hour"], rows[-1]["hour"]
     count = int((newest - first) / timedelta(hours=1)) + 1
-    return {hour: known.get(hour, 0) for hour in (first + timedelta(hours=number) for number in range(count))}
+    return {hour: sessions.get(hour, 0) for hour in (first + timedelta(hours=number) for number in range(count))}
 
 
 def _funnel(shop: ShopFigures) -> str:
     recent = shop.days[-FUNNEL_DAYS:]
     steps = {
-        "sessions": "sessions",
-        "look at a product": "sessions_with_detail",
-        "add to the cart": "sessions_with_add",
-        "purchase": "buying_sessions",
+        "all sessions": "sessions",
+        "with a product view": "sessions_with_detail",
+        "with an add to cart": "sessions_with_add",
+        "with a purchase": "buying_sessions",
     }
-    # A shop that sends no product views has sessions that purchase all the same.
-    taken = {name: int(_total(recent, column)) for name, column in steps.items() if _total(shop.days, column)}
-    picture = funnel_svg(taken)
-    return f"<h2>Funnel, last {_days(recent)}</h2>" + _picture("Sessions that come so far", picture)
+    # A shop may send purchases but no product views: its funnel has no such step.
+    counts = {name: int(_total(recent, column)) for name, column in steps.items() if _total(shop.days, column)}
+    picture = funnel_svg(counts)
+    return f"<h2>Funnel, last {_days(recent)}</h2>" + _picture("Sessions by the steps they reach", picture)
 
 
 def _money(shop: ShopFigures) -> str:
     if not _total(shop.days, "transactions"):
-        return "<h2>Conversion and revenue</h2><p>Nobody purchased in this time.</p>"
+        return "<h2>Conversion and revenue</h2><p>There were no purchases in this period.</p>"
     days = _column(shop.days, "day")
     shares = {"conversion": _column(shop.days, "conversion_rate")}
     amounts = {
@@ -249,25 +248,25 @@ def _money(shop: ShopFigures) -> str:
     revenue = (
         _picture("Revenue by day", bars_svg(days, amounts))
         if _total(shop.days, "revenue")
-        else "<p>The purchases carry no prices.</p>"
+        else "<p>The purchases have no prices.</p>"
     )
     return (
         "<h2>Conversion</h2>"
-        + _picture("Share of sessions that purchase, by day", lines_svg(days, shares, percent=True, open_end=True))
+        + _picture("Share of sessions with a purchase, by day", lines_svg(days, shares, percent=True, open_end=True))
         + f"<h2>Revenue</h2>{revenue}"
     )
 
 
 def _top_products(shop: ShopFigures) -> str:
-    columns = {"Views": "views", "Adds": "adds", "Sold": "pieces", "Revenue": "revenue"}
-    shown = {head: column for head, column in columns.items() if _total(shop.products, column)}
+    columns = {"Views": "views", "Adds to the cart": "adds", "Sold": "pieces", "Revenue": "revenue"}
+    present = {head: column for head, column in columns.items() if _total(shop.products, column)}
     rows = [
-        [str(row["product_name"] or row["product_id"]), *(_figure(row[column]) for column in shown.values())]
+        [str(row["product_name"] or row["product_id"]), *(_figure(row[column]) for column in present.values())]
         for row in shop.products
     ]
-    head = ["Product", *shown]
+    head = ["Product", *present]
     title = f"Top products, last {_days(shop.days[-FUNNEL_DAYS:])}"
-    return f"<h2>{title}</h2>" + (_table(head, rows) if rows else "<p>No product was looked at.</p>")
+    return f"<h2>{title}</h2>" + (_table(head, rows) if rows else "<p>There were no product views.</p>")
 
 
 def _volume(shop: ShopFigures) -> str:
@@ -275,9 +274,7 @@ def _volume(shop: ShopFigures) -> str:
         return ""
     series = {
         "events": _column(shop.volume, "events"),
-        "expected from the days before": [
-            math.nan if row["expected_events"] is None else row["expected_events"] for row in shop.volume
-        ],
+        "expected": [math.nan if row["expected_events"] is None else row["expected_events"] for row in shop.volume],
     }
     return "<h2>Events</h2>" + _picture("Events by day", lines_svg(_column(shop.volume, "day"), series, open_end=True))
 
@@ -289,14 +286,14 @@ def _quality(loads: Sequence[Row], failed: Sequence[Row], outcomes: Sequence[Out
         series = {
             "critical": [float(outcome.critical) for outcome in outcomes],
             "warning": [float(outcome.warning) for outcome in outcomes],
-            "could not be checked": [float(outcome.unknown) for outcome in outcomes],
+            "not checked": [float(outcome.unknown) for outcome in outcomes],
         }
         newest = outcomes[-1]
         parts.append(
-            f"<p>At {newest.checked_at:%Y-%m-%d %H:%M} UTC {newest.passed:,} checks held. Did not hold: "
-            f"{newest.critical:,} critical, {newest.warning:,} warning. Could not be checked: {newest.unknown:,}.</p>"
+            f"<p>Last check at {newest.checked_at:%Y-%m-%d %H:%M} UTC. Expectations passed: {newest.passed:,}. Failed: "
+            f"{newest.critical:,} critical, {newest.warning:,} warning. Not checked: {newest.unknown:,}.</p>"
         )
-        parts.append(_picture("Failed checks by run", lines_svg(times, series, colours=_SEVERITIES)))
+        parts.append(_picture("Failed expectations by check", lines_svg(times, series, colours=_SEVERITIES)))
     rows = [
         [f"{row['day']:%Y-%m-%d}", *(_figure(row[name]) for name in ("received", "accepted", "duplicate", "failed"))]
         for row in loads[:-15:-1]
@@ -304,11 +301,11 @@ def _quality(loads: Sequence[Row], failed: Sequence[Row], outcomes: Sequence[Out
     if rows:
         parts.append("<h2>Rows loaded</h2>" + _table(["Day", "Received", "Accepted", "Duplicate", "Failed"], rows))
     if len(loads) > 1 and (_total(loads, "duplicate") or _total(loads, "failed")):
-        apart = {name: _column(loads, name) for name in ("duplicate", "failed")}
-        parts.append(_picture("Rows not accepted, by day", bars_svg(_column(loads, "day"), apart)))
+        rejected = {name: _column(loads, name) for name in ("duplicate", "failed")}
+        parts.append(_picture("Rows not accepted, by day", bars_svg(_column(loads, "day"), rejected)))
     for title, counted, name in (
-        ("Rows that failed", failed, "failed"),
-        ("Events in the raw log that are in no session and no figure", excluded, "events"),
+        ("Dead letters", failed, "failed"),
+        ("Events excluded from sessions and KPIs", excluded, "events"),
     ):
         reasons = [[row["reason"], _figure(row[name]), _minute(row["newest"])] for row in counted]
         if reasons:

@@ -1,4 +1,4 @@
-"""The model card: what there is to know of a version."""
+"""The model card: a page with the results, the origin and the limitations of a model version."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,7 +12,7 @@ from boat.evaluation.gate import Decision
 from boat.evaluation.report import Difference, EvaluationReport, Metrics
 from boat.kinds import KINDS, Kind
 from boat.registry.versions import ModelVersion
-from boat.render.cards import Card, Section, epochs
+from boat.render.cards import Card, Section, epoch_summary
 from boat.render.charts import calibration_svg, graph_svg, learning_curve_svg, shortened, slices_svg
 from boat.transform.lineage import Graph
 
@@ -24,32 +24,32 @@ _NAMES = {
     "log_loss": "Log-loss",
     "brier": "Brier score",
     "ece": "Calibration error (ECE)",
-    "unknown_targets": "Of new products",
+    "unknown_targets": "Targets that are new products",
     "lift_at_10": "Lift of the top 10 %",
 }
 _MODELS = {"challenger": "this version", "co_occurrence": "co-occurrence"}
-_EVIDENCE = "It was measured on what shoppers did without it. What they do with it, only the live figures tell."
+_EVIDENCE = "It was evaluated on sessions recorded without it. Only live metrics show how shoppers react to it."
 _CONTACTS = {
-    "contact_cost": "A contact costs",
-    "sale_value": "A sale is worth",
-    "threshold": "So contact from a chance of",
-    "contacted": "Share of starts contacted",
-    "buying_of_contacted": "Share of these that buys",
-    "buyers_contacted": "Share of buyers reached",
-    "gain": "Gain for each start",
-    "gain_contacting_all": "Gain if all were contacted",
+    "contact_cost": "Cost of a contact",
+    "sale_value": "Value of a sale",
+    "threshold": "Contact if the chance is above",
+    "contacted": "Contacted share of session starts",
+    "buying_of_contacted": "Share of contacted starts with a purchase",
+    "buyers_contacted": "Contacted share of buyers",
+    "gain": "Gain per session start",
+    "gain_contacting_all": "Gain if every start is contacted",
 }
 
 
 @dataclass(frozen=True)
-class Making:
-    """How a version came about.
+class Origin:
+    """The training, the tables and the flow run that a version comes from.
 
     Attributes:
-        cost: Time and money of the training job, in words.
-        parameters: What the training was told.
-        tables: What dbt made the training examples from, up to the endpoint.
-        steps: Steps of the flow run so far.
+        cost: Time and cost of the training job, as text.
+        parameters: Parameters of the training.
+        tables: The tables from which dbt builds the training examples, with the endpoint.
+        steps: The completed steps of the flow run.
     """
 
     cost: str = ""
@@ -63,39 +63,39 @@ def model_card(
     report: EvaluationReport,
     curve: Sequence[Mapping[str, Any]],
     decision: Decision | None = None,
-    making: Making | None = None,
+    origin: Origin | None = None,
 ) -> Card:
-    """What there is to know of a model version.
+    """Return the card of a model version.
 
     Args:
-        version: As registered; its lineage says what it was made from.
+        version: The model version.
         report: Its evaluation.
-        curve: One mapping an epoch.
-        decision: The gates, where it stood before them.
-        making: How it came about, where that is known.
+        curve: One mapping for each epoch.
+        decision: The decision of the gates, if they were checked.
+        origin: The origin of the version, if it is known.
     """
     kind = _kind(version)
-    making = making or Making()
+    origin = origin or Origin()
     sections = (
-        Section("What it is for", kind.card.purpose, _people(making.tables)),
+        Section("Intended use", kind.card.purpose, _owners(origin.tables)),
         *_gates(decision),
-        Section("On the test days", _protocol(kind, report), _compared(report)),
+        Section("Test results", _protocol(kind, report), _compared(report)),
         *_slices(kind, report),
         *_moments(report),
         *_contacts(report),
         *_calibration(report),
         *_behaviour(report),
-        *_training(curve, making),
+        *_training(curve, origin),
         *_data(report),
-        *_graphs(making),
-        Section("Limits", table=[("", ""), *kind.card.limits, ("Evidence", _EVIDENCE)]),
-        Section("Made from", table=[("", ""), *_made_from(version)]),
+        *_graphs(origin),
+        Section("Limitations", table=[("", ""), *kind.card.limits, ("Evidence", _EVIDENCE)]),
+        Section("Origin", table=[("", ""), *_origin(version)]),
     )
     return Card(f"{version.name}, version {version.version}", _lead(version, kind, report, decision), sections)
 
 
 def write_page(card: Card, version: ModelVersion, folder: Path) -> Path:
-    """Write a version's card to `folder/cards/NAME-VERSION.html`; returns that path."""
+    """Write the card of a version to `folder/cards/NAME-VERSION.html`, and return that path."""
     path = folder / "cards" / f"{version.name}-{version.version}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(card.html(), encoding="utf-8")
@@ -105,7 +105,10 @@ def write_page(card: Card, version: ModelVersion, folder: Path) -> Path:
 def _kind(version: ModelVersion) -> Kind:
     name = kinds.kind_of(version.name)
     if name is None:
-        raise SettingError(f"The model {version.name} is of no known kind.", f"Known kinds: {', '.join(KINDS)}.")
+        raise SettingError(
+            f"Cannot write the card of {version.name}: no kind of model has this name.",
+            f"Kinds: {', '.join(KINDS)}.",
+        )
     return kinds.load(name)
 
 
@@ -114,13 +117,13 @@ def _lead(version: ModelVersion, kind: Kind, report: EvaluationReport, decision:
     name = kind.gates.metric
     parts = [f"{_NAMES.get(name, _words(name))} {_metric(report.challenger.metrics, name)}"]
     if name in report.challenger.above_champion:
-        parts.append(f"{_signed(report.challenger.above_champion[name])} beside the champion")
+        parts.append(f"difference to the champion {_signed(report.challenger.above_champion[name])}")
     if decision is not None:
-        parts.append("passes all gates" if decision.accepted else "refused by its gates")
+        parts.append("passed all gates" if decision.accepted else "refused by its gates")
     return f"Registered {version.created_at:%Y-%m-%d %H:%M} UTC. {'; '.join(parts)}."
 
 
-def _people(tables: Graph) -> list[tuple[str, str]]:
+def _owners(tables: Graph) -> list[tuple[str, str]]:
     owners = {node.owner: None for node in tables.values() if node.owner}
     return [("", ""), ("Owner", ", ".join(owners))] if owners else []
 
@@ -148,7 +151,7 @@ def _compared(report: EvaluationReport) -> list[list[str]]:
     ]
     difference = report.challenger.above_champion
     if difference:
-        head.append("beside the champion")
+        head.append("difference to champion")
         rows = [
             [*row, _signed(difference[name]) if name in difference else ""]
             for row, name in zip(rows, names, strict=True)
@@ -176,28 +179,28 @@ def _slices(kind: Kind, report: EvaluationReport) -> Iterator[Section]:
     metric = kind.gates.metric
     names = [name for name in slices[0].metrics if not name.endswith(("_low", "_high"))]
     champion = {(part.by, part.name): part.metrics for part in report.champion.slices} if report.champion else {}
-    head = ["", "slice", "targets", *(_NAMES.get(name, _words(name)) for name in names)]
-    table = [[*head, *(["champion's"] if champion else [])]]
+    head = ["", "segment", "targets", *(_NAMES.get(name, _words(name)) for name in names)]
+    table = [[*head, *(["champion"] if champion else [])]]
     for before, part in zip([None, *slices], slices, strict=False):
         by = "" if before and before.by == part.by else part.by
         cells = [by, shortened(part.name), f"{part.targets:,}", *(_metric(part.metrics, name) for name in names)]
         table.append([*cells, *([_metric(champion.get((part.by, part.name), {}), metric)] if champion else [])])
     text = (
-        f"{_NAMES.get(metric, _words(metric))} with 95 % intervals; the dotted line is that of all targets, "
-        "their number in brackets."
+        f"{_NAMES.get(metric, _words(metric))} with 95 % intervals. The dotted line is the result of all targets. "
+        "In brackets: the number of targets."
     )
     rows = [{"by": part.by, "slice": part.name, "targets": part.targets, **part.metrics} for part in slices]
-    yield Section("For whom and what", text, table, slices_svg(rows, metric, report.challenger.metric(metric)))
+    yield Section("Results by segment", text, table, slices_svg(rows, metric, report.challenger.metric(metric)))
 
 
 def _moments(report: EvaluationReport) -> Iterator[Section]:
-    """Yield the metrics by how much of the session was shown."""
+    """Yield the metrics by the moment of the session at which the model predicts."""
     moments = report.challenger.moments
     if moments:
         names = [name for name in next(iter(moments.values())) if not name.endswith(("_low", "_high"))]
         head = ["", *(_NAMES.get(name, _words(name)) for name in names)]
         rows = [[_moment(moment), *(_metric(metrics, name) for name in names)] for moment, metrics in moments.items()]
-        yield Section("How early it knows", table=[head, *rows])
+        yield Section("Results by moment of the session", table=[head, *rows])
 
 
 def _moment(name: str) -> str:
@@ -208,17 +211,15 @@ def _contacts(report: EvaluationReport) -> Iterator[Section]:
     """Yield the cost and gain of contacting shoppers."""
     contacts = report.challenger.contacts
     if contacts:
-        text = (
-            "A session is worth a contact where its chance times the worth of a sale is above what the contact costs."
-        )
+        text = "A contact pays if the chance of a purchase times the value of a sale exceeds the cost of the contact."
         rows = [(_CONTACTS.get(name, _words(name)), f"{value:.3g}") for name, value in contacts.items()]
-        yield Section("Whom to contact", text, [("", ""), *rows])
+        yield Section("Contacts", text, [("", ""), *rows])
 
 
 def _calibration(report: EvaluationReport) -> Iterator[Section]:
     calibration = report.challenger.calibration
     if calibration:
-        text = "Sessions with a like prediction together: what was predicted, and what share did buy."
+        text = "Sessions are grouped by their prediction. The chart compares predicted and actual buyers by group."
         yield Section("Calibration", text, picture=calibration_svg([asdict(row) for row in calibration]))
 
 
@@ -229,19 +230,21 @@ def _behaviour(report: EvaluationReport) -> Iterator[Section]:
         critical = sum(result.severity == "critical" for result in failed)
         text = (
             f"{len(results)} tests on the exported model; {len(failed)} failed, {critical} of them critical. "
-            "A critical one refuses the promotion, the others are warnings."
+            "A failed critical test prevents the promotion. Other failures are warnings."
         )
         rows = [
             (_words(result.name), result.severity, _yes(result.passed), result.measured, result.limit, result.text)
             for result in sorted(results, key=lambda result: (result.passed, result.severity))
         ]
-        yield Section("Behaviour", text, [("Test", "Severity", "Passed", "Value", "Wanted", "What it asks"), *rows])
+        yield Section("Behaviour tests", text, [("Test", "Severity", "Passed", "Value", "Limit", "Description"), *rows])
 
 
-def _training(curve: Sequence[Mapping[str, Any]], making: Making) -> Iterator[Section]:
-    told = [(_words(name), str(value)) for name, value in making.parameters.items()]
-    table = [("", ""), *told] if told else []
-    text = " ".join(filter(None, [epochs(curve) if curve else "", making.cost and f"The job took {making.cost}."]))
+def _training(curve: Sequence[Mapping[str, Any]], origin: Origin) -> Iterator[Section]:
+    parameters = [(_words(name), str(value)) for name, value in origin.parameters.items()]
+    table = [("", ""), *parameters] if parameters else []
+    text = " ".join(
+        filter(None, [epoch_summary(curve) if curve else "", origin.cost and f"The job took {origin.cost}."])
+    )
     if text or table:
         yield Section("Training", text, table, learning_curve_svg(curve) if curve else "")
 
@@ -255,26 +258,27 @@ def _data(report: EvaluationReport) -> Iterator[Section]:
         )
         rows = [
             ("Trained on", f"{begin} to {test}"),
-            ("of these, to know when to stop, from", stop),
-            ("Measured on", f"{test} to {end}"),
-            ("Cut", data.split_rule),
-            ("Sessions with two items", f"{data.sessions:,}"),
+            ("Validated from", stop),
+            ("Tested on", f"{test} to {end}"),
+            ("Split", data.split_rule),
+            ("Sessions with two items or more", f"{data.sessions:,}"),
             *((f"Rows of {name}", f"{rows:,}") for name, rows in data.rows.items()),
         ]
         yield Section("Data", "Times are UTC.", [("", ""), *rows])
 
 
-def _graphs(making: Making) -> Iterator[Section]:
-    if making.tables:
-        yield Section("Tables behind it", "From the raw log to the endpoint, by dbt.", picture=graph_svg(making.tables))
-    if making.steps:
-        text = "Of the flow run that made it, up to this card; the lines say what was handed on."
-        yield Section("Steps", text, picture=graph_svg(making.steps))
+def _graphs(origin: Origin) -> Iterator[Section]:
+    if origin.tables:
+        yield Section("Data lineage", "dbt tables from the raw log to the endpoint.", picture=graph_svg(origin.tables))
+    if origin.steps:
+        text = "Tasks of the flow run before this card. A line leads from a task to the task that uses its result."
+        yield Section("Flow run", text, picture=graph_svg(origin.steps))
 
 
-def _made_from(version: ModelVersion) -> list[tuple[str, str]]:
+def _origin(version: ModelVersion) -> list[tuple[str, str]]:
     return [
         *((_words(name), value) for name, value in version.lineage.items()),
+        ("Snapshot URI", version.snapshot_uri),
         ("Archive", version.uri),
         ("Archive SHA-256", version.digest),
         ("MLflow run", version.run_id),

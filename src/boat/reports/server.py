@@ -1,7 +1,7 @@
 """The reports server: `python -m boat.reports.server --port 8090 --folder .boat/reports`.
 
-Shows Data Docs and model cards, and takes the alerts of an installation without Slack. It has no login and listens on
-this machine alone.
+The server shows Data Docs and model cards, and receives the alerts of an installation without Slack. It has no login
+and listens on 127.0.0.1 only.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from boat.render.page import page
 
 MAX_ALERT_BYTES = 64 * 1024
 MAX_INBOX_BYTES = 4 * 1024**2
-"""The inbox starts anew beyond it; the full one is kept beside it, once."""
+"""A larger inbox is renamed to `alerts.old.ndjson`, which replaces an older one."""
 SHOWN_ALERTS = 200
 
 _FIELDS = ("title", "message", "type")
@@ -36,10 +36,10 @@ _LINK = re.compile(r"<(https?://[^|>\s]+)\|([^>]+)>|(https?://[^\s<>\"']+)")
 
 
 class Inbox:
-    """Alerts as lines of JSON in a file, which the server also shows as it is.
+    """A file of alerts, one line of JSON for each.
 
     Args:
-        path: The file; made with the first alert.
+        path: The file. It is created with the first alert.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +56,7 @@ class Inbox:
             file.write(json.dumps(alert).encode() + b"\n")
 
     def newest(self) -> list[dict[str, str]]:
-        """The last alerts, newest first."""
+        """Return the last alerts, newest first."""
         if not self._path.exists():
             return []
         lines = self._path.read_text(encoding="utf-8").splitlines()
@@ -64,7 +64,7 @@ class Inbox:
 
 
 def application(folder: Path) -> Starlette:
-    """The ASGI application over a folder of reports, which is made if absent."""
+    """Return the ASGI application for a folder of reports. The folder is created if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     inbox = Inbox(folder / "alerts.ndjson")
 
@@ -75,15 +75,15 @@ def application(folder: Path) -> Starlette:
         return HTMLResponse(_alerts(inbox.newest()))
 
     async def take_alert(request: Request) -> Response:
-        # A web page can make a browser send a form here, but not JSON: that needs a permission we do not give.
+        # A foreign web page can make a browser send a form here. JSON needs a CORS permission, which we do not give.
         if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
-            return _refusal(415, "An alert is JSON, with Content-Type: application/json.")
+            return _refusal(415, "The alert is not JSON. Send it with Content-Type: application/json.")
         body = await _body(request)
         if body is None:
-            return _refusal(413, f"An alert has at most {MAX_ALERT_BYTES} bytes.")
+            return _refusal(413, f"The alert is too large. The limit is {MAX_ALERT_BYTES} bytes.")
         alert = _alert(body)
         if alert is None:
-            return _refusal(400, "An alert is a JSON object with title, message and type.")
+            return _refusal(400, "The alert has no content. Send a JSON object with title, message and type.")
         inbox.add(alert)
         return JSONResponse({}, 201)
 
@@ -99,7 +99,7 @@ def application(folder: Path) -> Starlette:
 
 async def _body(request: Request) -> bytes | None:
     body, size = bytearray(), 0
-    async for chunk in request.stream():  # to its end: a client that still sends would not see the answer
+    async for chunk in request.stream():  # read to the end: a client that is still sending does not read the answer
         size += len(chunk)
         if size <= MAX_ALERT_BYTES:
             body += chunk
@@ -118,7 +118,7 @@ def _alert(body: bytes) -> dict[str, str] | None:
 
 
 def _is_torn(file: BinaryIO) -> bool:
-    """Whether the last line has no end: the server was killed while it wrote it."""
+    """Return whether the last line is incomplete, because the server was killed while writing it."""
     if not file.seek(0, 2):
         return False
     file.seek(-1, 2)
@@ -128,7 +128,7 @@ def _is_torn(file: BinaryIO) -> bool:
 def _parsed(line: str) -> dict[str, str] | None:
     try:
         alert: dict[str, str] = json.loads(line)
-    except ValueError:  # torn
+    except ValueError:  # an incomplete line
         return None
     return alert
 
@@ -144,8 +144,8 @@ def _alerts(alerts: Sequence[dict[str, str]]) -> str:
         f"<td><strong>{escape(alert['title'])}</strong><br>{_linked(alert['message'])}</td></tr>"
         for alert in alerts
     )
-    table = f"<table><tr><th>Received (UTC)<th>Type<th>Alert</tr>{rows}</table>" if rows else "<p>None so far.</p>"
-    lead = f'<p class="dim">The last {SHOWN_ALERTS}, newest first. <a href="/">Reports</a></p>'
+    table = f"<table><tr><th>Received (UTC)<th>Type<th>Alert</tr>{rows}</table>" if rows else "<p>No alerts yet.</p>"
+    lead = f'<p class="dim">The last {SHOWN_ALERTS} alerts, newest first. <a href="/">Reports</a></p>'
     return page("Alerts", f"<h1>Alerts</h1>{lead}{table}")
 
 
@@ -154,7 +154,7 @@ def _tone(alert: dict[str, str]) -> str:
 
 
 def _linked(text: str) -> str:
-    """HTML of a message: addresses, and links as Slack writes them, can be clicked; all else is text."""
+    """Return a message as HTML: web addresses and links in Slack's notation are links, the rest is text."""
     html, end = [], 0
     for match in _LINK.finditer(text):
         address, label = (match[1], match[2]) if match[1] else (match[3], match[3])
@@ -164,19 +164,19 @@ def _linked(text: str) -> str:
 
 
 def _index(folder: Path) -> str:
-    found = sorted(_reports(folder), key=lambda path: -path.stat().st_mtime)
+    reports = sorted(_reports(folder), key=lambda path: -path.stat().st_mtime)
     rows = "".join(
         f'<tr><td><a href="/{quote(path.relative_to(folder).as_posix())}">{escape(_name(path, folder))}</a></td>'
         f'<td class="dim">{datetime.fromtimestamp(path.stat().st_mtime, UTC):%Y-%m-%d %H:%M}</td></tr>'
-        for path in found
+        for path in reports
     )
-    nothing = "<p>No report yet: the flows <code>ingestion</code> and <code>retrain</code> write them.</p>"
-    table = f"<table><tr><th>Report<th>Written (UTC)</tr>{rows}</table>" if rows else nothing
+    empty = "<p>No reports yet. The flows <code>ingestion</code> and <code>retrain</code> write reports.</p>"
+    table = f"<table><tr><th>Report<th>Written (UTC)</tr>{rows}</table>" if rows else empty
     return page("Boat reports", f'<h1>Reports</h1><p><a href="/alerts">Alerts</a></p>{table}')
 
 
 def _reports(folder: Path) -> Iterator[Path]:
-    """A folder with an `index.html` is one report; in any other each page is."""
+    """Yield the reports of a folder. A folder with an `index.html` is one report, otherwise each page is one."""
     for path in folder.iterdir():
         if path.is_dir():
             start = path / "index.html"
@@ -186,12 +186,12 @@ def _reports(folder: Path) -> Iterator[Path]:
 
 
 def _name(path: Path, folder: Path) -> str:
-    shown = path.parent if path.name == "index.html" else path.with_suffix("")
-    return " / ".join(shown.relative_to(folder).parts).replace("_", " ")
+    report = path.parent if path.name == "index.html" else path.with_suffix("")
+    return " / ".join(report.relative_to(folder).parts).replace("_", " ")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the server until it is told to end; returns the exit status: 0, or 1 with the error on stderr."""
+    """Run the server until it is stopped. Return the exit status: 0, or 1 with the error on stderr."""
     try:
         _serve(arguments)
     except BoatError as error:
@@ -202,12 +202,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(arguments: Sequence[str] | None) -> None:
     defaults = settings.load()
-    parser = argparse.ArgumentParser(prog="python -m boat.reports.server", description="Show reports, take alerts.")
-    parser.add_argument("--port", default=str(defaults.reports_port), help="default: %(default)s")
-    parser.add_argument("--folder", type=Path, default=defaults.reports, help="default: %(default)s")
+    parser = argparse.ArgumentParser(
+        prog="python -m boat.reports.server", description="Show reports and receive alerts."
+    )
+    parser.add_argument("--port", default=str(defaults.reports_port), help="port to listen on (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, default=defaults.reports, help="reports (default: %(default)s)")
     options = parser.parse_args(arguments)
     port = settings.port(options.port, "--port")
-    print(f"Reports on http://127.0.0.1:{port} from {options.folder}", flush=True)
+    print(f"Showing the reports of {options.folder} at http://127.0.0.1:{port}", flush=True)
     uvicorn.run(
         application(options.folder),
         host="127.0.0.1",

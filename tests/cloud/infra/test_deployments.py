@@ -114,6 +114,11 @@ def test_the_back_ends_accept_the_platform() -> None:
     )
 
 
+def test_the_platform_has_the_default_shop_or_the_shop_of_the_command() -> None:
+    assert register.platform(OUTPUTS).shop == "shop"
+    assert register.platform(OUTPUTS, "mugs").shop == "mugs"
+
+
 def test_the_deploying_role_may_call_what_the_serving_back_end_calls() -> None:
     source = (ROOT / "src/boat/serving/sagemaker.py").read_text()
     calls = set(re.findall(r"_sagemaker\.((?:create|describe|delete|update|list|add)_\w+)", source))

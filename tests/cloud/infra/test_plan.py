@@ -36,9 +36,9 @@ def test_the_command_needs_no_credentials_and_creates_nothing() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "deployments.aws.plan"], cwd=ROOT, env={}, capture_output=True, text=True, check=True
     )
-    assert f"Would make {len(planned().resources)} resources:" in done.stdout
+    assert f"The stack has {len(planned().resources)} resources:" in done.stdout
     assert INPUTS["note"] in done.stdout
-    assert done.stdout.endswith("Nothing was made.\n")
+    assert done.stdout.endswith("Nothing was created.\n")
     amounts = [float(amount) for amount in re.findall(r"(\d+\.\d\d) USD", done.stdout)]
     assert amounts[-1] == pytest.approx(sum(amounts[:-1]), abs=0.005 * len(amounts))
 

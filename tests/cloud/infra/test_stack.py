@@ -74,7 +74,7 @@ def resources(stack: Stack) -> set[str]:
 def expected_resources(chosen: dict[str, str]) -> set[str]:
     """Return the resources of the template with these parameters that moto can create."""
     whole = template.load()
-    names = template.made(whole, template.parameters(whole, chosen))
+    names = template.resources(whole, template.parameters(whole, chosen))
     return {name for name, resource in names.items() if resource["Type"] not in UNKNOWN_TO_MOTO}
 
 
@@ -217,5 +217,5 @@ def test_the_list_of_motos_gaps_is_complete(stack: Stack, body: dict[str, Any]) 
     chosen = login_and_releases()
     names = create_directly(stack, body, chosen)
     whole = template.load()
-    everything = template.made(whole, template.parameters(whole, chosen))
+    everything = template.resources(whole, template.parameters(whole, chosen))
     assert {resource["Type"] for name, resource in everything.items() if name not in names} == UNKNOWN_TO_MOTO
