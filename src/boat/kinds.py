@@ -76,7 +76,7 @@ class CardText:
     """The texts of a kind on its model cards.
 
     Attributes:
-        purpose: What the model answers, and to which question.
+        purpose: Purpose of the model.
         protocol: How it was tested.
         limits: Topics, and the limits of the model in each of them.
     """

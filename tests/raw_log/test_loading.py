@@ -160,7 +160,7 @@ BAD_FILES = {
     "an unknown Coveo action": (
         "browsing_train.csv",
         BROWSING + "s,event_product,wish,p,1547528580000,u\n",
-        r"browsing_train\.csv:2: product_action 'wish' is none of detail",
+        r"browsing_train\.csv:2: product_action 'wish' is not one of detail",
     ),
     "a Coveo time": (
         "browsing_train.csv",

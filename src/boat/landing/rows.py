@@ -424,7 +424,7 @@ class _Table:
     def extra(self, lists: Iterable[str] = (), used: Iterable[str] = ()) -> str:
         """Return SQL of the JSON of the columns that are not used.
 
-        Those without a value are left out, and so is what JSON cannot say.
+        Columns without a value, and values that JSON does not have, are left out.
         """
         order = self._columns.sources.get(_ORDER, ("",))[0]
         read = {names[0] for column, names in self._columns.sources.items() if column != _ORDER}
@@ -478,7 +478,7 @@ def _browsing(table: _Table) -> str:
     action = f"coalesce(nullif({given}, ''), 'pageview')"
     texts["event_type"] = f"case when {event_type} = 'event_product' then {action} else {event_type} end"
     types = "is neither pageview nor event_product"
-    actions = "is none of detail, add, remove, purchase"
+    actions = "is not one of detail, add, remove, purchase"
     flaw = f"""case
         when not {is_one_of(f"coalesce({event_type}, '')", ("pageview", "event_product"))}
             then {flaw_sql(Reason.UNKNOWN_EVENT_TYPE, "event_type", event_type, types)}

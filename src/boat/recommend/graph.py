@@ -93,7 +93,7 @@ class RecommendGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
         return first(recent, (recent > 0) & (self._repeats | (recent != newer)), self._window), current
 
     def page(self, event_type: tf.Tensor, product_id: tf.Tensor, url: tf.Tensor) -> tf.Tensor:
-        """Return the newest URL or action of each session, string [sessions]; empty if there is none."""
+        """Return the newest URL or action of each session, string [sessions]; empty if missing."""
         is_action = tf.reduce_any(event_type[:, :, None] == tf.constant(ACTIONS), axis=2) & (product_id != "")
         page = tf.where(is_action, tf.strings.join([event_type, product_id], ":"), url)
         has_page = (event_type != "") & (page != "")

@@ -145,7 +145,7 @@ class NeighbourScores(tf.Module):  # type: ignore[misc]
         return self._least + _spread(tf.gather(row, voter), product, weight, rows, products)
 
     def _votes(self, recent: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """For each neighbour: the row of the session it is one of, its number, and what its vote counts."""
+        """Return for each neighbour the row of its session, its number, and the weight of its vote."""
         width = tf.shape(recent)[1]
         length = tf.reduce_sum(tf.cast(recent > 0, tf.int32), axis=1)
         index, owner = self._sessions_with.of(tf.reshape(tf.where(newest(recent), recent, 0), [-1]))

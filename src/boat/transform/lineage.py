@@ -16,7 +16,7 @@ class Node:
         label: Name for people.
         kind: Such as `source`, `staging`, `marts`, `exposure` or `step`; nodes of a kind are drawn alike.
         parents: Names of the nodes that it is built from.
-        owner: Owner; empty if there is none.
+        owner: Owner; empty if unknown.
     """
 
     label: str
@@ -58,7 +58,7 @@ def before(graph: Graph, name: str) -> Graph:
 
 
 def exposure(graph: Graph, endpoint: str) -> str:
-    """Return the name of the exposure of an endpoint; empty if dbt has none."""
+    """Return the name of the exposure of an endpoint; empty if dbt does not have one."""
     exposures = (name for name, node in graph.items() if node.kind == "exposure" and node.label == endpoint)
     return next(exposures, "")
 

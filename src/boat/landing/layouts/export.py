@@ -1,4 +1,4 @@
-"""Files of known exports: how they are recognised, and SQL that renames their columns to those of `boat.events`."""
+"""Files of known exports: how they are recognised, and SQL that gives their columns the names of `boat.events`."""
 
 import json
 import re
