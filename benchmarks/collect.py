@@ -1,15 +1,15 @@
-"""Durable events a second, and how long a sender waits for the acknowledgement, on a collector that has one core.
+"""Measure durable events per second, and the time until the acknowledgement, of a collector on one core.
 
-A real server process, held to one core, takes events over HTTP from senders in a process of its own on another core.
-Each sender waits for its acknowledgement before it sends again; an event counts once it is acknowledged, and the lines
-in the landing files are counted in the end. Single events, and batches of 20.
+A real server process on one core receives events over HTTP. The senders run in a separate process on another core. A
+sender waits for the acknowledgement before it sends again. An event counts when it is acknowledged, and at the end the
+lines in the landing files are counted. There are runs with single events and with batches of 20.
 
-The peer is the same HTTP server with nothing behind it: it reads a request and answers, and judges and keeps nothing.
-Rounds of both take turns, so that `share_of_peer` holds on a machine that does other work too; so does the time that
-the server spends on an event (`server_us_per_event`), and what it would do with a core to itself
-(`events_per_core_second`).
+The peer is the same HTTP server without a collector: it reads a request and answers, without validation and storage.
+Rounds of collector and peer alternate, so that `share_of_peer` is valid on a busy machine. So are the server's time per
+event (`server_us_per_event`) and its rate with a core to itself (`events_per_core_second`).
 
-Events of all senders that wait share a sync, so that on a slow disk their number bounds the rate: `sync_ms` tells.
+All waiting senders share one sync, so on a slow disk the number of senders limits the rate. `sync_ms` is the time of a
+sync.
 
     python benchmarks/collect.py [--seconds 5] [--rounds 3] [--connections 64]
 """
@@ -45,7 +45,7 @@ WARM_UP_SECONDS = 1.0
 
 @dataclass
 class Run:
-    """What the senders saw, and what it cost the server, warm-up included."""
+    """Acknowledgements that the senders received, and the server's processor time including the warm-up."""
 
     seconds: float
     events: int = 0
@@ -62,19 +62,19 @@ class Run:
         return self.cpu_seconds / self.handled * 1e6
 
     def milliseconds(self, share: float) -> float:
-        """The time within which this share of the acknowledgements came."""
+        """Return the time in which this share of the acknowledgements arrived."""
         return sorted(self.acks)[int(share * (len(self.acks) - 1))] * 1000
 
 
 def together(runs: Sequence[Run]) -> Run:
-    """Several rounds as one run."""
+    """Combine several rounds into one run."""
     acks = [ack for run in runs for ack in run.acks]
     sums = [sum(getattr(run, name) for run in runs) for name in ("seconds", "events", "cpu_seconds", "handled")]
     return Run(*sums, acks)
 
 
 def request(port: int, sender: int, number: int, size: int) -> bytes:
-    """A request as a shop's page sends it."""
+    """Build a request like the request of a shop's page."""
     now = int(time.time() * 1000)
     events = [
         {
@@ -109,17 +109,17 @@ async def sender(port: int, number: int, size: int, run: Run, start: float) -> N
         length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length"))
         answer = json.loads(await reader.readexactly(length))
         if answer.get("accepted") != size:
-            raise RuntimeError(f"The collector answers {answer}.")
+            raise RuntimeError(f"The collector did not accept all {size} events: {answer}.")
         sent += 1
         run.handled += size
-        if now >= start:  # what was sent before is the warm-up
+        if now >= start:  # earlier requests are the warm-up
             run.acks.append(time.perf_counter() - now)
             run.events += size
     writer.close()
 
 
 async def load(port: int, connections: int, size: int, seconds: float) -> Run:
-    """All senders at once."""
+    """Run all senders at the same time."""
     run = Run(seconds)
     start = time.perf_counter() + WARM_UP_SECONDS
     await asyncio.gather(*(sender(port, number, size, run, start) for number in range(connections)))
@@ -127,29 +127,29 @@ async def load(port: int, connections: int, size: int, seconds: float) -> Run:
 
 
 def collected(size: int, connections: int, seconds: float) -> Run:
-    """A run on a collector of its own, with the lines in its files counted."""
+    """Run the senders on a new collector, and count the lines in its files."""
     with tempfile.TemporaryDirectory(prefix="boat-benchmark-", dir=disk()) as folder:
         no_limit = ["--events-per-second", "1e9", "--burst", "1000000000"]
         with serving("-m", "boat", "collect", "--landing", folder, *no_limit) as server:
             run = measured(server, size, connections, seconds)
-        kept = sum(path.read_bytes().count(b"\n") for path in Path(folder).rglob("*.ndjson"))
-    if kept < run.handled:
-        raise RuntimeError(f"{run.handled} events were acknowledged, and {kept} kept.")
-    print(f"{size} a request: {run.events_per_second:.0f} events/s, {kept} kept", file=sys.stderr)
+        stored = sum(path.read_bytes().count(b"\n") for path in Path(folder).rglob("*.ndjson"))
+    if stored < run.handled:
+        raise RuntimeError(f"{run.handled} events were acknowledged, but only {stored} were stored.")
+    print(f"{size} per request: {run.events_per_second:.0f} events/s, {stored} stored", file=sys.stderr)
     return run
 
 
 def answered(size: int, connections: int, seconds: float) -> Run:
-    """A run on the peer."""
+    """Run the senders on the peer."""
     with serving(__file__, "--peer", str(size)) as server:
         run = measured(server, size, connections, seconds)
-    print(f"{size} a request: {run.events_per_second:.0f} events/s by the peer", file=sys.stderr)
+    print(f"{size} per request: {run.events_per_second:.0f} events/s by the peer", file=sys.stderr)
     return run
 
 
 @contextmanager
 def serving(*command: str) -> Iterator[tuple[int, int]]:
-    """A server on the server's core: its port and its process id."""
+    """Open a server on the server's core, with its port and process id."""
     port = free_port()
     server = subprocess.Popen([sys.executable, *command, "--port", str(port)], stdout=sys.stderr)
     os.sched_setaffinity(server.pid, {SERVER_CORE})
@@ -162,7 +162,7 @@ def serving(*command: str) -> Iterator[tuple[int, int]]:
 
 
 def measured(server: tuple[int, int], size: int, connections: int, seconds: float) -> Run:
-    """Load a server, and count what it took it."""
+    """Run the senders on a server, and add the server's processor time."""
     port, process = server
     before = cpu_seconds(process)
     run = asyncio.run(load(port, connections, size, seconds))
@@ -171,7 +171,7 @@ def measured(server: tuple[int, int], size: int, connections: int, seconds: floa
 
 
 def serve_peer(size: int, port: int) -> None:
-    """Answer every request as if its events had been kept."""
+    """Answer every request as if its events had been stored."""
     import uvicorn
 
     from boat.collect.server import LimitedProtocol
@@ -189,14 +189,14 @@ def serve_peer(size: int, port: int) -> None:
 
 
 def disk() -> Path:
-    """Where an installation keeps its data: a folder for temporary files may be in memory."""
+    """Return the data folder of the installation. The folder for temporary files may be in memory."""
     home = settings.load().home
     home.mkdir(parents=True, exist_ok=True)
     return home
 
 
 def sync_ms() -> float:
-    """Median time of one durable write on the disk, for comparison."""
+    """Return the median time of one durable write to the disk, for comparison."""
     times = []
     with tempfile.TemporaryFile(dir=disk(), buffering=0) as file:
         for _ in range(200):
@@ -208,20 +208,20 @@ def sync_ms() -> float:
 
 
 def cpu_seconds(process: int) -> float:
-    """Processor time of a process up to now, which neighbours on its core do not change."""
+    """Return the processor time of a process. Other processes on its core do not change it."""
     user, system = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on."""
+    """Return a free TCP port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def wait(port: int, server: "subprocess.Popen[bytes]") -> None:
-    """Until the server answers."""
+    """Wait until the server answers."""
     deadline = time.monotonic() + 30
     while server.poll() is None and time.monotonic() < deadline:
         try:
@@ -229,14 +229,14 @@ def wait(port: int, server: "subprocess.Popen[bytes]") -> None:
                 return
         except OSError:
             time.sleep(0.05)
-    raise RuntimeError("The collector does not listen.")
+    raise RuntimeError(f"The server on port {port} did not answer /ping within 30 seconds.")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=5, help="of each round")
-    parser.add_argument("--rounds", type=int, default=3, help="of collector and peer in turn")
-    parser.add_argument("--connections", type=int, default=64, help="senders of single events")
+    parser.add_argument("--seconds", type=float, default=5, help="length of each round")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds of collector and peer")
+    parser.add_argument("--connections", type=int, default=64, help="number of senders of single events")
     parser.add_argument("--peer", type=int, metavar="SIZE", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -244,7 +244,7 @@ def main() -> int:
         serve_peer(options.peer, options.port)
         return 0
     os.sched_setaffinity(0, CORES[1:] or CORES)
-    few = max(1, options.connections // 4)  # shops' servers are fewer, and have more to tell
+    few = max(1, options.connections // 4)  # a shop has fewer servers than shoppers, and they send more events
     kinds: list[tuple[Callable[[int, int, float], Run], int, int]] = [
         (answered, 1, options.connections),
         (collected, 1, options.connections),

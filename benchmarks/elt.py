@@ -1,9 +1,9 @@
-"""From a CSV of the Coveo layout to all marts, beside a DuckDB script written by hand, and Polars in memory.
+"""Build all marts from a CSV in the Coveo layout, and compare with a hand-written DuckDB script and with Polars.
 
-Ours loads with every check of the loader and builds every model, without dbt's tests. The script makes the same tables
-from the same file, with neither checks nor dead letters nor a ledger; the two must agree on every value (of doubles, to
-nine digits). Polars makes the tables of events, sessions and examples alone, without ids, and writes nothing down. Each
-runs in a process of its own, one after the other.
+Boat loads with every check of the loader and builds every model, without dbt's tests. The script builds the same tables
+from the same file, without checks, dead letters and ledger. Both must agree on every value (doubles: to nine digits).
+Polars only builds the tables of events, sessions and examples in memory, without ids. Each pipeline runs in a separate
+process, one after the other.
 
     python benchmarks/elt.py [--events 2000000] [--memory 4GB] [--files FOLDER]
 """
@@ -29,13 +29,13 @@ from boat import raw_log, synthetic, warehouse
 
 DBT = Path(__file__).parent.parent / "dbt"
 SCRIPT = Path(__file__).with_name("elt.sql")
-EVENTS_A_SESSION = 7.31
+EVENTS_PER_SESSION = 7.31
 RATIO_LIMIT, MEMORY_LIMIT_GB = 2.0, 6.0
 WAYS = ("by_hand", "polars", "ours")
 
 
 def ours(files: Path, database: Path, memory: str) -> dict[str, float]:
-    """Load and build everything; says what took how long."""
+    """Load and build everything, and return the seconds of each step."""
     started = time.time()
     shop = warehouse.connect(f"duckdb:///{database}?memory_limit={memory}")
     raw_log.load(shop, files)
@@ -55,7 +55,7 @@ def ours(files: Path, database: Path, memory: str) -> dict[str, float]:
 
 
 def first_start(target: Path) -> float:
-    """When dbt began with its first node, in seconds since 1970; tells on stderr what each model took."""
+    """Return when dbt started its first node, in seconds since 1970. Print the seconds of each model to stderr."""
     results = json.loads((target / "run_results.json").read_text())["results"]
     for result in sorted(results, key=lambda result: -result["execution_time"]):
         print(f"{result['execution_time']:8.1f} s {result['unique_id']}", file=sys.stderr)
@@ -64,7 +64,7 @@ def first_start(target: Path) -> float:
 
 
 def by_hand(files: Path, database: Path, memory: str) -> dict[str, float]:
-    """The script."""
+    """Run the script."""
     with duckdb.connect(database) as connection:
         connection.execute(f"set memory_limit = '{memory}'; set preserve_insertion_order = false")
         connection.execute(SCRIPT.read_text().replace("{files}", str(files)))
@@ -72,10 +72,10 @@ def by_hand(files: Path, database: Path, memory: str) -> dict[str, float]:
 
 
 def polars(files: Path, _database: Path, _memory: str) -> dict[str, float]:
-    """Events, sessions and examples as frames."""
+    """Build events, sessions and examples as data frames, and return their rows."""
     import polars as pl
 
-    # Never at the cost of the machine: where it does not fit, the process ends.
+    # Protect the machine: the process ends if the frames do not fit into free memory.
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_DATA, (free, free))
     action = pl.coalesce("product_action", pl.lit("pageview"))
@@ -111,13 +111,13 @@ def polars(files: Path, _database: Path, _memory: str) -> dict[str, float]:
         product.drop_nulls().n_unique().alias("product_count"),
         pl.col("event_time").filter(bought).min().alias("first_purchase_at"),
     )
-    beside = events.join(sessions.select("session_id", "started_at", "first_purchase_at"), on="session_id")
-    items = beside.filter(kind.is_in(["detail", "add", "purchase"]))
+    joined = events.join(sessions.select("session_id", "started_at", "first_purchase_at"), on="session_id")
+    items = joined.filter(kind.is_in(["detail", "add", "purchase"]))
     items = items.filter(product.ne_missing(product.shift().over("session_id")))
     items = items.filter(pl.len().over("session_id") >= 2)
-    before = beside.filter(pl.col("first_purchase_at").is_null() | (pl.col("event_time") < pl.col("first_purchase_at")))
-    made = {"fct_session_events": events, "fct_sessions": sessions, "recommend_examples": items}
-    return {table: frame.height for table, frame in (made | {"intent_examples": before}).items()}
+    before = joined.filter(pl.col("first_purchase_at").is_null() | (pl.col("event_time") < pl.col("first_purchase_at")))
+    tables = {"fct_session_events": events, "fct_sessions": sessions, "recommend_examples": items}
+    return {table: frame.height for table, frame in (tables | {"intent_examples": before}).items()}
 
 
 FUNNEL = {"pageview": 1, "detail": 4, "add": 5, "remove": 6, "purchase": 7}
@@ -125,17 +125,17 @@ RUN: dict[str, Callable[[Path, Path, str], dict[str, float]]] = {"by_hand": by_h
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What a way took in a process of its own: `said` is what it says of itself."""
+class Usage:
+    """Time and memory of a pipeline in its process, and the figures that the pipeline reports."""
 
     seconds: float
     cpu_seconds: float
     peak_rss_gb: float
-    said: dict[str, float]
+    figures: dict[str, float]
 
 
-def timed(way: str, files: Path, database: Path, memory: str) -> Taken | None:
-    """Run a way; None where memory does not suffice for it."""
+def timed(way: str, files: Path, database: Path, memory: str) -> Usage | None:
+    """Run a pipeline in a process. Return `None` if Polars runs out of memory."""
     arguments = ["--way", way, "--files", str(files), "--database", str(database), "--memory", memory]
     started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.run([sys.executable, __file__, *arguments], check=False, stdout=subprocess.PIPE, text=True)
@@ -143,14 +143,14 @@ def timed(way: str, files: Path, database: Path, memory: str) -> Taken | None:
     if process.returncode and way == "polars":
         return None
     process.check_returncode()
-    said = json.loads(process.stdout.splitlines()[-1])
+    figures = json.loads(process.stdout.splitlines()[-1])
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(f"{way}: {seconds:.1f} s, {cpu:.1f} s of CPU, {said}", file=sys.stderr)
-    return Taken(seconds, cpu, said.pop("peak_rss_gb"), said)
+    print(f"{way}: {seconds:.1f} s, {cpu:.1f} s of CPU, {figures}", file=sys.stderr)
+    return Usage(seconds, cpu, figures.pop("peak_rss_gb"), figures)
 
 
 def contents(database: Path) -> dict[str, dict[str, int]]:
-    """Of every table of the marts the number of rows, and a sum of hashes of whole rows and of each column."""
+    """Return the row count of every table of the marts, and the sums of hashes of whole rows and of each column."""
     with duckdb.connect(database, read_only=True) as connection:
         tables = connection.execute(
             """select table_name, column_name, data_type from information_schema.columns
@@ -159,31 +159,31 @@ def contents(database: Path) -> dict[str, dict[str, int]]:
         ).fetchall()
         columns: dict[str, dict[str, str]] = {}
         for table, column, data_type in tables:
-            # sums and shares of doubles depend on their order
+            # sums and shares of doubles depend on the order of rows
             value = f"round({column}, 9)" if data_type == "DOUBLE" else column
             columns.setdefault(table, {})[column] = value
-        found = {}
+        sums_by_table = {}
         for table, values in columns.items():
             hashes = {"row": f"hash({', '.join(values.values())})"}
             hashes |= {column: f"hash({value})" for column, value in values.items()}
             sums = ", ".join(f'sum({value}::hugeint) as "{column}"' for column, value in hashes.items())
             (row,) = connection.execute(f"select count(*) as rows, {sums} from marts.{table}").fetchall()
-            found[table] = dict(zip(["rows", *hashes], row, strict=True))
-    return found
+            sums_by_table[table] = dict(zip(["rows", *hashes], row, strict=True))
+    return sums_by_table
 
 
-def check_same(made: dict[str, dict[str, int]], expected: dict[str, dict[str, int]]) -> None:
-    """Stop where the tables differ, and say in which columns."""
-    if missing := made.keys() ^ expected.keys():
-        raise SystemExit(f"Only one of the two has {', '.join(sorted(missing))}.")
-    for table, sums in made.items():
-        if other := [column for column, value in sums.items() if expected[table].get(column) != value]:
-            rows = f"{sums['rows']} rows here, {expected[table]['rows']} by hand"
-            raise SystemExit(f"marts.{table} is not the same in {', '.join(other)}: {rows}.")
+def check_same(actual: dict[str, dict[str, int]], expected: dict[str, dict[str, int]]) -> None:
+    """Raise SystemExit with the names of the columns if two tables differ."""
+    if missing := actual.keys() ^ expected.keys():
+        raise SystemExit(f"Only one of Boat and the script has the tables {', '.join(sorted(missing))}.")
+    for table, sums in actual.items():
+        if different := [column for column, value in sums.items() if expected[table].get(column) != value]:
+            rows = f"{sums['rows']} rows by Boat, {expected[table]['rows']} by hand"
+            raise SystemExit(f"marts.{table} differs in {', '.join(different)}: {rows}.")
 
 
 def compare(files: Path, folder: Path, memory: str) -> int:
-    """All ways beside each other."""
+    """Run all pipelines and compare their time, memory and tables."""
     sql = timed("by_hand", files, folder / "by_hand.duckdb", memory)
     expected = contents(folder / "by_hand.duckdb")
     (folder / "by_hand.duckdb").unlink()
@@ -192,13 +192,13 @@ def compare(files: Path, folder: Path, memory: str) -> int:
     assert sql
     assert boat
     check_same(contents(folder / "ours.duckdb"), expected)
-    if peer and (wrong := {table for table, rows in peer.said.items() if rows != expected[table]["rows"]}):
-        raise SystemExit(f"Polars makes another number of rows of {', '.join(sorted(wrong))}.")
+    if peer and (wrong := {table for table, rows in peer.figures.items() if rows != expected[table]["rows"]}):
+        raise SystemExit(f"Polars builds a different number of rows of {', '.join(sorted(wrong))}.")
     ratio = round(boat.seconds / sql.seconds, 2)
     figures = {
         "events": expected["fct_session_events"]["rows"],
         "seconds": round(boat.seconds, 1),
-        **{name: round(seconds, 1) for name, seconds in boat.said.items()},
+        **{name: round(seconds, 1) for name, seconds in boat.figures.items()},
         "sql_seconds": round(sql.seconds, 1),
         "polars_seconds": round(peer.seconds, 1) if peer else "out of memory",
         "ratio_to_sql": ratio,
@@ -218,19 +218,19 @@ def compare(files: Path, folder: Path, memory: str) -> int:
 
 @contextmanager
 def landed(files: Path | None, folder: Path, events: int) -> Iterator[Path]:
-    """A landing folder with the data set; one that is there already is taken as it is."""
-    place = files or folder / "landing"
-    if not (place / "browsing_train.csv").exists():
-        synthetic.generate(place, sessions=round(events / EVENTS_A_SESSION), days=90, seed=7)
-        (place / "search_train.csv").unlink()  # the script reads browsing alone
-    yield place
+    """Open a landing folder with the data set. A data set that is already there is used without a change."""
+    landing = files or folder / "landing"
+    if not (landing / "browsing_train.csv").exists():
+        synthetic.generate(landing, sessions=round(events / EVENTS_PER_SESSION), days=90, seed=7)
+        (landing / "search_train.csv").unlink()  # the script reads browsing alone
+    yield landing
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=2_000_000)
-    parser.add_argument("--memory", default="4GB", help="what DuckDB may take for itself")
-    parser.add_argument("--files", type=Path, help="keep the data set in this folder, and take it from there if it is")
+    parser.add_argument("--memory", default="4GB", help="memory limit of DuckDB")
+    parser.add_argument("--files", type=Path, help="folder of the data set, created if it is missing")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--database", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -240,9 +240,9 @@ def main() -> int:
             landed(options.files, Path(name), options.events) as files,
         ):
             return compare(files, Path(name), options.memory)
-    said = RUN[options.way](options.files, options.database, options.memory)
+    figures = RUN[options.way](options.files, options.database, options.memory)
     largest = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(json.dumps({**said, "peak_rss_gb": largest / 1024**2}))  # Linux counts in KiB
+    print(json.dumps({**figures, "peak_rss_gb": largest / 1024**2}))  # Linux counts in KiB
     return 0
 
 

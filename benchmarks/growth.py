@@ -1,8 +1,8 @@
-"""What one more day costs as history grows: loading it and `dbt build` with all its tests on 9, 30 and 90 days.
+"""Measure the cost of one more day as history grows: load it and run `dbt build` with all tests on 9, 30 and 90 days.
 
-The days are the last of one synthetic shop, so the day that comes is the same whatever lies before it. The history
-comes in one load, the worst case: it lies in no order of time. Beside the seconds stand those without dbt's start, and
-the processor's.
+The days are the last days of one synthetic shop, so the new day is the same for each length of history. The history is
+loaded at once, which is the worst case: its rows are not in order of time. The figures are the seconds in total, the
+seconds without dbt's start, and the processor time.
 
     python benchmarks/growth.py [--sessions-a-day 5000]
 """
@@ -29,7 +29,7 @@ LIMIT = 1.3
 
 
 def build(shop: Warehouse, folder: Path) -> None:
-    """`dbt build`, as the ingestion flow runs it."""
+    """Run `dbt build` as the ingestion flow does."""
     command = [
         str(Path(sys.executable).with_name("dbt")),
         "build",
@@ -44,7 +44,7 @@ def build(shop: Warehouse, folder: Path) -> None:
 
 
 def days(folder: Path, sessions_a_day: int) -> Warehouse:
-    """A raw log of the longest history and the nights after it."""
+    """Create a raw log with the longest history and the nights after it."""
     count = max(HISTORIES) + NIGHTS
     synthetic.generate(folder / "landing", sessions=sessions_a_day * count, days=count, seed=7)
     shop = warehouse.connect(f"duckdb:///{folder}/all.duckdb")
@@ -65,7 +65,7 @@ def export(shop: Warehouse, path: Path, first: int, last: int) -> Path:
 
 @dataclass(frozen=True)
 class Night:
-    """What a night took: in all, without dbt's start, and of the processor."""
+    """Seconds of a night in total, without dbt's start, and of processor time."""
 
     seconds: float
     work_seconds: float
@@ -73,13 +73,13 @@ class Night:
 
 
 def cpu_seconds() -> float:
-    """Of this process and those that it has waited for."""
+    """Return the processor time of this process and its finished child processes."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def night(shop: Warehouse, folder: Path, day: Path) -> Night:
-    """Load a day and build."""
+    """Load a day, build the warehouse and return the seconds."""
     started, cpu = time.time(), cpu_seconds()
     raw_log.load(shop, day)
     loaded = time.time()
@@ -90,7 +90,7 @@ def night(shop: Warehouse, folder: Path, day: Path) -> Night:
 
 
 def quickest_night(everything: Warehouse, folder: Path, history: int) -> Night:
-    """The best of the nights on so many days: other work on the machine only ever adds to one."""
+    """Return the shortest times of the nights after a history: other work on the machine only makes a night longer."""
     folder.mkdir()
     shop = warehouse.connect(f"duckdb:///{folder}/warehouse.duckdb")
     raw_log.load(shop, export(everything, folder / "history.parquet", NIGHTS + history - 1, NIGHTS))

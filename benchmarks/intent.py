@@ -1,16 +1,16 @@
-"""Purchase intent on real sessions, beside gradient boosting on hand-made features as scikit-learn has it.
+"""Compare purchase intent on real sessions with scikit-learn's gradient boosting on hand-made features.
 
-`diginetica`: views, and whether a purchase follows. Time is walked forward: each of the newest blocks of sessions is
-judged by models that learned from the sessions before it, whose labels are what had been bought by its start. A session
-is judged after 1, 2, 4, 6, 8, 10 views and after its last before the first purchase; later views are never seen. The
-peers read the same hand-made features of the same starts of sessions as our trees.
+`diginetica`: views, and whether a purchase follows. The newest sessions are cut into blocks by time. Each block is
+predicted by models trained on the sessions before it, with the purchases known at its start as labels. A session is
+predicted after 1, 2, 4, 6, 8 and 10 views, and after the last view before its first purchase. Later views are left out.
+The peers have the same hand-made features of the same prefixes as our trees.
 
-`uci`: a row a session, without `PageValues`, which tells the label; five folds, other ones for each seed. There are no
-events to read in turn, so our boosting stands alone.
+`uci`: one row per session, without `PageValues`, which reveals the label. There are five folds, different for each
+seed. The rows have no events, so our boosting runs without a network.
 
-The peers are scikit-learn's `HistGradientBoostingClassifier` as it comes, and tuned by a random search in the sessions
-to learn from. Intervals are bootstraps of whole sessions, and the differences are paired. Prints a line of JSON a data
-set; one whose file is not there is left out, and the script says so.
+The peers are scikit-learn's `HistGradientBoostingClassifier` with its defaults, and tuned by a random search in the
+training sessions. Intervals are bootstraps of whole sessions, and the differences are paired. The script prints a line
+of JSON per data set. It reports a data set whose file is missing, and skips it.
 
     python benchmarks/intent.py [--data ../shared/data] [--sets diginetica uci] [--seeds 0 1 2]
 """
@@ -60,61 +60,62 @@ Table = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Features, labels, and the session of each row."""
 
 
-def peers(learned: Table, asked: np.ndarray, seed: int) -> Chances:
-    """Chances by scikit-learn's boosting, as it comes and tuned."""
-    features, label, group = learned
+def peers(train: Table, test: np.ndarray, seed: int) -> Chances:
+    """Return the chances by scikit-learn's boosting, with its defaults and tuned."""
+    features, label, group = train
     plain = HistGradientBoostingClassifier(random_state=seed)
     tuned = RandomizedSearchCV(
         plain, TUNED, n_iter=TRIALS, scoring="average_precision", cv=GroupKFold(3), random_state=seed
     )
     return {
-        "default": plain.fit(features, label).predict_proba(asked)[:, 1],
-        "tuned": tuned.fit(features, label, groups=group).predict_proba(asked)[:, 1],
+        "default": plain.fit(features, label).predict_proba(test)[:, 1],
+        "tuned": tuned.fit(features, label, groups=group).predict_proba(test)[:, 1],
     }
 
 
 def diginetica(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray, Chances]:
-    """Label and session of each judged start, and its chances by model."""
+    """Return the label and session of each test prefix, and its chances by model."""
     views = read_views(path)
     starts = views.drop_duplicates("session")["time"].to_numpy()
     edges = [int(edge) for edge in np.linspace(FIRST_BLOCK, 1, BLOCKS + 1) * len(starts)]
     labels, groups, chances = [], [], []
     for first, last in itertools.pairwise(edges):
         test = sessions(views[(views["session"] >= first) & (views["session"] < last)])
-        session, shown = examples.cuts(test.lengths)
+        session, prefix = examples.cuts(test.lengths)
         labels.append(histories(test).buys[session])
         groups.append(first + session)
-        chances.append(block(views, starts, first, test, (session, shown), seed))
-        print(f"diginetica, seed {seed}: judged sessions {first} to {last}", file=sys.stderr)
+        chances.append(block(views, starts, first, test, (session, prefix), seed))
+        print(f"diginetica, seed {seed}: evaluated sessions {first} to {last}", file=sys.stderr)
     return np.concatenate(labels), np.concatenate(groups), joined(chances)
 
 
 def block(
     views: pd.DataFrame, starts: np.ndarray, first: int, test: Sessions, cuts: tuple[np.ndarray, np.ndarray], seed: int
 ) -> Chances:
-    """Chances of one block's sessions by models that knew what had happened when it began."""
-    known = views[(views["session"] < first) & (views["time"] < starts[first])]
-    known = known.assign(bought=known["bought"].where(known["bought"] < starts[first]))
+    """Return the chances of a block's sessions by models trained on the views and purchases before its start."""
+    past = views[(views["session"] < first) & (views["time"] < starts[first])]
+    past = past.assign(bought=past["bought"].where(past["bought"] < starts[first]))
     cut = int(first * (1 - VALIDATION_SHARE))
-    parts = known[known["session"] < cut], known[known["session"] >= cut], known
-    train, validation, both = (histories(sessions(part)) for part in parts)
+    parts = past[past["session"] < cut], past[past["session"] >= cut], past
+    train, validation, train_and_validation = (histories(sessions(part)) for part in parts)
     parameters = IntentParameters(seed=seed)
-    found = family.candidates(train, validation, both, parameters, lambda epoch: None)
+    candidates = family.candidates(train, validation, train_and_validation, parameters, lambda epoch: None)
     columns = examples.columns(test, *cuts, max(test.lengths))
-    graphs = {name: IntentGraph(each.odds, parameters.window) for name, each in found.items()}
+    graphs = {name: IntentGraph(candidate.odds, parameters.window) for name, candidate in candidates.items()}
     ours: Chances = {name: graph.serve(**columns)["purchase"].numpy() for name, graph in graphs.items()}
-    judged, _shown = validation.cuts(seed)
-    ours["live"] = ours[family.best(found, validation.buys[judged], judged)]
-    learned = both.prefixes(seed)
-    table = both.features(*learned, parameters.window), both.buys[learned[0]], learned[0]
+    session, _prefix = validation.cuts(seed)
+    ours["live"] = ours[family.best(candidates, validation.buys[session], session)]
+    prefixes = train_and_validation.prefixes(seed)
+    features = train_and_validation.features(*prefixes, parameters.window)
+    table = features, train_and_validation.buys[prefixes[0]], prefixes[0]
     return {**ours, **peers(table, histories(test).features(*cuts, parameters.window), seed)}
 
 
 def read_views(path: Path) -> pd.DataFrame:
-    """Views before the first purchase: `session` (numbered by start), `product`, `time`, when it `bought`."""
+    """Read the views before the first purchase: `session` (numbered by start), `product`, `time`, time `bought`."""
     events = pd.read_parquet(path).rename(columns={"ts": "time", "item_id": "product"})
     bought = events[events["event_type"] == "purchase"].groupby("session_id")["time"].min()
-    views = events[events["event_type"] == "view"].assign(bought=lambda found: found["session_id"].map(bought))
+    views = events[events["event_type"] == "view"].assign(bought=lambda views: views["session_id"].map(bought))
     views = views[views["bought"].isna() | (views["time"] < views["bought"])]
     views["start"] = views.groupby("session_id")["time"].transform("min")
     views = views.sort_values(["start", "session_id", "time", "product"], ignore_index=True)
@@ -123,7 +124,7 @@ def read_views(path: Path) -> pd.DataFrame:
 
 
 def sessions(views: pd.DataFrame) -> Sessions:
-    """The views as a part of `intent.parquet`."""
+    """Return the views as sessions of `intent.parquet`."""
     begins = np.flatnonzero(views["session"] != views["session"].shift())
     events = pa.table(
         {
@@ -138,7 +139,7 @@ def sessions(views: pd.DataFrame) -> Sessions:
 
 
 def uci(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray, Chances]:
-    """The same for the sessions of a table."""
+    """Return the label and row of each session in a table, and its chances by model."""
     table = pd.read_csv(path).drop(columns="PageValues")
     label = table.pop("Revenue").to_numpy(bool)
     for name in ("Month", "VisitorType", "Weekend"):
@@ -160,30 +161,34 @@ def uci(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray, Chances]:
 
 
 def joined(parts: Sequence[Chances]) -> Chances:
-    """Chances of all parts in turn."""
+    """Join the chances of all parts."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def figures(label: np.ndarray, group: np.ndarray, chances: Chances) -> dict[str, float]:
-    """PR-AUC and more of each model, with 95 % intervals over resampled sessions."""
+    """Return PR-AUC and more of each model, with 95 % intervals over resampled sessions."""
     drawn = list(resampled(group))
     every = {name: [area(label, chance, rows) for rows in drawn] for name, chance in chances.items()}
-    told: dict[str, float] = {"judged": len(label), "sessions": len(np.unique(group)), "base_rate": float(label.mean())}
+    result: dict[str, float] = {
+        "judged": len(label),
+        "sessions": len(np.unique(group)),
+        "base_rate": float(label.mean()),
+    }
     for name, chance in chances.items():
         low, high = np.quantile(every[name], [0.025, 0.975])
-        told |= {f"pr_auc_{name}": average_precision_score(label, chance)}
-        told |= {f"pr_auc_{name}_low": low, f"pr_auc_{name}_high": high}
-        told |= {f"roc_auc_{name}": roc_auc_score(label, chance), f"log_loss_{name}": log_loss(label, chance)}
-        told |= {f"ece_{name}": metrics.expected_calibration_error(metrics.calibration(label, chance))}
+        result |= {f"pr_auc_{name}": average_precision_score(label, chance)}
+        result |= {f"pr_auc_{name}_low": low, f"pr_auc_{name}_high": high}
+        result |= {f"roc_auc_{name}": roc_auc_score(label, chance), f"log_loss_{name}": log_loss(label, chance)}
+        result |= {f"ece_{name}": metrics.expected_calibration_error(metrics.calibration(label, chance))}
     for peer in ("default", "tuned"):
         low, high = np.quantile(np.subtract(every["live"], every[peer]), [0.025, 0.975])
-        told |= {f"above_{peer}": told["pr_auc_live"] - told[f"pr_auc_{peer}"]}
-        told |= {f"above_{peer}_low": low, f"above_{peer}_high": high}
-    return told
+        result |= {f"above_{peer}": result["pr_auc_live"] - result[f"pr_auc_{peer}"]}
+        result |= {f"above_{peer}_low": low, f"above_{peer}_high": high}
+    return result
 
 
 def resampled(group: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows of as many sessions, drawn with replacement."""
+    """Yield the rows of as many sessions, drawn with replacement."""
     order = np.argsort(group, kind="stable")
     rows = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
     draw = np.random.default_rng(0)
@@ -192,14 +197,14 @@ def resampled(group: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def area(label: np.ndarray, chance: np.ndarray, rows: np.ndarray) -> float:
-    """PR-AUC of some rows."""
+    """Return the PR-AUC of some rows."""
     return metrics.pr_auc(label[rows], chance[rows])
 
 
 def measure(
     name: str, judge: Callable[[Path, int], tuple[np.ndarray, np.ndarray, Chances]], path: Path, seeds: Sequence[int]
 ) -> int:
-    """Figures over all seeds, and the line that holds what goes live to the peers."""
+    """Measure all seeds, print the mean figures and compare the live model with the peers."""
     runs: list[Mapping[str, float]] = []
     for seed in seeds:
         with threadpool_limits(1, "openmp"):  # on busy cores, OpenMP's threads mostly wait for each other
@@ -226,7 +231,7 @@ def main() -> int:
         if path.is_file():
             failed |= measure(name, judge, path, options.seeds)
         else:
-            print(f"{name} is left out: {path} is not there.", file=sys.stderr)
+            print(f"Skipped {name}: {path} does not exist.", file=sys.stderr)
     return failed
 
 

@@ -1,10 +1,10 @@
-"""What Prefect costs: the same steps as plain function calls and as the flows that users run.
+"""Measure the cost of Prefect: the same steps as plain function calls and as the flows that users run.
 
-Both pipelines load the same synthetic events, build the warehouse and its documentation, check it, report its KPIs,
-take a snapshot, train, evaluate and register both models and put them behind endpoints; each in a process and a shop of
-its own, one after the other on the same services. The flows report to a real Prefect server. A worker's own wait for
-work is not in it. Both run several times, in turn first, and the fastest of each is compared: what else a machine does
-only ever adds.
+Both pipelines load the same synthetic events, build the warehouse and its documentation, check it, report its KPIs and
+take a snapshot. Then they train, evaluate and register both models and update their endpoints. Each pipeline has its
+own process and shop; they run one after the other on the same services. The flows report to a real Prefect server. The
+time in which a worker waits for work is left out. Both run several times and take turns to be first. The fastest runs
+are compared, because other work on the machine only makes a run longer.
 
     python benchmarks/orchestration.py [--sessions 20000] [--training-seconds 15] [--times 2]
 """
@@ -26,12 +26,12 @@ from boat.kinds import KINDS, endpoint_of
 from boat.settings import Settings
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))  # flows and tasks are not installed: Prefect finds them in the current folder
+sys.path.insert(0, str(ROOT))  # flows and tasks are not installed: Prefect imports them from the current folder
 LIMIT = 0.10
 
 
 def plain(config: Settings, shop: str, files: Path, training_seconds: float) -> None:
-    """The pipeline as function calls."""
+    """Run the pipeline as function calls."""
     from boat import quality, raw_log, snapshot
     from boat.compute import JobSpec
     from boat.evaluation import gate
@@ -45,39 +45,39 @@ def plain(config: Settings, shop: str, files: Path, training_seconds: float) -> 
     from tasks.blocks import Platform
     from tasks.serving import SMOKE_SESSION
 
-    place = Platform.on_laptop(config, shop)
-    raw_log.load(place.warehouse, files)
-    dbt, where = str(Path(sys.executable).with_name("dbt")), ["--project-dir", "dbt", "--profiles-dir", "dbt"]
+    block = Platform.on_laptop(config, shop)
+    raw_log.load(block.warehouse, files)
+    dbt, folders = str(Path(sys.executable).with_name("dbt")), ["--project-dir", "dbt", "--profiles-dir", "dbt"]
     targets = {"DBT_TARGET_PATH": str(config.dbt_target), "DBT_LOG_PATH": str(config.home / "dbt" / "logs")}
-    environment = {**os.environ, **place.warehouse.dbt_environment(), **targets}
-    with place.warehouse.exclusive():
+    environment = {**os.environ, **block.warehouse.dbt_environment(), **targets}
+    with block.warehouse.exclusive():
         for command in (["build"], ["docs", "generate", "--static"]):
-            subprocess.run([dbt, *command, *where], env=environment, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([dbt, *command, *folders], env=environment, check=True, stdout=subprocess.DEVNULL)
     for _ in range(2):  # ingestion and retrain both check
-        quality.raise_for(quality.check(place.warehouse, suites(), Path(place.reports)))
-    kpis.write(place.warehouse, Path(place.reports))
-    taken = snapshot.take(place.warehouse, Path(place.store), days=90)
+        quality.raise_for(quality.check(block.warehouse, suites(), Path(block.reports)))
+    kpis.write(block.warehouse, Path(block.reports))
+    examples = snapshot.take(block.warehouse, Path(block.store), days=90)
     for kind in KINDS:
         name = endpoint_of(kind)
-        output = Path(place.store) / "models" / kind
+        output = Path(block.store) / "models" / kind
         parameters = json.dumps({"seed": 0, "max_seconds": training_seconds})
-        arguments = {"kind": kind, "snapshot": taken.uri, "output": str(output), "parameters": parameters}
-        place.compute.run(JobSpec("train", "boat.models.train", arguments), lambda line: None)
+        arguments = {"kind": kind, "snapshot": examples.uri, "output": str(output), "parameters": parameters}
+        block.compute.run(JobSpec("train", "boat.models.train", arguments), lambda line: None)
         model, figures = output / "model.tar.gz", output / "evaluation.json"
-        arguments = {"kind": kind, "snapshot": taken.uri, "model": str(model), "output": str(figures)}
-        place.compute.run(JobSpec("evaluate", "boat.evaluation.evaluate", arguments), lambda line: None)
+        arguments = {"kind": kind, "snapshot": examples.uri, "model": str(model), "output": str(figures)}
+        block.compute.run(JobSpec("evaluate", "boat.evaluation.evaluate", arguments), lambda line: None)
         report = EvaluationReport.from_json(figures.read_text(), str(figures))
         digest = archive.digest(model)
-        version = place.registry.register(Training(name, str(model), digest, "", {}, {}, {}))
-        model_card.write_page(model_card.model_card(version, report, []), version, Path(place.reports))
+        version = block.registry.register(Training(name, str(model), digest, "", {}, {}, {}))
+        model_card.write_page(model_card.model_card(version, report, []), version, Path(block.reports))
         gate.decide(kind, report)
-        place.serving.update(name, ServedModel(str(model), digest, version.version))
-        invoke(place.serving.runtime(), name, [SMOKE_SESSION])
-        place.registry.promote(name, version.version)
+        block.serving.update(name, ServedModel(str(model), digest, version.version))
+        invoke(block.serving.runtime(), name, [SMOKE_SESSION])
+        block.registry.promote(name, version.version)
 
 
 def flows(config: Settings, shop: str, files: Path, training_seconds: float) -> None:
-    """The pipeline as flows."""
+    """Run the pipeline as flows."""
     from flows.ingestion import ingestion
     from flows.promote import promote
     from flows.retrain import retrain
@@ -93,7 +93,7 @@ PIPELINES: dict[str, Callable[[Settings, str, Path, float], None]] = {"plain": p
 
 
 def timed(pipeline: str, config: Settings, shop: str, files: Path, training_seconds: float) -> float:
-    """Seconds of a pipeline in a process of its own, its start included."""
+    """Return the seconds of a pipeline in a new process, including its start."""
     from deployments.environment import of_services
 
     started = time.monotonic()
@@ -106,7 +106,7 @@ def timed(pipeline: str, config: Settings, shop: str, files: Path, training_seco
 
 
 def compare(sessions: int, training_seconds: float, times: int) -> int:
-    """Both pipelines beside each other, each first in turn."""
+    """Compare both pipelines. They take turns to be first."""
     from boat import synthetic
     from deployments import services
 
@@ -138,7 +138,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sessions", type=int, default=20_000)
     parser.add_argument("--training-seconds", type=float, default=15)
-    parser.add_argument("--times", type=int, default=2, help="how often each runs")
+    parser.add_argument("--times", type=int, default=2, help="number of runs of each pipeline")
     parser.add_argument("--pipeline", choices=sorted(PIPELINES), help=argparse.SUPPRESS)
     parser.add_argument("--shop", help=argparse.SUPPRESS)
     parser.add_argument("--files", type=Path, help=argparse.SUPPRESS)

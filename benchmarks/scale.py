@@ -1,6 +1,7 @@
-"""What a larger shop would take and cost: arithmetic on measured rates (`scale.json`) and list prices.
+"""Estimate the resources and costs of larger shops from measured rates (`scale.json`) and list prices.
 
-No run is made. Prints a Markdown table to stderr, which docs/scale.md shows, and the figures as the last line.
+The script runs no pipeline. It prints a Markdown table, which is in docs/scale.md, to stderr, and the figures as the
+last line.
 
     python benchmarks/scale.py [--inputs benchmarks/scale.json] [--prices deployments/aws/prices.json]
 """
@@ -22,34 +23,34 @@ from deployments.aws import template  # noqa: E402 -- deployments are not instal
 from deployments.aws.plan import Plan  # noqa: E402
 
 SIZES = ("XS", "S", "M", "L", "XL", "2XL", "3XL", "4XL", "5XL", "6XL")
-"""Of Snowflake warehouses: each has twice the machines, and takes twice the credits an hour, of the one before."""
+"""Sizes of Snowflake warehouses. Each has twice the machines and twice the credits per hour of the size before."""
 MEASURED_CORES = 2
 STANDING = ("Prefect", "Mlflow", "Worker", "Database", "Namespace")
-"""Charges of the plan that events do not change."""
+"""Charges of the plan that do not depend on events."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What one shop takes. Money in US dollars of the list prices.
+    """Resources and costs of a shop. Costs are in US dollars at list prices.
 
     Attributes:
-        events_a_day: Mean.
-        warehouse: Size of the Snowflake warehouse, if an hour builds only its own events.
-        ingestion_minutes: One hourly ingestion's statements, then.
-        rebuilding: Size of the warehouse that builds everything retained anew within an hour's time.
+        events_a_day: Mean number of events per day.
+        warehouse: Size of the Snowflake warehouse, if an hourly ingestion only builds new events.
+        ingestion_minutes: Minutes of SQL in an hourly ingestion on that warehouse.
+        rebuilding: Size of the warehouse that rebuilds all retained events within an hour.
         training_events: Product events that a night's training reads.
-        gpus: At once.
-        training_hours: Of a night.
-        requests_a_second: In the busiest minute.
-        instances: Behind each of the two endpoints.
-        standing: Prefect, MLflow and their database, a month.
-        warehouse_cost: A month.
-        training_cost: A month.
-        endpoint_cost: A month, with /predict before it.
-        storage_cost: A month, when as much is kept as ever will be.
-        total: A month.
-        per_million_events: Total over events.
-        per_night: One retrain and promotion: warehouse, GPUs and the flow runs' containers.
+        gpus: GPUs in parallel.
+        training_hours: Hours of training per night.
+        requests_a_second: Requests per second in the busiest minute.
+        instances: Instances of each of the two endpoints.
+        standing: Cost of Prefect, MLflow and their database per month.
+        warehouse_cost: Cost of the warehouse per month.
+        training_cost: Cost of the training per month.
+        endpoint_cost: Cost of the endpoints and /predict per month.
+        storage_cost: Cost of the storage per month, at the end of the retention time.
+        total: Sum of all costs per month.
+        per_million_events: Total cost per million events.
+        per_night: Cost of one retrain and promotion: warehouse, GPUs and the containers of the flow runs.
     """
 
     events_a_day: float
@@ -72,33 +73,33 @@ class Scale:
 
 
 class Arithmetic:
-    """The rates and prices, and what follows from them.
+    """Estimates from rates and prices.
 
     Args:
-        inputs: As in `scale.json`.
-        prices: As in `prices.json`.
+        inputs: Content of `scale.json`.
+        prices: Content of `prices.json`.
     """
 
     def __init__(self, inputs: Mapping[str, Any], prices: Mapping[str, Any]) -> None:
-        self.given = {name: entry["value"] for part in ("measured", "assumed") for name, entry in inputs[part].items()}
+        self.rates = {name: entry["value"] for part in ("measured", "assumed") for name, entry in inputs[part].items()}
         self.usd = {name: price["usd"] for name, price in prices["prices"].items()}
         self.prices = prices
         self.hours, self.nights = prices["hours_per_month"], prices["nights_per_month"]
 
     def scale(self, events_a_year: float) -> Scale:
-        """The whole of one shop."""
+        """Estimate the resources and costs of a shop."""
         a_day = events_a_year / 365
         size, seconds = self.warehouse(a_day / 24)
         if size is None:
-            raise SystemExit(f"No warehouse takes {events_a_year:,.0f} events a year.")
+            raise SystemExit(f"No Snowflake warehouse is large enough for {events_a_year:,.0f} events a year.")
         events, gpus, hours = self.training(a_day)
-        sessions = a_day * self.given["sessions_per_event"]
-        requests = sessions * self.given["requests_per_session"]
+        sessions = a_day * self.rates["sessions_per_event"]
+        requests = sessions * self.rates["requests_per_session"]
         peak, instances = self.endpoint(requests)
         credits_an_hour = 2.0 ** SIZES.index(size)
-        # Beside the hours of loading, the night reads the training window once.
+        # In addition to the hourly loads, the night reads the training window once.
         night_seconds = self._seconds(events, credits_an_hour)
-        at_least = self.given["warehouse_seconds_at_least"]
+        at_least = self.rates["warehouse_seconds_at_least"]
         warehouse_hours = (24 * self.nights * max(seconds, at_least) + self.nights * night_seconds) / 3600
         containers = self._containers()
         costs = {
@@ -128,45 +129,45 @@ class Arithmetic:
         )
 
     def warehouse(self, events: float) -> tuple[str | None, float]:
-        """The smallest warehouse that is done with these in time, and its seconds; None if there is none."""
+        """Return the smallest warehouse that is fast enough, and its seconds. `None` if all are too slow."""
         for power, size in enumerate(SIZES):
             seconds = self._seconds(events, 2.0**power)
-            if seconds <= self.given["hour_seconds_at_most"]:
+            if seconds <= self.rates["hour_seconds_at_most"]:
                 return size, seconds
         return None, math.inf
 
     def rebuilding(self, events_a_day: float) -> str:
-        """What building every table from all that is retained, each hour, would take."""
-        size, _seconds = self.warehouse(events_a_day * self.given["retained_days"])
+        """Return the size of the warehouse that rebuilds every table from all retained events each hour."""
+        size, _seconds = self.warehouse(events_a_day * self.rates["retained_days"])
         return size or "no size does"
 
     def _seconds(self, events: float, machines: float) -> float:
-        passes = self.given["warehouse_passes"] * self.given["sql_seconds_per_million_events"]
-        seconds = events / 1e6 * (self.given["load_seconds_per_million_events"] + passes)
-        return float(seconds * MEASURED_CORES / (self.given["warehouse_core_equivalents"] * machines))
+        passes = self.rates["warehouse_passes"] * self.rates["sql_seconds_per_million_events"]
+        seconds = events / 1e6 * (self.rates["load_seconds_per_million_events"] + passes)
+        return float(seconds * MEASURED_CORES / (self.rates["warehouse_core_equivalents"] * machines))
 
     def training(self, events_a_day: float) -> tuple[float, int, float]:
-        """Events read, GPUs at once, and hours, of a night."""
-        read = events_a_day * self.given["product_events_share"] * self.given["training_days"]
-        events = min(read, self.given["trained_events_at_most"])
-        rate = self.given["training_events_per_second"] * self.given["gpu_speedup"]
-        alone = events * self.given["epochs"] / rate / 3600
+        """Return the events, parallel GPUs and hours of a night's training."""
+        read = events_a_day * self.rates["product_events_share"] * self.rates["training_days"]
+        events = min(read, self.rates["trained_events_at_most"])
+        rate = self.rates["training_events_per_second"] * self.rates["gpu_speedup"]
+        alone = events * self.rates["epochs"] / rate / 3600
         gpus = 1
-        while self._on(gpus, alone) > self.given["training_hours_at_most"]:
+        while self._on(gpus, alone) > self.rates["training_hours_at_most"]:
             gpus += 1
         return events, gpus, self._on(gpus, alone)
 
     def _on(self, gpus: int, hours_alone: float) -> float:
-        return float(hours_alone / (1 + (gpus - 1) * self.given["gpu_scaling"]))
+        return float(hours_alone / (1 + (gpus - 1) * self.rates["gpu_scaling"]))
 
     def endpoint(self, requests_a_day: float) -> tuple[float, int]:
-        """Requests a second in the busiest minute, and instances for them."""
-        peak = requests_a_day / 86400 * self.given["peak_over_mean"]
-        rate = self.given["requests_per_second"] * self.given["use_of_instance"]
-        return peak, max(self.given["instances_at_least"], math.ceil(peak / rate))
+        """Return the requests per second in the busiest minute, and the instances for them."""
+        peak = requests_a_day / 86400 * self.rates["peak_over_mean"]
+        rate = self.rates["requests_per_second"] * self.rates["use_of_instance"]
+        return peak, max(self.rates["instances_at_least"], math.ceil(peak / rate))
 
     def endpoint_cost(self, instances: int, requests: float) -> float:
-        """Both endpoints, and API Gateway and Lambda for every request of a month."""
+        """Return the cost per month of both endpoints, and of API Gateway and Lambda for every request."""
         millions = requests / 1e6
         lambda_seconds = requests * self.prices["usage"]["predict_seconds"]["value"]
         return float(
@@ -176,19 +177,19 @@ class Arithmetic:
         )
 
     def storage(self, events_a_day: float) -> float:
-        """Landing files on S3 and tables in Snowflake, at the end of what is retained."""
-        kept = events_a_day * self.given["retained_days"]
-        landing = kept * self.given["bytes_per_event"] / 1e9 * self.usd["s3_standard_gb_month"]
-        return float(landing + kept * self.given["stored_bytes_per_event"] / 1e12 * self.usd["snowflake_tb_month"])
+        """Return the cost per month of S3 files and Snowflake tables at the end of the retention time."""
+        events = events_a_day * self.rates["retained_days"]
+        landing = events * self.rates["bytes_per_event"] / 1e9 * self.usd["s3_standard_gb_month"]
+        return float(landing + events * self.rates["stored_bytes_per_event"] / 1e12 * self.usd["snowflake_tb_month"])
 
     def standing(self) -> float:
-        """What is there whether or not an event comes."""
+        """Return the cost per month that does not depend on events."""
         whole = template.load()
         plan = Plan(whole, template.parameters(whole, {"ImageTag": "current"}), self.prices)
         return sum(plan.cost(charge) for charge in plan.charges() if charge.name.startswith(STANDING))
 
     def _containers(self) -> float:
-        """The flow runs of a night: an hour of retrain on 2 cores and 16 GB, a quarter of promote on 2 and 8."""
+        """Return the cost of a night's flow runs: an hour on 2 cores and 16 GB, a quarter hour on 2 cores and 8 GB."""
         cpu, memory = self.usd["fargate_vcpu_hour"], self.usd["fargate_gb_hour"]
         return float((2 * cpu + 16 * memory) + 0.25 * (2 * cpu + 8 * memory))
 
@@ -214,8 +215,8 @@ ROWS = {
 }
 
 
-def shown(value: Any) -> str:
-    """Three digits that mean something."""
+def rounded(value: Any) -> str:
+    """Format a figure with about three significant digits."""
     if isinstance(value, str):
         return value
     if isinstance(value, int) or value >= 100:
@@ -224,10 +225,10 @@ def shown(value: Any) -> str:
 
 
 def table(scales: Mapping[str, Scale]) -> str:
-    """One column a shop."""
+    """Render a Markdown table with a column per shop."""
     lines = ["| events a year | " + " | ".join(scales) + " |", "| --- |" + " ---: |" * len(scales)]
     for title, name in ROWS.items():
-        lines.append(f"| {title} | " + " | ".join(shown(getattr(scale, name)) for scale in scales.values()) + " |")
+        lines.append(f"| {title} | " + " | ".join(rounded(getattr(scale, name)) for scale in scales.values()) + " |")
     return "\n".join(lines)
 
 

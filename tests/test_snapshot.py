@@ -1,5 +1,6 @@
 """A snapshot is complete, immutable, named by its content, and cut by time."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -110,6 +111,19 @@ def test_a_damaged_snapshot_is_taken_again(shop: Callable[[int], Warehouse], tmp
     (Path(taken.uri) / INTENT).unlink()
     assert snapshot.take(shop_of_today, tmp_path) == taken
     assert snapshot.read(taken.uri).digest == taken.digest
+
+
+def test_a_snapshot_of_an_older_layout_says_to_run_retrain_again(
+    shop: Callable[[int], Warehouse], tmp_path: Path
+) -> None:
+    folder = Path(snapshot.take(shop(120), tmp_path).uri)
+    (folder / RECOMMEND).rename(folder / "next_item.parquet")  # its name in layout 2
+    manifest = json.loads((folder / snapshot.MANIFEST).read_text())
+    for files in (manifest["files"], manifest["queries"]):
+        files["next_item.parquet"] = files.pop(RECOMMEND)
+    (folder / snapshot.MANIFEST).write_text(json.dumps({**manifest, "schema_version": 2}))
+    with pytest.raises(ArtifactError, match=rf"{folder.name} has layout version 2, .* only 3\. Run `retrain` again"):
+        snapshot.read(folder)
 
 
 def test_a_folder_that_is_no_snapshot_is_named(tmp_path: Path) -> None:

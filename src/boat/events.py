@@ -172,9 +172,7 @@ COLUMNS = (
         False,
         ("timestamp", "ts", "event_timestamp", "derived_tstamp", "datetime", "time", "created_at", "occurred_at"),
     ),
-    Column(
-        "received_at", "timestamp", False, "receipt by the collector, UTC", False, ("collector_tstamp",)
-    ),
+    Column("received_at", "timestamp", False, "receipt by the collector, UTC", False, ("collector_tstamp",)),
     Column(
         "event_type",
         "varchar",

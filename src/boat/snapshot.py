@@ -1,6 +1,6 @@
-"""Snapshots: what a training reads, frozen as Parquet with a manifest, and cut by time into train, validation and test.
+"""Snapshots: examples for training as Parquet files with a manifest, split by time into train, validation and test.
 
-A folder `snapshots/<digest>` holds `recommend.parquet`, `intent.parquet`, `products.parquet` and `manifest.json`. Its
+A folder `snapshots/<digest>` holds `recommend.parquet`, `intent.parquet`, `products.parquet` and `manifest.json`. The
 digest covers the rows, the queries and the dbt manifest: the same content is the same snapshot.
 """
 
@@ -24,24 +24,25 @@ from boat.errors import ArtifactError, DataError
 from boat.kinds import KINDS
 from boat.warehouse import Transaction, Warehouse
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 RECOMMEND, INTENT, PRODUCTS = "recommend.parquet", "intent.parquet", "products.parquet"
 MANIFEST = "manifest.json"
 
-# Without event_count and first_seen_at: they look at the days that a model must not have seen.
+# Without event_count and first_seen_at: they cover the test days, which a model must not see in training.
 _PRODUCTS_QUERY = "select shop, product_id, product_name, category, price, description_vector from marts.dim_products"
 _EXAMPLES_ORDER, _PRODUCTS_ORDER = ("started_at", "session_key", "position"), ("shop", "product_id")
 _MIN_DAYS = 3
+_TAKE_AGAIN = "Delete the folder and run `retrain` again: it takes a new snapshot."
 
 
 @dataclass(frozen=True)
 class Split:
-    """Where a snapshot's sessions are cut, by the time they start.
+    """Two points in time that split the sessions of a snapshot by their start.
 
     Attributes:
-        validation_from: Sessions from here on choose when to stop; train events from here on are left out.
-        test_from: Sessions from here on only measure; validation events from here on are left out.
-        rule: How the cuts were chosen, for people.
+        validation_from: Later sessions are for validation, such as early stopping. Later train events are left out.
+        test_from: Later sessions are only for the test. Later validation events are left out.
+        rule: How the two times were chosen, as text for people.
     """
 
     validation_from: datetime
@@ -59,19 +60,19 @@ class File:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is in a snapshot.
+    """Content of a snapshot.
 
     Attributes:
-        digest: Content digest, over all that follows.
-        as_of: Nothing later is in it, UTC.
-        window_from: Sessions in it started after this; None: all there were.
-        split: Its cuts in time.
-        sessions: Sessions with at least two items.
-        intent: Sessions with intent examples and how many of them buy, in train, validation and test.
+        digest: SHA-256 of all fields below.
+        as_of: Time of the newest event that may be in it, UTC.
+        window_from: Its sessions started after this time. `None` if it has all sessions.
+        split: Its split by time.
+        sessions: Number of sessions with at least two items.
+        intent: Number of sessions and of buying sessions among the intent examples, by part.
         files: Rows and digest of each file.
-        queries: SQL that made each file.
+        queries: SQL that exported each file.
         dbt_manifest: Digest of the dbt project that built the tables.
-        schema_version: Version of this layout.
+        schema_version: Version of the layout, see `SCHEMA_VERSION`.
     """
 
     digest: str
@@ -87,31 +88,31 @@ class Manifest:
 
     @property
     def purchases(self) -> int:
-        """Buying sessions among the intent examples."""
+        """Return the number of buying sessions among the intent examples."""
         return sum(buying for _, buying in self.intent.values())
 
     @property
     def intent_obstacle(self) -> str | None:
-        """Why no intent model can be trained and judged; None where it can."""
+        """Return why no intent model can be trained and evaluated, or `None` if it can."""
         for part, (sessions, buying) in self.intent.items():
             if not 0 < buying < sessions:
-                return f"{buying} of {sessions} {part} sessions buy"
+                return f"{buying} of {sessions} {part} sessions contain a purchase"
         return None
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A snapshot by name, small enough to pass on.
+    """Location and main figures of a snapshot, small enough to pass between tasks.
 
     Attributes:
-        uri: Its folder, or where it lies on S3.
+        uri: Its folder, or its `s3://` URI.
         digest: Content digest.
-        rows: Next-item and intent examples together.
-        sessions: Sessions with at least two items.
-        purchases: Buying sessions among the intent examples.
-        intent_obstacle: Why no intent model can be trained and judged; None where it can.
+        rows: Number of recommend and intent examples together.
+        sessions: Number of sessions with at least two items.
+        purchases: Number of buying sessions among the intent examples.
+        intent_obstacle: Why no intent model can be trained and evaluated. `None` if it can.
         dbt_manifest: Digest of the dbt project that built the tables.
-        as_of: Nothing later is in it, UTC.
+        as_of: Time of the newest event that may be in it, UTC.
     """
 
     uri: str
@@ -134,40 +135,40 @@ def take(
     test_days: int | None = None,
     validation_days: int | None = None,
 ) -> Snapshot:
-    """Freeze the training examples of sessions started in (as_of - days, as_of].
+    """Export the training examples of sessions started in (as_of - days, as_of].
 
     Args:
-        warehouse: Where dbt has built the marts.
-        store: Artifact store, a folder or `s3://…`; the snapshot goes to its `snapshots/`.
-        days: Length of the window; None takes everything up to `as_of`.
-        as_of: End of the window (UTC where it has no zone); None takes the newest event.
+        warehouse: Warehouse with the marts that dbt has built.
+        store: Artifact store, a folder or `s3://…`. The snapshot is written to its `snapshots/`.
+        days: Length of the window in days. `None`: everything up to `as_of`.
+        as_of: End of the window, UTC if it has no time zone. `None`: the newest event.
         dbt_manifest: Digest of the dbt project, for lineage.
-        test_days: Days at the end that only measure; None takes a fourteenth of the span, 1 to 7.
-        validation_days: Days before those, for early stopping; None takes as many as `test_days`.
+        test_days: Days for the test, at the end of the window. `None`: a fourteenth of the window, 1 to 7.
+        validation_days: Days for validation, before the test days. `None`: as many as test days.
 
     Raises:
-        DataError: No examples in the window, or too few to cut them in three.
+        DataError: The window has no examples, or too few to split them in three.
     """
     folder = artifacts.join(str(store), "snapshots")
-    with _workplace(folder) as temporary:
-        made = Path(temporary) / "snapshot"
-        made.mkdir()
+    with _temporary_folder(folder) as temporary:
+        export = Path(temporary) / "snapshot"
+        export.mkdir()
         with warehouse.transaction() as transaction:
             end = _naive(as_of) if as_of else _newest(transaction)
             start = end - timedelta(days=days) if days is not None else None
             queries = _queries(start, end)
-            files = {name: _export(transaction, sql, made / name) for name, sql in queries.items()}
+            files = {name: _export(transaction, sql, export / name) for name, sql in queries.items()}
         if not files[RECOMMEND].rows:
             raise DataError(
                 f"No session with two products started in ({start or 'the beginning'}, {end}].",
-                "Load events of that time, or take more days.",
+                "Load events of that time, or take a snapshot of more days.",
             )
-        split = _split(_session_starts(made), end, test_days, validation_days)
+        split = _split(_session_starts(export), end, test_days, validation_days)
         manifest = _manifest(
-            made, end=end, start=start, split=split, files=files, queries=queries, dbt_manifest=dbt_manifest
+            export, end=end, start=start, split=split, files=files, queries=queries, dbt_manifest=dbt_manifest
         )
-        (made / MANIFEST).write_text(_to_json(manifest), encoding="utf-8")
-        uri = _publish(made, artifacts.join(folder, manifest.digest[:16]))
+        (export / MANIFEST).write_text(_to_json(manifest), encoding="utf-8")
+        uri = _publish(export, artifacts.join(folder, manifest.digest[:16]))
     return Snapshot(
         uri=uri,
         digest=manifest.digest,
@@ -181,33 +182,40 @@ def take(
 
 
 def read(uri: str | Path, verify: bool = True) -> Manifest:
-    """The manifest of a snapshot.
+    """Read the manifest of a snapshot.
 
     Args:
-        uri: The snapshot's folder; one on S3 is fetched first, by `boat.store.fetch`.
-        verify: Compare every file with the manifest, byte by byte.
+        uri: Folder of the snapshot. Download a snapshot on S3 first, with `boat.store.fetch`.
+        verify: Compare the digest of every file with the manifest.
 
     Raises:
-        ArtifactError: No snapshot, or not what its digest says.
+        ArtifactError: There is no snapshot, it is damaged, or another version of Boat took it.
     """
     folder = Path(uri)
     try:
-        manifest = _from_json((folder / MANIFEST).read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        version = content["schema_version"]
+        manifest = _manifest_of(content) if version == SCHEMA_VERSION else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"{folder} is not a snapshot ({error!r}).", "Take a snapshot and pass its folder."
         ) from error
-    if manifest.schema_version != SCHEMA_VERSION or manifest.digest != _content_digest(manifest):
-        raise ArtifactError(f"The manifest of snapshot {folder} is not what its digest says.", "Take it again.")
+    if manifest is None:
+        raise ArtifactError(
+            f"Snapshot {folder} has layout version {version}, but this version of Boat reads only {SCHEMA_VERSION}.",
+            "Run `retrain` again: it takes a new snapshot and trains new models on it.",
+        )
+    if manifest.digest != _content_digest(manifest):
+        raise ArtifactError(f"The manifest of snapshot {folder} does not match its digest.", _TAKE_AGAIN)
     for name, file in manifest.files.items() if verify else ():
         if not (folder / name).is_file() or _sha256(folder / name) != file.sha256:
-            raise ArtifactError(f"{folder / name} is not what the snapshot's manifest says.", "Take it again.")
+            raise ArtifactError(f"{folder / name} is missing or does not match its digest.", _TAKE_AGAIN)
     return manifest
 
 
 def _queries(start: datetime | None, end: datetime) -> dict[str, str]:
     after = f" and started_at > timestamp '{start}'" if start else ""
-    # A session that goes on after the end has its later events left out.
+    # Events after the end are left out, also of a session that started before it.
     window = f"started_at <= timestamp '{end}' and event_time <= timestamp '{end}'{after}"
     examples = {
         kind.examples: f"select session_key, shop, started_at, position, {kind.example_columns} "
@@ -220,7 +228,9 @@ def _queries(start: datetime | None, end: datetime) -> dict[str, str]:
 def _newest(transaction: Transaction) -> datetime:
     newest = transaction.query("select max(event_time) as newest from marts.fct_session_events")["newest"][0].as_py()
     if newest is None:
-        raise DataError("There is no event in marts.fct_session_events.", "Load events and run the ingestion first.")
+        raise DataError(
+            "The table marts.fct_session_events has no events.", "Load events and run `ingestion/hourly` first."
+        )
     return _naive(newest)
 
 
@@ -239,7 +249,7 @@ def _sha256(path: Path) -> str:
 
 
 def _session_starts(folder: Path) -> list[datetime]:
-    """Start of each session with a next-item example, ascending."""
+    """Return the start of each session with a recommend example, ascending."""
     examples = pq.read_table(folder / RECOMMEND, columns=["session_key", "started_at"])
     starts = examples.group_by("session_key").aggregate([("started_at", "min")])["started_at_min"]
     return sorted(starts.cast("timestamp[us]").to_pylist())
@@ -259,7 +269,8 @@ def _split(starts: Sequence[datetime], end: datetime, test_days: int | None, val
     sizes = _sizes(starts, by_shares)
     if not all(sizes):
         raise DataError(
-            f"{len(starts)} sessions fall into train, validation and test as {'/'.join(map(str, sizes))}.",
+            f"Cannot split {len(starts)} sessions into train, validation and test: "
+            f"the parts would have {'/'.join(map(str, sizes))} sessions.",
             "Load events over a longer time.",
         )
     return by_shares
@@ -295,7 +306,7 @@ def _manifest(
 
 
 def _intent_sessions(folder: Path, split: Split) -> dict[str, tuple[int, int]]:
-    """Sessions and buying sessions of each part."""
+    """Return the number of sessions and of buying sessions in each part."""
     events = pq.read_table(folder / INTENT, columns=["session_key", "started_at", "is_purchase"])
     sessions = events.group_by("session_key").aggregate([("started_at", "min"), ("is_purchase", "max")])
     counts = {"train": [0, 0], "validation": [0, 0], "test": [0, 0]}
@@ -317,8 +328,7 @@ def _to_json(manifest: Manifest) -> str:
     return json.dumps(asdict(manifest), indent=2, default=datetime.isoformat) + "\n"
 
 
-def _from_json(text: str) -> Manifest:
-    content: dict[str, Any] = json.loads(text)
+def _manifest_of(content: Mapping[str, Any]) -> Manifest:
     split = content["split"]
     moments = {name: datetime.fromisoformat(split[name]) for name in ("validation_from", "test_from")}
     window_from = content["window_from"]
@@ -334,29 +344,29 @@ def _from_json(text: str) -> Manifest:
     )
 
 
-def _workplace(folder: str) -> "tempfile.TemporaryDirectory[str]":
-    """Where a snapshot is made: beside its place, so that it gets there in one move, if that is of this machine."""
+def _temporary_folder(folder: str) -> "tempfile.TemporaryDirectory[str]":
+    """Create a temporary folder. For a local store it is on the same file system, so that a rename publishes it."""
     if artifacts.is_remote(folder):
         return tempfile.TemporaryDirectory(prefix="taking-")
     Path(folder).mkdir(parents=True, exist_ok=True)
     return tempfile.TemporaryDirectory(prefix=".taking-", dir=folder)
 
 
-def _publish(made: Path, uri: str) -> str:
-    """Put a snapshot in its place; one that is there already is the same."""
+def _publish(export: Path, uri: str) -> str:
+    """Publish a snapshot, unless the store has it already. A damaged snapshot in a local store is replaced."""
     if artifacts.is_remote(uri):
-        return uri if artifacts.exists(uri) else artifacts.publish(made, uri)
-    into = Path(uri)
-    if into.exists() and not _intact(into):
-        shutil.rmtree(into)
+        return uri if artifacts.exists(uri) else artifacts.publish(export, uri)
+    target = Path(uri)
+    if target.exists() and not _is_intact(target):
+        shutil.rmtree(target)
     try:
-        os.rename(made, into)
+        os.rename(export, target)
     except OSError:
-        read(into)  # taken before, or by another process at this moment; if not, this says what is there
+        read(target)  # the same snapshot, perhaps of another process; raises if it is not one
     return uri
 
 
-def _intact(folder: Path) -> bool:
+def _is_intact(folder: Path) -> bool:
     try:
         read(folder)
     except ArtifactError:

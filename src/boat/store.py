@@ -1,7 +1,7 @@
-"""The artifact store: a folder, or `s3://bucket/prefix`. What is there is whole, and is fetched byte for byte.
+"""The artifact store: a folder, or `s3://bucket/prefix`. It never returns a part of an artifact.
 
-A published folder on S3 has an index beside its files, `_files.json`, with the SHA-256 of each. It is written last: a
-folder without it is not there yet. A folder of this machine is used where it lies.
+A published folder on S3 also has an index, `_files.json`, with the SHA-256 of each file. The index is uploaded last: a
+folder without an index is not published yet. A local folder is used directly, without a copy.
 """
 
 import hashlib
@@ -21,44 +21,44 @@ INDEX = "_files.json"
 
 
 def is_remote(uri: str) -> bool:
-    """Whether a URI is of a cloud store, not of this machine."""
+    """Return whether a URI is in a cloud store, not on this machine."""
     return "://" in uri
 
 
 def join(store: str, *parts: str) -> str:
-    """The URI of something in a store."""
+    """Return the URI of an artifact in a store."""
     return "/".join([store.rstrip("/"), *parts])
 
 
 def exists(uri: str) -> bool:
-    """Whether a file, or a whole folder, has been published there."""
+    """Return whether a file or a complete folder has been published at a URI."""
     if not is_remote(uri):
         return Path(uri).exists()
     return _path(uri).is_file() or _path(join(uri, INDEX)).is_file()
 
 
 def read_text(uri: str) -> str:
-    """The content of a small published file."""
+    """Return the content of a small published file."""
     if not is_remote(uri):
         return Path(uri).read_text(encoding="utf-8")
-    with tempfile.TemporaryDirectory() as folder:  # not cloudpathlib's own cache, which may be a second behind
+    with tempfile.TemporaryDirectory() as folder:  # cloudpathlib's own cache may be a second behind
         return Path(_path(uri).download_to(Path(folder) / "content")).read_text(encoding="utf-8")
 
 
 def names(uri: str) -> list[str]:
-    """What has been published right below a URI, sorted; nothing where nothing has."""
+    """Return the sorted names directly below a URI. Empty if the folder does not exist."""
     folder = _path(uri) if is_remote(uri) else Path(uri)
-    return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
 def publish(local: Path, uri: str) -> str:
-    """Put a file or a folder into a store; returns `uri`. Doing it again changes nothing.
+    """Publish a file or a folder and return its URI. A second call changes nothing.
 
     Raises:
-        ArtifactError: There is no such file or folder.
+        ArtifactError: The file or folder does not exist.
     """
     if not local.exists():
-        raise ArtifactError(f"There is no {local} to publish as {uri}.", "Was it made?")
+        raise ArtifactError(f"Cannot publish {local} as {uri}: it does not exist.", "Create it first.")
     if not is_remote(uri):
         _copy(local, Path(uri))
     elif local.is_file():
@@ -73,7 +73,7 @@ def publish(local: Path, uri: str) -> str:
 
 
 def publish_bytes(content: bytes, uri: str) -> str:
-    """Put a file that is in memory into a store; returns `uri`."""
+    """Publish bytes as a file and return its URI."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "content"
         path.write_bytes(content)
@@ -81,14 +81,14 @@ def publish_bytes(content: bytes, uri: str) -> str:
 
 
 def fetch(uri: str, cache: Path) -> Path:
-    """A published file or folder on this machine, under its own name; one of this machine is where it was.
+    """Return the local path of a published file or folder. Download it if it is on S3.
 
     Args:
-        uri: What was published.
-        cache: Folder for what comes from afar. What is in it already, with the same content, is not fetched again.
+        uri: URI of the file or folder.
+        cache: Folder for downloads. The same content is downloaded only once.
 
     Raises:
-        ArtifactError: It is not there, or a file is not what the index says.
+        ArtifactError: Nothing is published at the URI, or a file does not match the index.
     """
     if not is_remote(uri):
         return Path(uri)
@@ -100,7 +100,9 @@ def fetch(uri: str, cache: Path) -> Path:
     elif file.is_file():
         state = file.etag
     else:
-        raise ArtifactError(f"Nothing is published at {uri}.", "Make it again, or correct the artifact store.")
+        raise ArtifactError(
+            f"Nothing is published at {uri}.", "Publish it again, or correct the URI of the artifact store."
+        )
     folder = cache / hashlib.sha256(f"{uri} {state}".encode()).hexdigest()[:32]
     if not folder.exists():
         _download(uri, files, folder)
@@ -108,17 +110,17 @@ def fetch(uri: str, cache: Path) -> Path:
 
 
 def remove(uri: str) -> None:
-    """Delete a file, if it is there."""
+    """Delete a file if it exists."""
     if is_remote(uri):
         _path(uri).unlink(missing_ok=True)
     else:
         Path(uri).unlink(missing_ok=True)
 
 
-def _download(uri: str, files: dict[str, str], into: Path) -> None:
-    """Fill `into` in one move: it is whole, or not there."""
-    into.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=into.parent) as temporary:
+def _download(uri: str, files: dict[str, str], folder: Path) -> None:
+    """Download into a temporary folder first, so that `folder` is complete or does not exist."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder.parent) as temporary:
         target = Path(temporary) / "fetched" / _path(uri).name
         target.parent.mkdir()
         if not files:
@@ -126,38 +128,44 @@ def _download(uri: str, files: dict[str, str], into: Path) -> None:
         for name, digest in files.items():
             path = target / name
             if not path.resolve().is_relative_to(target.resolve()):
-                raise ArtifactError(f"The index of {uri} names {name!r}, which lies outside it.", "Make it again.")
+                raise ArtifactError(
+                    f"The index of {uri} has the path {name!r}, which is outside the folder.", "Publish it again."
+                )
             path.parent.mkdir(parents=True, exist_ok=True)
             _path(join(uri, name)).download_to(path)
             if _sha256(path) != digest:
-                raise ArtifactError(f"{join(uri, name)} is not what its index says.", "Make it again.")
+                raise ArtifactError(f"{join(uri, name)} does not match the digest in its index.", "Publish it again.")
         try:
-            os.rename(target.parent, into)
+            os.rename(target.parent, folder)
         except OSError:
-            if not into.exists():
+            if not folder.exists():
                 raise
-            # else another process has fetched it at the same moment
+            # else another process has downloaded it at the same time
 
 
-def _copy(local: Path, to: Path) -> None:
-    if local.resolve() == to.resolve():
+def _copy(local: Path, target: Path) -> None:
+    if local.resolve() == target.resolve():
         return
-    to.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     if local.is_dir():
-        shutil.copytree(local, to, dirs_exist_ok=True)
+        shutil.copytree(local, target, dirs_exist_ok=True)
         return
-    with tempfile.NamedTemporaryFile(dir=to.parent, delete=False) as temporary:
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as temporary:
         temporary.write(local.read_bytes())
-    os.replace(temporary.name, to)
+    os.replace(temporary.name, target)
 
 
 def _path(uri: str) -> "S3Path":
     try:
         from cloudpathlib import S3Path
     except ImportError as error:
-        raise SettingError(f"{uri} needs a package ({error}).", "Install it: pip install 'boat[flows]'.") from error
+        raise SettingError(
+            f"Cannot use {uri}: a package is missing ({error}).", "Install it: pip install 'boat[flows]'."
+        ) from error
     if not uri.startswith("s3://"):
-        raise SettingError(f"{uri} is of no store that is known.", "Use a folder, or s3://BUCKET/PREFIX.")
+        raise SettingError(
+            f"Cannot use {uri}: Boat does not support this kind of store.", "Use a folder, or s3://BUCKET/PREFIX."
+        )
     return S3Path(uri)
 
 

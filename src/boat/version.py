@@ -1,4 +1,4 @@
-"""Which code this is, said by its content: a model's lineage holds even where no git is at hand."""
+"""The version of the code by its content, so that the lineage of a model needs no git."""
 
 import hashlib
 from pathlib import Path
@@ -7,7 +7,7 @@ import boat
 
 
 def code_version() -> str:
-    """Version and a digest of this package's sources, such as `0.1.0+3f9a2c41d07e`."""
+    """Return the version and a digest of this package's sources, such as `0.1.0+3f9a2c41d07e`."""
     root = Path(boat.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):

@@ -203,4 +203,4 @@ def test_the_seed_decides_the_weights(shop: Path) -> None:
 def test_a_snapshot_without_purchases_names_the_obstacle(shop_snapshot: Callable[..., Path]) -> None:
     manifest = snapshot.read(shop_snapshot(sessions=120, buyers=False))
     assert manifest.purchases == 0
-    assert manifest.intent_obstacle == f"0 of {manifest.intent['train'][0]} train sessions buy"
+    assert manifest.intent_obstacle == f"0 of {manifest.intent['train'][0]} train sessions contain a purchase"

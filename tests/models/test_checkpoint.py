@@ -11,7 +11,7 @@ from boat.intent import training as intent
 from boat.intent.features import histories
 from boat.intent.parameters import IntentParameters
 from boat.models import examples
-from boat.models.checkpoint import Checkpoint, State
+from boat.models.checkpoint import Checkpoint, TrainingState
 from boat.models.fitting import Trained
 from boat.recommend import training as recommend
 from boat.recommend.parameters import RecommendParameters
@@ -82,10 +82,10 @@ def test_a_training_that_was_over_is_not_trained_again(training: Training, tmp_p
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
 def test_a_damaged_or_foreign_checkpoint_is_not_gone_on_with(tmp_path: Path, damage: bytes | None) -> None:
     path = tmp_path / "state.npz"
-    Checkpoint(path, ABOUT).save(State({"network": [np.ones(3)]}, {"best": 1}))
-    kept = Checkpoint(path, ABOUT).load()
-    assert kept is not None
-    assert kept.arrays["network"][0].tolist() == [1, 1, 1]
+    Checkpoint(path, ABOUT).save(TrainingState({"network": [np.ones(3)]}, {"best": 1}))
+    state = Checkpoint(path, ABOUT).load()
+    assert state is not None
+    assert state.arrays["network"][0].tolist() == [1, 1, 1]
     if damage is not None:
         path.write_bytes(damage)
     assert Checkpoint(path, ABOUT if damage is not None else {"seed": 4}).load() is None

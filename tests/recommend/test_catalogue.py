@@ -80,7 +80,7 @@ def test_a_catalogue_without_usable_vectors_changes_nothing(
 ) -> None:
     described = catalogue.read(shop_snapshot(sessions=120, vectors=vectors))
     unviewed = catalogue.unviewed(described, np.array(["p0", "p1"], object), np.eye(2, dtype=np.float32))
-    assert (len(unviewed.names), unviewed.directions.shape, len(unviewed.likest)) == (0, (0, 2), 0)
+    assert (len(unviewed.names), unviewed.directions.shape, len(unviewed.most_similar)) == (0, (0, 2), 0)
 
 
 def test_a_direction_is_the_mean_of_similar_products_weighted_by_similarity() -> None:
@@ -89,7 +89,7 @@ def test_a_direction_is_the_mean_of_similar_products_weighted_by_similarity() ->
     unviewed = catalogue.unviewed(described, np.array(["b", "a"], object), np.eye(2, dtype=np.float32))
     assert unviewed.names.tolist() == ["new"]  # a product without similar products is left out
     np.testing.assert_allclose(unviewed.directions, 0.9 * np.array([[0.8, 0.6]]), rtol=1e-5)
-    assert unviewed.likest.tolist() == [1]
+    assert unviewed.most_similar.tolist() == [1]
 
 
 def test_only_the_most_similar_of_many_new_products_are_used() -> None:

@@ -171,8 +171,8 @@ def test_viewed_products_are_raised_if_shoppers_return_to_them(back: bool, raise
     recent = np.array([draw.permutation(15)[:3] + 1 for _ in range(300)], np.int32)
     target = recent[:, 1] if back else recent[:, 0] + 15
     mix = blend.choose(DirectionScores(_Last(vectors), vectors), [], Windows(recent, target), repeats=False)
-    assert (mix.seen[1] > 0) == raised
-    assert mix.seen[0] == 0
+    assert (mix.bonuses[1] > 0) == raised
+    assert mix.bonuses[0] == 0
 
 
 class _Last:

@@ -109,7 +109,7 @@ WELL_FORMED = instances([SESSION])[0]
         ([], "list .*instances"),
         ({"instances": {}}, "list .*instances"),
         ({"instances": []}, "no list of instances"),
-        ({"instances": [1]}, "Instance 0 has not the inputs"),
+        ({"instances": [1]}, "Instance 0 does not have the inputs"),
         ({"instances": [WELL_FORMED] * 1001}, "at most 1000"),
         ({"instances": [{**WELL_FORMED, "event_time": [float("nan")]}]}, "not a finite number"),
         ({"instances": [{**WELL_FORMED, "event_time": [10**400]}]}, "event_time"),
@@ -140,7 +140,7 @@ def test_numbers_as_ids_and_texts_as_times_and_null_are_accepted(client: httpx.C
 def test_a_body_that_is_too_large_gets_a_message(client: httpx.Client) -> None:
     response = ask(client, b" " * (MAX_BODY_BYTES + 1))
     assert response.status_code == 413
-    assert f"at most {MAX_BODY_BYTES}" in response.json()["message"]
+    assert f"At most {MAX_BODY_BYTES}" in response.json()["message"]
 
 
 VALUES = st.recursive(

@@ -1,7 +1,8 @@
-"""Gradient boosting on a table of features, by several members, as trees that a graph can walk.
+"""Gradient boosting on a table of features, by several members, as trees that a graph can evaluate.
 
-Small trees, and each member's splits choose among other features. When to stop is told by members that saw a draw of
-the groups (sessions) each, and judged the others; those that are kept saw all rows, so that nothing is held back.
+The trees are small, and each member draws the features of its splits at random. The number of rounds is chosen with
+members fitted on a random part of the groups (sessions), by their loss on the rest. The final members are fitted on all
+rows.
 """
 
 import os
@@ -16,31 +17,31 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 
-Result = TypeVar("Result")
+Output = TypeVar("Output")
 
 _LEARNING_RATE = 0.1
 _STEP = 10
-"""Rounds between two looks at the loss out of the bag."""
+"""Rounds between two evaluations of the loss out of the bag."""
 _PATIENCE = 2
 _BAG = 0.5
-"""Of the groups, for choosing the rounds: a row is judged by half the members, as fewer would stop too early."""
-_FEWEST_IN_LEAF = 50
+"""Share of the groups in a bag. Half of the members predict a row out of the bag: fewer would stop too early."""
+_MIN_ROWS_IN_LEAF = 50
 _SHRINKAGE = 5.0
-_FEATURES_A_SPLIT = 0.4
+_FEATURES_PER_SPLIT = 0.4
 
 
 @dataclass(frozen=True)
 class Forest:
-    """Trees whose values add up to log-odds; a leaf leads to itself.
+    """Trees whose values add up to log-odds. A leaf is its own left and right node.
 
     Attributes:
-        feature: Column that a node asks for, int32 [trees, nodes].
-        threshold: What it is held against, float64 [trees, nodes]: up to it the way goes left.
-        left: Number of the node there, int32 [trees, nodes].
-        right: The same on the other side.
-        value: What a leaf adds, float64 [trees, nodes].
-        base: Where the sum starts.
-        depth: Steps from a root to its lowest leaf.
+        feature: Column that a node compares, int32 [trees, nodes].
+        threshold: Threshold of a node, float64 [trees, nodes]. A row with a value up to it goes left.
+        left: Number of the left node, int32 [trees, nodes].
+        right: Number of the right node, int32 [trees, nodes].
+        value: Log-odds that a leaf adds, float64 [trees, nodes].
+        base: Log-odds before the first tree.
+        depth: Steps from a root to the lowest leaf of all trees.
     """
 
     feature: np.ndarray
@@ -54,12 +55,12 @@ class Forest:
 
 @dataclass(frozen=True)
 class Boosted:
-    """Members that chose among different features; their mean decides.
+    """Boosted models whose mean is the prediction.
 
     Attributes:
         members: scikit-learn's models.
-        rounds: Trees in each.
-        loss: Log-loss of what is out of the bags, in nats; NaN where the rounds were given.
+        rounds: Trees per member.
+        loss: Log-loss out of the bags, in nats. NaN if the number of rounds was an argument.
     """
 
     members: tuple[HistGradientBoostingClassifier, ...]
@@ -67,13 +68,13 @@ class Boosted:
     loss: float
 
     def log_odds(self, features: np.ndarray) -> np.ndarray:
-        """Float64 [rows] for features [rows, columns]."""
+        """Return the log-odds, float64 [rows], of features [rows, columns]."""
         with threadpool_limits(1, "openmp"):
             odds: np.ndarray = np.mean([member.decision_function(features) for member in self.members], axis=0)
         return odds
 
     def forest(self) -> Forest:
-        """The trees of all members, out of what scikit-learn keeps to itself: a test holds both to the same answers."""
+        """Extract the trees of all members from private attributes of scikit-learn. A test compares predictions."""
         trees = [tree for member in self.members for (tree,) in member._predictors]
         width = max(len(tree.nodes) for tree in trees)
         leaf = np.stack([_column(tree.nodes, "is_leaf", width, 1) for tree in trees]).astype(bool)
@@ -108,67 +109,67 @@ def fit(
     seed: int,
     rounds: int | None = None,
 ) -> Boosted:
-    """Fit as many rounds as lower the loss out of the bags, or those given.
+    """Fit the number of rounds with the lowest loss out of the bags, or `rounds`.
 
     Args:
-        features: [rows, columns], without NaN.
-        label: bool [rows].
-        group: int [rows], such as sessions: a draw has all rows of a group or none.
-        members: How many models are averaged.
-        leaves: Of a tree, at most.
-        most_rounds: Trees a member, at most.
-        seed: Of the draws.
-        rounds: Trees a member, where that is known already.
+        features: Features without NaN, float [rows, columns].
+        label: Labels, bool [rows].
+        group: Group of each row, such as its session, int [rows]. A bag never splits a group.
+        members: Number of models that are averaged.
+        leaves: Largest number of leaves per tree.
+        most_rounds: Largest number of trees per member.
+        seed: Seed of the random draws.
+        rounds: Number of trees per member. `None`: it is chosen by the loss out of the bags.
     """
-    grown = tuple(
+    models = tuple(
         HistGradientBoostingClassifier(
             learning_rate=_LEARNING_RATE,
             max_leaf_nodes=leaves,
-            min_samples_leaf=_FEWEST_IN_LEAF,
+            min_samples_leaf=_MIN_ROWS_IN_LEAF,
             l2_regularization=_SHRINKAGE,
-            max_features=_FEATURES_A_SPLIT,
+            max_features=_FEATURES_PER_SPLIT,
             early_stopping=False,
             warm_start=True,
             random_state=seed + number,
         )
         for number in range(members)
     )
-    # One thread a member: OpenMP's wait for each other at every split, and take many times as long on busy cores.
+    # One thread per member: OpenMP's threads wait for each other at every split, which is far slower on busy cores.
     with threadpool_limits(1, "openmp"):
         if rounds is None:
-            rounds, loss = _best_rounds(grown, _bags(label, group, members, seed), features, label, most_rounds)
+            rounds, loss = _best_rounds(models, _bags(label, group, members, seed), features, label, most_rounds)
         else:
             loss = float("nan")
-        for member in grown:
+        for member in models:
             member.set_params(max_iter=rounds, warm_start=False)
-        _side_by_side(lambda member: member.fit(features, label), grown)
-    return Boosted(grown, rounds, loss)
+        _in_parallel(lambda member: member.fit(features, label), models)
+    return Boosted(models, rounds, loss)
 
 
 def _bags(label: np.ndarray, group: np.ndarray, members: int, seed: int) -> list[np.ndarray]:
-    """The rows of each member, bool [rows] each: a share of the groups of either label."""
+    """Draw the rows of each member, bool [rows] each: the same share of the groups with and without the label."""
     names, first, number = np.unique(group, return_index=True, return_inverse=True)
     draw = np.random.default_rng(seed)
     bags = []
     for _ in range(members):
-        place = np.empty(len(names))
-        for side in (False, True):
-            of_side = np.flatnonzero(label[first] == side)
-            place[of_side] = draw.permutation(len(of_side)) / max(len(of_side), 1)
-        bags.append((place < _BAG)[number])
+        rank = np.empty(len(names))
+        for value in (False, True):
+            groups = np.flatnonzero(label[first] == value)
+            rank[groups] = draw.permutation(len(groups)) / max(len(groups), 1)
+        bags.append((rank < _BAG)[number])
     return bags
 
 
-def _side_by_side(work: Callable[..., Result], *arguments: Sequence[Any]) -> list[Result]:
-    """What a function gives for each, in this order; scikit-learn holds no lock while it grows a tree."""
+def _in_parallel(function: Callable[..., Output], *arguments: Sequence[Any]) -> list[Output]:
+    """Map a function over the arguments in threads. scikit-learn releases the GIL while it fits a tree."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return list(pool.map(work, *arguments))
+        return list(pool.map(function, *arguments))
 
 
-def _judge(
+def _odds_out_of_bag(
     rounds: int, features: np.ndarray, label: np.ndarray, member: HistGradientBoostingClassifier, bag: np.ndarray
 ) -> np.ndarray:
-    """Grow a member in its bag, and say what it thinks of the rows outside."""
+    """Fit a member on its bag and return its log-odds of the other rows."""
     member.set_params(max_iter=rounds).fit(features[bag], label[bag])
     odds: np.ndarray = member.decision_function(features[~bag])
     return odds
@@ -179,18 +180,19 @@ def _best_rounds(
     bags: list[np.ndarray],
     features: np.ndarray,
     label: np.ndarray,
-    most: int,
+    most_rounds: int,
 ) -> tuple[int, float]:
     outside = np.sum([~bag for bag in bags], axis=0)
-    asked = outside > 0
-    step = min(_STEP, most)
+    is_predicted = outside > 0
+    step = min(_STEP, most_rounds)
     best, best_loss = step, float("inf")
-    for rounds in range(step, most + 1, step):
+    for rounds in range(step, most_rounds + 1, step):
         total = np.zeros(len(label))
-        for said, bag in zip(_side_by_side(partial(_judge, rounds, features, label), members, bags), bags, strict=True):
-            total[~bag] += said
-        chance = 1 / (1 + np.exp(-total[asked] / outside[asked]))
-        loss = float(log_loss(label[asked], chance, labels=[False, True]))
+        predictions = _in_parallel(partial(_odds_out_of_bag, rounds, features, label), members, bags)
+        for odds, bag in zip(predictions, bags, strict=True):
+            total[~bag] += odds
+        chance = 1 / (1 + np.exp(-total[is_predicted] / outside[is_predicted]))
+        loss = float(log_loss(label[is_predicted], chance, labels=[False, True]))
         if loss < best_loss:
             best, best_loss = rounds, loss
         elif rounds >= best + _PATIENCE * step:

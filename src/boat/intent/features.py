@@ -1,7 +1,6 @@
-"""What the purchase-intent models see of a session: its last events one by one, and hand-made features of them.
+"""Inputs of the intent models: the last events of a session, and hand-made features of them.
 
-The features are made by TensorFlow, for training and in the exported graph by the same function, so that the two cannot
-come apart.
+The same TensorFlow function computes the features in training and in the exported graph, so that they cannot differ.
 """
 
 from collections.abc import Callable
@@ -19,10 +18,10 @@ from boat.models.examples import Sessions
 
 EVENT_CODES = {name: code for code, name in enumerate(EVENT_TYPES, start=1)}
 OTHER = len(EVENT_TYPES) + 1
-"""Code of an event type that is not in the contract; 0 pads."""
+"""Code of an event type that is not in the contract. 0 is padding."""
 
 LONGEST_SECONDS = 86_400.0
-"""A gap that is longer counts as this."""
+"""Longest gap in seconds. Longer gaps are clipped."""
 
 FEATURES = (
     "events",
@@ -48,26 +47,26 @@ FEATURES = (
     "weekday",
 )
 """Columns of `features`. Gaps are in seconds, hours (with their fraction) and
-weekday (0 is Monday) in UTC; -1 stands for what is not known."""
+weekday (0 is Monday) in UTC. An unknown value is -1."""
 
 _UNKNOWN = -1.0
 _BATCH = 4096
 _STARTS = 4
-_JUDGED_CUTS = 20_000
-_LEARNED_CUTS = 100_000
+_VALIDATION_CUTS = 20_000
+_TRAINING_CUTS = 100_000
 _LATEST = 2.0**33
-"""Seconds since 1970 beyond which a clock is wrong: the year 2242."""
+"""Largest valid time, in seconds since 1970 (the year 2242). A clock with a later time is wrong."""
 
 
 class Window(NamedTuple):
     """The last events of sessions, newest first.
 
     Attributes:
-        codes: Event types, int32 [sessions, window]; 0 where there is no event.
-        products: A number for each product, int64 [sessions, window]; 0 where there is none.
-        pages: The same for each URL.
-        seconds: When, since 1970, float64 [sessions, window]; 0 where it is not known.
-        length: Events of the whole session so far, int32 [sessions].
+        codes: Event types, int32 [sessions, window]. 0 if there is no event.
+        products: A number for each product, int64 [sessions, window]. 0 if the event has no product.
+        pages: A number for each URL, int64 [sessions, window]. 0 if the event has no URL.
+        seconds: Time in seconds since 1970, float64 [sessions, window]. 0 if unknown.
+        length: Number of events of the whole session so far, int32 [sessions].
     """
 
     codes: np.ndarray | tf.Tensor
@@ -78,7 +77,7 @@ class Window(NamedTuple):
 
     @classmethod
     def spec(cls, width: int) -> "Window":
-        """The types and shapes of a window, for a `tf.function`."""
+        """Return the types and shapes of a window, for a `tf.function`."""
         kinds = (tf.int32, tf.int64, tf.int64, tf.float64)
         codes, products, pages, seconds = (tf.TensorSpec([None, width], kind) for kind in kinds)
         return cls(codes, products, pages, seconds, tf.TensorSpec([None], tf.int32))
@@ -86,15 +85,15 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Histories:
-    """Sessions up to their first purchase, laid end to end.
+    """Events of all sessions up to their first purchase, in one array per column.
 
     Attributes:
         codes: Event types, int32 [events].
-        products: A number for each product, int64 [events]; 0 where there is none.
-        pages: The same for each URL.
-        seconds: float64 [events].
-        offsets: int64 [sessions + 1].
-        buys: bool [sessions].
+        products: A number for each product, int64 [events]. 0 if the event has no product.
+        pages: A number for each URL, int64 [events]. 0 if the event has no URL.
+        seconds: Time in seconds since 1970, float64 [events].
+        offsets: Index of the first event of each session, then the number of events, int64 [sessions + 1].
+        buys: Whether each session buys, bool [sessions].
     """
 
     codes: np.ndarray
@@ -106,45 +105,49 @@ class Histories:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Events of each session, int64 [sessions]."""
+        """Return the number of events of each session, int64 [sessions]."""
         return np.diff(self.offsets)
 
     def cuts(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Where they are judged, see `boat.models.examples.cuts`; many are a draw of them."""
-        return _drawn(*examples.cuts(self.lengths), _JUDGED_CUTS, seed)
+        """Return the session and prefix length of each validation cut, see `boat.models.examples.cuts`.
+
+        Above a limit, return a random sample.
+        """
+        return _sample(*examples.cuts(self.lengths), _VALIDATION_CUTS, seed)
 
     def prefixes(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Session and events shown of up to four starts of each session, of any length alike; many are a draw.
+        """Draw up to four prefixes of each session, of any length. Return the session and the length of each.
 
-        Not where they are judged: a start that ends where its session ends would be known by its length.
+        They are not the validation cuts: a model could recognise a prefix that ends with its session by its length.
+        Above a limit, return a random sample.
         """
         draw = np.random.default_rng(seed)
-        shown = 1 + (draw.random((len(self.lengths), _STARTS)) * self.lengths[:, None]).astype(np.int64)
-        session = np.broadcast_to(np.arange(len(shown))[:, None], shown.shape)
-        starts = np.unique(np.column_stack([session.ravel(), shown.ravel()]), axis=0)
-        return _drawn(starts[:, 0], starts[:, 1], _LEARNED_CUTS, seed)
+        lengths = 1 + (draw.random((len(self.lengths), _STARTS)) * self.lengths[:, None]).astype(np.int64)
+        session = np.broadcast_to(np.arange(len(lengths))[:, None], lengths.shape)
+        prefixes = np.unique(np.column_stack([session.ravel(), lengths.ravel()]), axis=0)
+        return _sample(prefixes[:, 0], prefixes[:, 1], _TRAINING_CUTS, seed)
 
-    def windows(self, session: np.ndarray, shown: np.ndarray, width: int) -> Window:
-        """The last `width` of the first `shown` events of each session."""
-        index = self.offsets[session][:, None] + shown[:, None] - 1 - np.arange(width)
-        inside = np.arange(width) < shown[:, None]
+    def windows(self, session: np.ndarray, prefix: np.ndarray, width: int) -> Window:
+        """Return the last `width` of the first `prefix` events of each session."""
+        index = self.offsets[session][:, None] + prefix[:, None] - 1 - np.arange(width)
+        inside = np.arange(width) < prefix[:, None]
         index = np.where(inside, index, 0)
         columns = (self.codes, self.products, self.pages, self.seconds)
         codes, products, pages, seconds = (np.where(inside, column[index], 0) for column in columns)
-        return Window(codes, products, pages, seconds, shown.astype(np.int32))
+        return Window(codes, products, pages, seconds, prefix.astype(np.int32))
 
-    def features(self, session: np.ndarray, shown: np.ndarray, width: int) -> np.ndarray:
-        """What `features` says of those windows, float32 [cuts, features]."""
+    def features(self, session: np.ndarray, prefix: np.ndarray, width: int) -> np.ndarray:
+        """Return the `features` of the windows, float32 [cuts, features]."""
         compute = _compiled(width)
         parts = [
-            compute(self.windows(session[at : at + _BATCH], shown[at : at + _BATCH], width)).numpy()
-            for at in range(0, len(session), _BATCH)
+            compute(self.windows(session[start : start + _BATCH], prefix[start : start + _BATCH], width)).numpy()
+            for start in range(0, len(session), _BATCH)
         ]
         return np.concatenate(parts) if parts else np.empty((0, len(FEATURES)), np.float32)
 
 
 def histories(sessions: Sessions) -> Histories:
-    """Arrays of a part of `intent.parquet`."""
+    """Return the arrays of sessions from `intent.parquet`."""
     types = sessions.strings("event_type")
     kinds, inverse = np.unique(types.astype(str), return_inverse=True)
     codes = np.array([EVENT_CODES.get(kind, OTHER) for kind in kinds], dtype=np.int32)
@@ -158,15 +161,15 @@ def histories(sessions: Sessions) -> Histories:
     )
 
 
-def _drawn(session: np.ndarray, shown: np.ndarray, most: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    if len(session) > most:
-        chosen = np.sort(np.random.default_rng(seed).choice(len(session), most, replace=False))
-        session, shown = session[chosen], shown[chosen]
-    return session, shown
+def _sample(session: np.ndarray, prefix: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    if len(session) > size:
+        sample = np.sort(np.random.default_rng(seed).choice(len(session), size, replace=False))
+        session, prefix = session[sample], prefix[sample]
+    return session, prefix
 
 
 def _numbers(strings: np.ndarray) -> np.ndarray:
-    """A number from 1 for each distinct string, int64; 0 for the empty one."""
+    """Number the distinct strings from 1, int64. The empty string is 0."""
     encoded = pa.array(strings, pa.string()).dictionary_encode()
     names = np.array(encoded.dictionary.to_pylist(), dtype=object)
     number = np.where(names == "", 0, np.arange(1, len(names) + 1))
@@ -175,34 +178,39 @@ def _numbers(strings: np.ndarray) -> np.ndarray:
 
 
 def repeated(values: tf.Tensor) -> tf.Tensor:
-    """Whether an older event of the window has the same value, bool [sessions, window]; never where it is 0."""
+    """Return whether an older event of the window has the same value other than 0, bool [sessions, window]."""
     older = tf.range(tf.shape(values)[1])[None, :] > tf.range(tf.shape(values)[1])[:, None]
     return tf.reduce_any(_same(values) & older, axis=2)
 
 
 def known_gaps(window: Window) -> tuple[tf.Tensor, tf.Tensor]:
-    """Seconds since the event before, float32 [sessions, window]; and whether the times of both are known."""
+    """Return seconds since the event before, float32 [sessions, window], and whether both times are known."""
     timed = known_times(window)
     before = tf.pad(window.seconds[:, 1:], [[0, 0], [0, 1]])
-    both = timed & tf.pad(timed[:, 1:], [[0, 0], [0, 1]])
-    return _clipped(window.seconds - before, both), both
+    is_known = timed & tf.pad(timed[:, 1:], [[0, 0], [0, 1]])
+    return _clipped(window.seconds - before, is_known), is_known
 
 
 def known_ages(window: Window) -> tuple[tf.Tensor, tf.Tensor]:
-    """Seconds from each event to the newest, float32 [sessions, window]; and whether both times are known."""
+    """Return seconds from each event to the newest, float32 [sessions, window], and whether both times are known."""
     timed = known_times(window)
-    both = timed & timed[:, :1]
-    return _clipped(window.seconds[:, :1] - window.seconds, both), both
+    is_known = timed & timed[:, :1]
+    return _clipped(window.seconds[:, :1] - window.seconds, is_known), is_known
 
 
 def known_times(window: Window) -> tf.Tensor:
-    """Whether an event is there and its time is known, bool [sessions, window]."""
+    """Return whether there is an event with a known time, bool [sessions, window]."""
     return (window.codes > 0) & (window.seconds > 0) & (window.seconds < _LATEST)
 
 
 def features(window: Window) -> tf.Tensor:
-    """Hand-made features of sessions, float32 [sessions, features], in the order of `FEATURES`."""
-    columns = [*_events(window), *_repeats(window.products, most=True), *_repeats(window.pages), *_times(window)]
+    """Return hand-made features of sessions, float32 [sessions, features], in the order of `FEATURES`."""
+    columns = [
+        *_events(window),
+        *_repeats(window.products, with_frequency=True),
+        *_repeats(window.pages),
+        *_times(window),
+    ]
     return tf.stack([tf.cast(column, tf.float32) for column in columns], axis=1)
 
 
@@ -221,34 +229,40 @@ def _events(window: Window) -> list[tf.Tensor]:
     return [window.length, *counts, codes[:, 0], tf.maximum(added - removed, 0.0), since]
 
 
-def _repeats(values: tf.Tensor, most: bool = False) -> list[tf.Tensor]:
-    """Distinct values and repeats; with `most`, how often the most frequent comes and the newest came before."""
-    there, again = values > 0, repeated(values)
-    distinct = _count(there & ~again)
+def _repeats(values: tf.Tensor, with_frequency: bool = False) -> list[tf.Tensor]:
+    """Count distinct values and repeats.
+
+    With frequency, also count the events with the most frequent value, and the earlier events with the newest value.
+    """
+    present, again = values > 0, repeated(values)
+    distinct = _count(present & ~again)
     figures = [distinct, _count(again)]
-    if most:
+    if with_frequency:
         times = _count(_same(values))
-        newest = tf.argmax(there, axis=1, output_type=tf.int32)
+        newest = tf.argmax(present, axis=1, output_type=tf.int32)
         figures += [tf.reduce_max(times, axis=1), tf.maximum(tf.gather(times, newest, batch_dims=1) - 1, 0)]
     return figures
 
 
 def _times(window: Window) -> list[tf.Tensor]:
     ages, aged = known_ages(window)
-    gaps, both = known_gaps(window)
-    told = tf.where(both, gaps, _UNKNOWN)
-    number = tf.cast(_count(both), tf.float32)
+    gaps, has_gap = known_gaps(window)
+    gaps_or_unknown = tf.where(has_gap, gaps, _UNKNOWN)
+    number = tf.cast(_count(has_gap), tf.float32)
     mean = tf.where(number > 0, tf.reduce_sum(gaps, axis=1) / tf.maximum(number, 1.0), _UNKNOWN)
-    shortest = tf.reduce_min(tf.where(both, gaps, float(LONGEST_SECONDS)), axis=1)
+    shortest = tf.reduce_min(tf.where(has_gap, gaps, float(LONGEST_SECONDS)), axis=1)
+    newest_gaps = [
+        gaps_or_unknown[:, n] if n < gaps.shape[1] else tf.fill([tf.shape(gaps)[0]], _UNKNOWN) for n in range(3)
+    ]
     dated = known_times(window)
     newest = tf.where(dated[:, 0], window.seconds[:, 0], tf.zeros_like(window.seconds[:, 0]))
     oldest = tf.reduce_min(tf.where(dated, window.seconds, _LATEST), axis=1)
     weekday = (tf.floor(newest / 86_400) + 3) % 7  # 1970 began on a Thursday
     return [
         tf.where(aged[:, 0], tf.reduce_max(ages, axis=1), _UNKNOWN),
-        *(told[:, place] if place < told.shape[1] else tf.fill([tf.shape(told)[0]], _UNKNOWN) for place in range(3)),
+        *newest_gaps,
         mean,
-        tf.reduce_max(told, axis=1),
+        tf.reduce_max(gaps_or_unknown, axis=1),
         tf.where(number > 0, shortest, _UNKNOWN),
         tf.where(tf.reduce_any(dated, axis=1), tf.cast(oldest % 86_400 / 3600, tf.float32), _UNKNOWN),
         *(tf.where(dated[:, 0], tf.cast(value, tf.float32), _UNKNOWN) for value in (newest % 86_400 / 3600, weekday)),
@@ -263,6 +277,6 @@ def _count(flags: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(flags, tf.int32), axis=-1)
 
 
-def _clipped(seconds: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
-    clipped = tf.clip_by_value(tf.where(known, seconds, tf.zeros_like(seconds)), 0.0, LONGEST_SECONDS)
+def _clipped(seconds: tf.Tensor, is_known: tf.Tensor) -> tf.Tensor:
+    clipped = tf.clip_by_value(tf.where(is_known, seconds, tf.zeros_like(seconds)), 0.0, LONGEST_SECONDS)
     return tf.cast(clipped, tf.float32)

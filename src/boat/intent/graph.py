@@ -1,4 +1,4 @@
-"""The purchase-intent model as it is exported: events in, the chance of a purchase in this session out."""
+"""The exported intent model: its input is events, its output the chance of a purchase in the session."""
 
 from collections.abc import Mapping
 
@@ -13,14 +13,14 @@ OUTPUTS = {"purchase": "float32"}
 
 
 class IntentGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """The chance that a session of strings buys, float32 [sessions].
+    """Graph that computes the chance that each session buys, float32 [sessions], from arrays of strings.
 
-    Reads event types, product ids and times as `boat.models.graphs` does. Skips padding, refunds and types that are not
-    used. Events up to a purchase are left out: the question is whether another one follows.
+    It reads event types, product ids and times as `boat.models.graphs` does, and skips padding, refunds and unused
+    types. Events up to a purchase are left out, because the model predicts whether another purchase follows.
 
     Args:
-        odds: Log-odds of windows.
-        window: How many events it looks back.
+        odds: Model that computes the log-odds of windows.
+        window: Number of newest events that the model uses.
     """
 
     def __init__(self, odds: Odds, window: int) -> None:
@@ -39,23 +39,23 @@ class IntentGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
     def serve(
         self, event_type: tf.Tensor, product_id: tf.Tensor, url: tf.Tensor, event_time: tf.Tensor
     ) -> Mapping[str, tf.Tensor]:
-        """The signature `serving_default`."""
+        """Return the chance of a purchase. This is the signature `serving_default`."""
         types, products = self._read(event_type, product_id)
         return {"purchase": tf.sigmoid(self._odds(self.window(types, products, url, seconds(event_time))))}
 
     def window(self, event_type: tf.Tensor, product_id: tf.Tensor, url: tf.Tensor, event_time: tf.Tensor) -> Window:
-        """Return what the model looks at of sessions in the words of the contract."""
+        """Return the input of the model for sessions in the format of the contract."""
         bought = tf.cast(event_type == "purchase", tf.int32)
-        there = (event_type != "") & (tf.cumsum(bought, axis=1, reverse=True) == 0)
-        newest_first = tf.reverse(there, [1])
+        is_used = (event_type != "") & (tf.cumsum(bought, axis=1, reverse=True) == 0)
+        newest_first = tf.reverse(is_used, [1])
         columns = (self._codes.lookup(event_type), _numbers(product_id), _numbers(url), event_time)
         codes, products, pages, times = (
             first(tf.reverse(values, [1]), newest_first, self._window) for values in columns
         )
-        return Window(codes, products, pages, times, tf.reduce_sum(tf.cast(there, tf.int32), axis=1))
+        return Window(codes, products, pages, times, tf.reduce_sum(tf.cast(is_used, tf.int32), axis=1))
 
 
 def _numbers(strings: tf.Tensor) -> tf.Tensor:
-    """Only whether two are the same matters, so a hash does; 0 for the empty string."""
+    """Hash strings to numbers, 0 for the empty string. The models only compare ids for equality."""
     hashed = tf.strings.to_hash_bucket_fast(strings, 2**62) + 1
     return tf.where(strings == "", tf.zeros_like(hashed), hashed)

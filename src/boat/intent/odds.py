@@ -1,4 +1,4 @@
-"""Log-odds of a purchase from a window of events, as parts of an exported graph: one class for each way to them."""
+"""Log-odds of a purchase from a window of events, as parts of an exported graph: a class for each type of model."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,26 +13,26 @@ from boat.models.graphs import untracked
 
 
 class Odds(Protocol):
-    """Log-odds; a `tf.Module`, so that it can be exported."""
+    """A model that computes log-odds. It must be a `tf.Module`, so that it can be exported."""
 
     def __call__(self, window: Window) -> tf.Tensor:
-        """The log-odds that each session buys, float32 [sessions]."""
+        """Return the log-odds that each session buys, float32 [sessions]."""
 
 
 class NetworkOdds(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """What a trained network says, see `boat.intent.training`."""
+    """Log-odds from a network of `boat.intent.training`."""
 
     def __init__(self, network: keras.Model) -> None:
         super().__init__()
         self._odds, self._weights = untracked(network)
 
     def __call__(self, window: Window) -> tf.Tensor:
-        """See `Odds`."""
+        """Return the log-odds that each session buys, see `Odds`."""
         return self._odds(window)
 
 
 class ForestOdds(tf.Module):  # type: ignore[misc]
-    """What trees say of the hand-made features: all sessions go down all trees at once, a level a step."""
+    """Log-odds from trees on the hand-made features. A step moves all sessions down one level in all trees."""
 
     def __init__(self, forest: Forest) -> None:
         super().__init__()
@@ -50,27 +50,28 @@ class ForestOdds(tf.Module):  # type: ignore[misc]
         self._base, self._depth = forest.base, forest.depth
 
     def __call__(self, window: Window) -> tf.Tensor:
-        """See `Odds`."""
+        """Return the log-odds that each session buys, see `Odds`."""
         return self.of(features(window))
 
     def of(self, table: tf.Tensor) -> tf.Tensor:
-        """Log-odds float32 [rows] of features, float32 [rows, columns]."""
-        asked = tf.cast(table, tf.float64)  # thresholds are; a float32 between them must fall on the same side
+        """Return the log-odds, float32 [rows], of features, float32 [rows, columns]."""
+        # Compare in float64, the type of the thresholds: a rounded threshold could send a row to the wrong side.
+        columns = tf.cast(table, tf.float64)
         node = tf.broadcast_to(self._roots, [tf.shape(table)[0], tf.size(self._roots)])
         for _ in range(self._depth):
-            value = tf.gather(asked, tf.gather(self._feature, node), batch_dims=1)
+            value = tf.gather(columns, tf.gather(self._feature, node), batch_dims=1)
             left = value <= tf.gather(self._threshold, node)
             node = tf.where(left, tf.gather(self._left, node), tf.gather(self._right, node))
         return tf.cast(self._base + tf.reduce_sum(tf.gather(self._value, node), axis=1), tf.float32)
 
 
 class BlendOdds(tf.Module):  # type: ignore[misc]
-    """The mean of several."""
+    """Mean of the log-odds of several models."""
 
     def __init__(self, parts: Sequence[Odds]) -> None:
         super().__init__()
         self._parts = list(parts)
 
     def __call__(self, window: Window) -> tf.Tensor:
-        """See `Odds`."""
+        """Return the log-odds that each session buys, see `Odds`."""
         return tf.reduce_mean(tf.stack([part(window) for part in self._parts]), axis=0)

@@ -1,4 +1,4 @@
-"""Landing files in an S3 bucket: fetched for a while, and then read as from a folder; and put back without a client."""
+"""Landing files in an S3 bucket: downloaded to a temporary folder, and uploaded again without an erased client."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,16 +13,16 @@ from urllib.parse import urlsplit
 from boat.errors import DataError, SettingError
 
 _PARALLEL = 8
-_DELETED_AT_ONCE = 1000  # S3 takes no more
+_MAX_DELETED = 1000  # limit of S3 for one request
 
 
 @dataclass(frozen=True)
 class OldVersion:
-    """What a bucket with versions keeps of a file that was replaced or deleted.
+    """An old version of a file that was replaced or deleted, in a bucket with versions.
 
     Attributes:
-        name: The file's name below the prefix.
-        version: S3's name for it.
+        name: Name of the file, relative to the prefix.
+        version: Version id of S3.
     """
 
     name: str
@@ -30,36 +30,36 @@ class OldVersion:
 
 
 def is_bucket(source: Path | str) -> bool:
-    """Whether landing files are in a bucket, not in a folder of this machine."""
+    """Return whether landing files are in a bucket, and not in a local folder."""
     return isinstance(source, str) and "://" in source
 
 
 @contextmanager
-def fetched(uri: str, is_wanted: Callable[[str, datetime], bool]) -> Iterator[Path]:
-    """A folder with the wanted files of a bucket, as long as it is needed.
+def fetched(uri: str, is_selected: Callable[[str, datetime], bool]) -> Iterator[Path]:
+    """Download selected files of a bucket to a temporary folder.
 
     Args:
         uri: `s3://BUCKET/PREFIX`.
-        is_wanted: Told a file's name below the prefix and when it was last written (UTC, without a zone).
+        is_selected: Called with the name of a file, relative to the prefix, and its last change (UTC, without a zone).
 
     Raises:
-        SettingError: No such bucket, no right to read it, or boto3 is not installed.
-        DataError: A file's name leads out of the prefix.
+        SettingError: The bucket does not exist or cannot be read, or boto3 is not installed.
+        DataError: The name of a file leads out of the prefix.
     """
-    client, bucket, prefix = _place(uri)
+    client, bucket, prefix = _parts(uri)
     with tempfile.TemporaryDirectory(prefix="boat-bucket-") as temporary, ThreadPoolExecutor(_PARALLEL) as pool:
         folder = Path(temporary)
 
         def fetch(key: str) -> None:
             client.download_file(bucket, key, str(_below(folder, key.removeprefix(prefix), uri)))
 
-        list(pool.map(fetch, _keys(client, bucket, prefix, is_wanted)))
+        list(pool.map(fetch, _keys(client, bucket, prefix, is_selected)))
         yield folder
 
 
 @contextmanager
 def at_hand(source: Path | str) -> Iterator[Path]:
-    """The folder itself, or one with all files of a bucket as long as it is needed."""
+    """Open landing files as a local folder: the folder, or a download of all files of a bucket."""
     if isinstance(source, str) and is_bucket(source):
         with fetched(source, lambda _name, _at: True) as folder:
             yield folder
@@ -68,33 +68,33 @@ def at_hand(source: Path | str) -> Iterator[Path]:
 
 
 def names(uri: str) -> tuple[str, ...]:
-    """Names of all files below the prefix."""
-    client, bucket, prefix = _place(uri)
+    """Return the names of all files below the prefix."""
+    client, bucket, prefix = _parts(uri)
     return tuple(key.removeprefix(prefix) for key in _keys(client, bucket, prefix, lambda _name, _at: True))
 
 
 def put(uri: str, name: str, path: Path) -> None:
-    """Replace a file of the bucket. A bucket with versions keeps what was there."""
-    client, bucket, prefix = _place(uri)
+    """Replace a file of the bucket. A bucket with versions stores the old version."""
+    client, bucket, prefix = _parts(uri)
     client.upload_file(str(path), bucket, f"{prefix}{name}")
 
 
 def old_versions(uri: str) -> tuple[OldVersion, ...]:
-    """All that the bucket keeps below the prefix and nobody sees any more."""
-    client, bucket, prefix = _place(uri)
+    """Return all old versions below the prefix."""
+    client, bucket, prefix = _parts(uri)
     pages = client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix)
     return tuple(
-        OldVersion(each["Key"].removeprefix(prefix), each["VersionId"])
+        OldVersion(version["Key"].removeprefix(prefix), version["VersionId"])
         for page in pages
-        for each in page.get("Versions", ())
-        if not each["IsLatest"]
+        for version in page.get("Versions", ())
+        if not version["IsLatest"]
     )
 
 
 @contextmanager
 def fetched_old(uri: str, old: OldVersion) -> Iterator[Path]:
-    """A folder with an old version of a file, under the file's name, as long as it is needed."""
-    client, bucket, prefix = _place(uri)
+    """Download an old version of a file to a temporary folder, under the name of the file."""
+    client, bucket, prefix = _parts(uri)
     with tempfile.TemporaryDirectory(prefix="boat-bucket-") as folder:
         target = _below(Path(folder), old.name, uri)
         client.download_file(bucket, f"{prefix}{old.name}", str(target), ExtraArgs={"VersionId": old.version})
@@ -102,49 +102,49 @@ def fetched_old(uri: str, old: OldVersion) -> Iterator[Path]:
 
 
 def remove_old(uri: str, old: OldVersion) -> None:
-    """Delete an old version for good."""
-    client, bucket, prefix = _place(uri)
+    """Delete an old version permanently."""
+    client, bucket, prefix = _parts(uri)
     client.delete_object(Bucket=bucket, Key=f"{prefix}{old.name}", VersionId=old.version)
 
 
 def remove_all(uri: str) -> None:
-    """Delete all that is below the prefix for good, with all its versions."""
-    client, bucket, prefix = _place(uri)
+    """Delete all files below the prefix permanently, with all versions."""
+    client, bucket, prefix = _parts(uri)
     for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
-        every = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
-        found = [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in every]
-        for start in range(0, len(found), _DELETED_AT_ONCE):
-            client.delete_objects(Bucket=bucket, Delete={"Objects": found[start : start + _DELETED_AT_ONCE]})
+        entries = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+        versions = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]
+        for start in range(0, len(versions), _MAX_DELETED):
+            client.delete_objects(Bucket=bucket, Delete={"Objects": versions[start : start + _MAX_DELETED]})
 
 
-def _place(uri: str) -> tuple[Any, str, str]:
-    """A client, the bucket and the prefix, which ends with a slash."""
-    place = urlsplit(uri)
-    return _client(), place.netloc, place.path.strip("/") + "/" if place.path.strip("/") else ""
+def _parts(uri: str) -> tuple[Any, str, str]:
+    """Return a client, the bucket, and the prefix with a final slash."""
+    parts = urlsplit(uri)
+    return _client(), parts.netloc, parts.path.strip("/") + "/" if parts.path.strip("/") else ""
 
 
 def _below(folder: Path, name: str, uri: str) -> Path:
-    """Where a file of the bucket comes to lie in a folder."""
+    """Return the path of a file of the bucket in a folder."""
     target = folder / name.lstrip("/")
     if ".." in target.parts:
-        raise DataError(f"{uri}: the name {name!r} leads out of it.", "Rename the file.")
+        raise DataError(f"{uri}: the name {name!r} leads out of the prefix.", "Rename the file.")
     target.parent.mkdir(parents=True, exist_ok=True)
     return target
 
 
-def _keys(client: Any, bucket: str, prefix: str, is_wanted: Callable[[str, datetime], bool]) -> Iterator[str]:
+def _keys(client: Any, bucket: str, prefix: str, is_selected: Callable[[str, datetime], bool]) -> Iterator[str]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-            for found in page.get("Contents", ()):
-                modified = found["LastModified"].astimezone(UTC).replace(tzinfo=None)
-                if not found["Key"].endswith("/") and is_wanted(found["Key"].removeprefix(prefix), modified):
-                    yield found["Key"]
+            for entry in page.get("Contents", ()):
+                modified = entry["LastModified"].astimezone(UTC).replace(tzinfo=None)
+                if not entry["Key"].endswith("/") and is_selected(entry["Key"].removeprefix(prefix), modified):
+                    yield entry["Key"]
     except (BotoCoreError, ClientError) as error:
         raise SettingError(
             f"s3://{bucket}/{prefix} cannot be listed ({error}).",
-            "See the platform's landing place and the run's role.",
+            "Check `landing` of the platform block and the role of the run.",
         ) from error
 
 

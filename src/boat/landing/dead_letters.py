@@ -1,4 +1,4 @@
-"""Rows that cannot be taken: why, and what a load does about them."""
+"""Bad rows: their reasons, and how a load handles them."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,15 +7,15 @@ from typing import Literal
 OnBadRows = Literal["stop", "quarantine"]
 
 MAX_PAYLOAD = 32_000
-"""Characters of a row that are kept with what is wrong with it."""
+"""Largest number of characters of a row that are stored with its flaw."""
 FEW = 100
-"""So many bad rows of a file never stop a load that keeps them apart, whatever their share."""
+"""Number of bad rows of a file that never stop a load that quarantines them, whatever their share."""
 
 
 class Reason(StrEnum):
-    """Why a row is in `raw.dead_letters`. What the collector did not take has a reason of `boat.collect.CollectReason`.
+    """Reason of a row in `raw.dead_letters`. Rows of the collector have a `boat.collect.CollectReason`.
 
-    The values are a contract, and those of one name are the same in both.
+    The values are a contract; equal names have equal values in both.
     """
 
     NOT_JSON = "not_json"
@@ -34,24 +34,25 @@ class Reason(StrEnum):
     UNKNOWN_SCHEMA_VERSION = "unknown_schema_version"
     ID_CONFLICT = "id_conflict"
     UNUSED = "unused"
-    """An event of a type that is understood and not used: it is counted, and is no dead letter."""
+    """An event of a known type that is not used: it is counted and is not a dead letter."""
 
 
 @dataclass(frozen=True)
 class BadRows:
-    """What a load does about rows that cannot be taken.
+    """How a load handles bad rows.
 
-    Rows of the collector's files are always kept apart: nobody is there to correct them. So is an event whose id
-    another one has: the first wins.
+    Bad rows of the collector's files are always quarantined, because no person can correct them. So is an event with
+    the id of another event: the first one counts.
 
     Attributes:
-        do: `stop` loads nothing and names the first; `quarantine` puts them into `raw.dead_letters`.
-        max_share: A file with a larger share of bad rows, and more than `FEW`, stops the load all the same: it is
-            more likely the wrong file.
+        do: `stop` loads nothing and names the first bad row; `quarantine` puts bad rows into `raw.dead_letters`.
+        max_share: A file with a larger share of bad rows, and more than `FEW` of them, stops the load in any case: it
+            is probably the wrong file.
     """
 
     do: OnBadRows = "stop"
     max_share: float = 0.2
 
     def are_too_many(self, bad: int, received: int) -> bool:
+        """Return whether the number of bad rows stops the load."""
         return bad > FEW and bad > self.max_share * received

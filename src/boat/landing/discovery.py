@@ -25,11 +25,11 @@ _FORMATS: dict[str, Format] = {
     ".json": "ndjson",
     ".parquet": "parquet",
 }
-_HOW_FILES_ARE_KNOWN = (
-    f"Known endings: {', '.join(_FORMATS)}, also with {GZIP_SUFFIX}. docs/exports.md has the files of known exports."
+_KNOWN_TYPES = (
+    f"Known file types: {', '.join(_FORMATS)}, also with {GZIP_SUFFIX}. docs/exports.md has the files of known exports."
 )
 _HEADERLESS = ".dat"
-"""Ending of a file of a layout whose files have no header line."""
+"""Ending of files of a layout without a header line."""
 _COVEO: dict[str, FileKind] = {
     "browsing_train": "coveo_browsing",
     "search_train": "coveo_search",
@@ -37,28 +37,28 @@ _COVEO: dict[str, FileKind] = {
     "product_names": "coveo_names",
 }
 _DEAD_LETTER = ".dead-letter"
-"""Where the collector puts the events that it did not take: the one hidden folder that is looked into."""
+"""Hidden folder with the dead letters of the collector; other hidden folders are ignored."""
 _FIRST_OBJECTS = 50
 
 
 def discover(source: Path, layout: str | None = None) -> tuple[tuple[LandingFile, ...], tuple[Ignored, ...]]:
-    """Return the files to load at `source`, a file or a folder with subfolders, and those that are ignored.
+    """Return the files to load at `source`, a file or a folder with subfolders, and the ignored files.
 
-    Hidden files and `*.tmp`, which may still be written, are in neither; the collector's dead letters are.
+    Hidden files and `*.tmp`, which may be incomplete, are in neither list. Dead letters of the collector are loaded.
 
     Args:
         source: A file or a folder.
-        layout: Layout of its event files; without one, each file is recognised by itself.
+        layout: Layout of its event files. Without one, each file is recognised by itself.
 
     Raises:
-        DataError: Nothing is there, a file named alone is of no known kind, or an event file does not have the layout.
-        SettingError: The layout is not known.
+        DataError: The source does not exist, a single file has an unknown type, or a file does not have the layout.
+        SettingError: The layout is unknown.
     """
     layouts.check_name(layout)
     if source.is_file():
         file = _paired_alone(_recognise(source, source.name, layout))
         if isinstance(file, Ignored) and not is_empty(source):
-            raise DataError(f"{source}: the file {file.reason}.", _HOW_FILES_ARE_KNOWN)
+            raise DataError(f"{source}: the file {file.reason}.", _KNOWN_TYPES)
         return ((), (file,)) if isinstance(file, Ignored) else ((file,), ())
     if not source.is_dir():
         raise DataError(f"{source}: no such file or folder.", "Check the path.")
@@ -81,15 +81,15 @@ def _recognise(path: Path, name: str, layout: str | None = None) -> LandingFile 
     if _DEAD_LETTER in path.parts:
         if path.suffix == ".ndjson":
             return LandingFile(path, name, "dead_letters", "ndjson")
-        return Ignored(path, name, "is no file of the collector's dead letters")
-    known = path.name.lower().removesuffix(GZIP_SUFFIX)
-    ending = next((ending for ending in _FORMATS if known.endswith(ending)), None)
-    if known.endswith(_HEADERLESS):
+        return Ignored(path, name, "is not a file of dead letters")
+    lower_name = path.name.lower().removesuffix(GZIP_SUFFIX)
+    ending = next((ending for ending in _FORMATS if lower_name.endswith(ending)), None)
+    if lower_name.endswith(_HEADERLESS):
         return _recognise_headerless(path, name, layout)
     if ending is None or (path.name.lower().endswith(GZIP_SUFFIX) and ending == ".parquet"):
-        return Ignored(path, name, "has an ending that is not known")
-    stem, file_format = known.removesuffix(ending), _FORMATS[ending]
-    if file_format != "ndjson" and is_empty(path):  # NDJSON without a line is an hour without shoppers
+        return Ignored(path, name, "has an unknown file type")
+    stem, file_format = lower_name.removesuffix(ending), _FORMATS[ending]
+    if file_format != "ndjson" and is_empty(path):  # empty NDJSON is an hour without events
         return Ignored(path, name, "is empty")
     kind: FileKind = "catalogue" if stem == "products" else "events"
     if file_format == "csv":
@@ -100,18 +100,18 @@ def _recognise(path: Path, name: str, layout: str | None = None) -> LandingFile 
 
 
 def _recognise_headerless(path: Path, name: str, layout: str | None) -> LandingFile | Ignored:
-    """Recognise a file whose ending says nothing: it is of a layout or ignored."""
+    """Recognise a file of a layout by its content; ignore other files with this ending."""
     stem = path.name.lower().removesuffix(GZIP_SUFFIX).removesuffix(_HEADERLESS)
     if is_empty(path):
         return Ignored(path, name, "is empty")
     file = _with_layout(LandingFile(path, name, "events", "csv"), stem, layout)
     if isinstance(file, LandingFile) and not file.layout:
-        return Ignored(path, name, "has an ending that is not known")
+        return Ignored(path, name, "has an unknown file type")
     return file
 
 
 def _with_layout(file: LandingFile, stem: str, layout: str | None) -> LandingFile | Ignored:
-    """Recognise the known export that a file of events or products is of, if any."""
+    """Add the known export of a file of events or products, if it is one."""
     if file.kind not in {"events", "catalogue"} or file.is_collected:
         return file
     shape = _shape(file, stem)
@@ -127,7 +127,7 @@ def _with_layout(file: LandingFile, stem: str, layout: str | None) -> LandingFil
 
 
 def _shape(file: LandingFile, stem: str) -> layouts.Shape:
-    """Return the beginning of a file; an empty one of a file that cannot be read, which is left to its reader."""
+    """Return the beginning of a file; empty if it cannot be read, because its reader reports the error."""
     shape = layouts.Shape(file.name, stem, file.path.parent.name.lower(), file.is_json)
     try:
         if file.is_json:
@@ -152,7 +152,7 @@ def _json_values(stream: IO[str]) -> Iterator[Any]:
 
 
 def _elements(text: str) -> Iterator[Any]:
-    """Yield the elements of an array that are whole in the beginning of its text."""
+    """Yield the complete elements at the beginning of the text of an array."""
     decoder, between = json.JSONDecoder(), re.compile(r"[\s,\[]*")
     end = 0
     with suppress(ValueError, RecursionError):
@@ -162,7 +162,7 @@ def _elements(text: str) -> Iterator[Any]:
 
 
 def is_empty(path: Path) -> bool:
-    """Whether a file holds nothing but blanks. One that cannot be read is left to its reader."""
+    """Return whether a file contains only blanks; false if it cannot be read, because its reader reports the error."""
     try:
         with open_binary(path) as stream:
             while block := stream.read(BLOCK):
@@ -182,7 +182,7 @@ def is_array(path: Path) -> bool:
 
 
 def _pair_names(files: list[LandingFile]) -> tuple[LandingFile, ...]:
-    """Put each file of product names to the catalogue in its folder; without one it stays a file of its own."""
+    """Add each file of product names to the catalogue of its folder; without a catalogue it is a separate file."""
     catalogues = {file.path.parent for file in files if file.kind == "coveo_catalogue"}
     names = {file.path.parent: file for file in files if file.kind == "coveo_names"}
     return tuple(
@@ -192,19 +192,21 @@ def _pair_names(files: list[LandingFile]) -> tuple[LandingFile, ...]:
     )
 
 
-def _pair_orders(found: Iterable[LandingFile | Ignored]) -> list[LandingFile | Ignored]:
-    """Put the file that others of its folder need to each of them. Without each other, they are ignored."""
-    found = list(found)
-    companions = {file.path.parent: file for file in found if isinstance(file, LandingFile) and file.kind == "orders"}
-    paired = [_paired(file, companions.get(file.path.parent)) for file in found]
+def _pair_orders(recognised: Iterable[LandingFile | Ignored]) -> list[LandingFile | Ignored]:
+    """Add orders to the files with order lines of the same folder. Without each other, both are ignored."""
+    recognised = list(recognised)
+    companions = {
+        file.path.parent: file for file in recognised if isinstance(file, LandingFile) and file.kind == "orders"
+    }
+    paired = [_paired(file, companions.get(file.path.parent)) for file in recognised]
     needed = {file.names.path for file in paired if isinstance(file, LandingFile) and file.names}
     return [_used(file) for file in paired if file.path not in needed]
 
 
 def _used(file: LandingFile | Ignored) -> LandingFile | Ignored:
-    """Ignore a file that only others need, if none of them does."""
+    """Ignore a file of orders that no other file needs."""
     if isinstance(file, LandingFile) and file.kind == "orders":
-        return Ignored(file.path, file.name, "holds orders, and no file with their lines is beside it")
+        return Ignored(file.path, file.name, "contains orders, and their lines are not in the same folder")
     return file
 
 
@@ -212,7 +214,7 @@ def _paired(file: LandingFile | Ignored, companion: LandingFile | None) -> Landi
     if isinstance(file, Ignored) or not file.layout:
         return file
     if file.layout.companion:
-        missing = f"holds lines of orders, and no file {file.layout.companion!r} with the orders is beside it"
+        missing = f"contains lines of orders, and {file.layout.companion!r} with the orders is not in the same folder"
         return replace(file, names=companion) if companion else Ignored(file.path, file.name, missing)
     return file
 
@@ -220,5 +222,8 @@ def _paired(file: LandingFile | Ignored, companion: LandingFile | None) -> Landi
 def _paired_alone(file: LandingFile | Ignored) -> LandingFile | Ignored:
     if isinstance(file, Ignored) or not file.layout or not file.layout.companion:
         return _used(file)
-    beside = (_recognise(path, path.name) for path in sorted(file.path.parent.glob(f"{file.layout.companion}.*")))
-    return _paired(file, next((f for f in beside if isinstance(f, LandingFile) and f.kind == "orders"), None))
+    siblings = (_recognise(path, path.name) for path in sorted(file.path.parent.glob(f"{file.layout.companion}.*")))
+    return _paired(
+        file,
+        next((sibling for sibling in siblings if isinstance(sibling, LandingFile) and sibling.kind == "orders"), None),
+    )

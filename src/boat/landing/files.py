@@ -25,14 +25,13 @@ class LandingFile:
     """A file that can be loaded.
 
     Attributes:
-        path: Where it is.
-        name: How errors and the ledger call it: its path below the folder that was loaded.
-        kind: What its rows are.
-        format: How they are written; `json` is one array of objects, `ndjson` an object a line.
-        names: The file that goes with it, if there is one: of product names for a Coveo catalogue, of orders for order
-            lines of Instacart.
-        layout: The export that it is of, if it is a known one.
-        has_header: Whether the first line of a CSV file names the columns.
+        path: Path.
+        name: Name in errors and in the ledger: the path relative to the loaded folder.
+        kind: Kind of its rows.
+        format: `json` is one array of objects, `ndjson` has one object per line.
+        names: Second file that it needs: product names of a Coveo catalogue, or orders of Instacart.
+        layout: The known export, if it is one.
+        has_header: Whether the first line of a CSV file has the column names.
     """
 
     path: Path
@@ -44,39 +43,39 @@ class LandingFile:
     has_header: bool = True
 
     def position(self, line: int) -> str:
-        """`name:line` as an editor counts, where the header is line 1; the row for Parquet and arrays."""
+        """Return `name:line`, where the header is line 1; or the row for Parquet and arrays."""
         return f"{self.name}: row {line}" if self.format in {"parquet", "json"} else f"{self.name}:{line}"
 
     @property
     def is_json(self) -> bool:
-        """Whether its rows are JSON objects."""
+        """Return whether its rows are JSON objects."""
         return self.format in {"ndjson", "json"}
 
     @property
     def is_compressed(self) -> bool:
-        """Whether it is compressed with gzip."""
+        """Return whether it is compressed with gzip."""
         return self.path.name.lower().endswith(GZIP_SUFFIX)
 
     @cached_property
     def delimiter(self) -> str:
-        """The character that splits the header of a CSV file into most fields; a comma in doubt."""
+        """Return the character that splits the header of a CSV file into most fields; a comma in doubt."""
         with open_text(self.path) as stream:
             header = next((line for line in stream if line.strip()), "")
         return max(_DELIMITERS, key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
 
     @property
     def is_collected(self) -> bool:
-        """Whether the collector wrote it, so that no person is there to correct it."""
+        """Return whether the collector wrote it, so that no person can correct it."""
         return _COLLECTED.fullmatch(self.path.name) is not None
 
     @property
     def header_position(self) -> str:
-        """Where the names of the columns are."""
+        """Return the position of the column names."""
         return self.name if self.format == "parquet" else f"{self.name}:1"
 
     @property
     def first_line(self) -> int:
-        """The line, or row, of the first record."""
+        """Return the line, or row, of the first record."""
         return 2 if self.format == "csv" and self.has_header else 1
 
 
@@ -85,9 +84,9 @@ class Ignored:
     """A file that is not loaded.
 
     Attributes:
-        path: Where it is.
-        name: Its path below the folder that was loaded.
-        reason: Why, for a person to read.
+        path: Path.
+        name: Path relative to the loaded folder.
+        reason: Reason, written to follow "the file".
     """
 
     path: Path
@@ -96,16 +95,16 @@ class Ignored:
 
 
 def digest(file: LandingFile) -> str:
-    """SHA-256 of a file's bytes, and of the file's that goes with it, in hex.
+    """Return the SHA-256 of a file's bytes, and of its second file, in hex.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: The file cannot be read.
     """
     try:
         with file.path.open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256")
     except OSError as error:
-        raise DataError(f"{file.name}: cannot be read ({error}).", "Check its permissions.") from error
+        raise DataError(f"{file.name}: the file cannot be read ({error}).", "Check its permissions.") from error
     if file.names:
         content.update(bytes.fromhex(digest(file.names)))
     return content.hexdigest()

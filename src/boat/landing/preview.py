@@ -1,4 +1,4 @@
-"""A preview of a load: how files are understood, and which rows would be refused. Nothing is written."""
+"""Preview of a load: how files are read, and which rows are bad. It writes nothing."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,12 +20,12 @@ SAMPLE_ROWS = 3
 
 @dataclass(frozen=True)
 class Refusals:
-    """Rows of a file that would be refused for one reason.
+    """Bad rows of a file with the same reason.
 
     Attributes:
         reason: A value of `boat.landing.Reason`.
-        rows: How many.
-        example: File, line, column and what is wrong with the first of them.
+        rows: Number of rows.
+        example: File, line, column and problem of the first row.
     """
 
     reason: str
@@ -38,22 +38,22 @@ class FilePreview:
     """How a file would be loaded.
 
     Attributes:
-        name: Its path below the folder.
-        kind: What its rows are.
-        rows: Rows that can be taken.
+        name: Path relative to the folder.
+        kind: Kind of its rows.
+        rows: Number of valid rows.
         read_from: Name in the file of each column of the target table.
-        in_extra: Names in the file of what is kept in `extra`.
-        notes: How ambiguous columns were understood.
-        sample: The first rows, without columns that have no value.
-        types: Rows of each event type, the most frequent first.
-        first: Time of the earliest event, UTC; None without events.
+        in_extra: Names in the file of fields that go to `extra`.
+        notes: How ambiguous columns are read.
+        sample: The first rows, without empty columns.
+        types: Number of rows by event type, the most frequent first.
+        first: Time of the earliest event, UTC; `None` without events.
         last: Time of the latest event, UTC.
-        clients: Different client ids.
-        sessions: Different session ids; clients without one get theirs from the gaps between their events.
-        products: Different product ids.
-        refused: Rows that would be refused, by reason.
-        unused: Rows of each event type that is understood and not used.
-        error: Why the file cannot be loaded at all; empty if it can.
+        clients: Number of distinct client ids.
+        sessions: Number of distinct session ids; other sessions are cut at gaps between events.
+        products: Number of distinct product ids.
+        refused: Bad rows by reason.
+        unused: Number of rows by event type that is known and not used.
+        error: Reason why the file cannot be loaded; empty if it can.
     """
 
     name: str
@@ -76,15 +76,15 @@ class FilePreview:
 
 @dataclass(frozen=True)
 class Preview:
-    """How the files at a place would be loaded, and which of them are ignored."""
+    """How files would be loaded, and which files are ignored."""
 
     files: tuple[FilePreview, ...]
     ignored: tuple[Ignored, ...]
 
     def to_text(self) -> str:
-        """Return the preview for a person to read, a paragraph for each file."""
+        """Return the preview as text, one paragraph per file."""
         paragraphs = ["\n".join(_paragraph(file)) for file in self.files]
-        paragraphs += [f"{ignored.name}: would not be loaded, it {ignored.reason}" for ignored in self.ignored]
+        paragraphs += [f"{ignored.name}: the file {ignored.reason} and would not be loaded" for ignored in self.ignored]
         return "\n\n".join(paragraphs)
 
 
@@ -92,8 +92,8 @@ def preview(source: Path | str, layout: str | None = None) -> Preview:
     """Read a file, a folder or `s3://BUCKET/PREFIX` as `load` would, without a warehouse.
 
     Raises:
-        DataError: Nothing is there, a file named alone is of no known kind, or an event file does not have the layout.
-        SettingError: The layout is not known.
+        DataError: The source does not exist, a single file has an unknown type, or a file does not have the layout.
+        SettingError: The layout is unknown.
     """
     with at_hand(source) as path:
         files, ignored = discover(path, layout)
@@ -109,7 +109,7 @@ def _preview(file: LandingFile) -> FilePreview:
 
 
 def _stage(opened: Reading) -> None:
-    """Make the view or table `preview` of a file's rows."""
+    """Create the view or table `preview` of a file's rows."""
     if opened.file.kind == "dead_letters":
         opened.local.execute("create temp table preview as select line, null as flaw from landing_rows")
     else:
@@ -168,7 +168,7 @@ def _understood(opened: Reading) -> dict[str, Any]:
 
 
 def _refused(local: DuckDBTransaction, file: LandingFile) -> tuple[Refusals, ...]:
-    found = local.query(
+    reasons = local.query(
         """select reason, count(*) as n, min(source_line) as line, arg_min(field, source_line) as field,
             arg_min(message, source_line) as message
         from landing_failed group by reason order by n desc, reason"""
@@ -179,7 +179,7 @@ def _refused(local: DuckDBTransaction, file: LandingFile) -> tuple[Refusals, ...
             row["n"],
             f"{file.position(row['line'])}: {row['field']} {row['message']}".replace(":  ", ": "),
         )
-        for row in found
+        for row in reasons
     )
 
 
@@ -202,7 +202,7 @@ def _paragraph(file: FilePreview) -> list[str]:
 
 
 def _sampled(row: dict[str, Any]) -> str:
-    """Return the columns of a row that a person looks for: not those that every row has."""
+    """Return a row as text, without columns that every row has."""
     left_out = {"schema_version", *(("shop",) if row.get("shop") == DEFAULT_SHOP else ())}
     return ", ".join(f"{name} {value}" for name, value in row.items() if name not in left_out)
 

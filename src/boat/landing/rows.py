@@ -1,8 +1,8 @@
-"""SQL that reads the rows of each kind of file into the columns of the raw log, all still text and not yet checked.
+"""SQL that maps the rows of each kind of file to the columns of the raw log, as unchecked text.
 
-Each query reads the temporary view `landing_rows` (`record`: 0 for a file's first row; `line`; then `c0`, `c1`, … or,
-for NDJSON, `json`) and gives `record`, `line`, `flaw` (what is wrong with a row already, else null) and the columns of
-the target table.
+Each query reads the temporary view `landing_rows` (`record`: 0 for the first row of a file; `line`; then `c0`, `c1`, …
+or, for NDJSON, `json`). It returns `record`, `line`, `flaw` (a problem that is already known, otherwise null) and the
+columns of the target table.
 """
 
 import glob
@@ -23,24 +23,24 @@ from boat.warehouse.duckdb import DuckDBTransaction
 
 EVENT_FIELDS = (*(column.name for column in COLUMNS), "schema_version")
 PRODUCT_FIELDS = ("shop", "product_id", "product_name", "category", "price")
-_NO_PARTITIONS = "hive_partitioning = false"  # else a folder called `day=2024-01-01` adds a column
+_NO_PARTITIONS = "hive_partitioning = false"  # otherwise a folder `day=2024-01-01` would add a column
 _VECTORS = ("description_vector", "image_vector")
 _COVEO_EVENT = {"session_id": "session_id_hash", "event_time": "server_timestamp_epoch_ms"}
 _ORDER = ORDER_NUMBER.name
 _EXACT = (*ID_COLUMNS, "event_time", "received_at")
-"""Columns in which a number keeps all its digits."""
+"""Columns whose numbers need all their digits."""
 _WORDS_ARE_MISSING = (*_EXACT, "price", "quantity", "event_type")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How one kind of file is written.
+    """The columns of one kind of file.
 
     Attributes:
-        fields: Columns of the target table that its rows may fill.
-        required: Columns a file must have; one of each alternative.
-        columns: Names that the file has for some of them, if it is of a kind with fixed names.
-        synonyms: Names by which columns are recognised, if the names are not fixed.
+        fields: Columns of the target table that its rows can fill.
+        required: Required columns of a file; one of each alternative.
+        columns: Names in the file of some of them, if the names are fixed.
+        synonyms: Synonyms of the columns, if the names are not fixed.
         is_row_by_row: Whether each record is one row of the target table.
     """
 
@@ -51,11 +51,11 @@ class Layout:
     is_row_by_row: bool = True
 
     def sources(self, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-        """Return the names that each column of the target table can be read from, the preferred one first."""
+        """Return the names that each column of the target table can be read from, the preferred name first."""
         if self.synonyms is not None:
-            return {column: tuple(known) for column, known in candidates(names, self.synonyms).items()}
-        wanted = {name: self.columns.get(name, name) for name in self.fields}
-        return {name: (source,) for name, source in wanted.items() if source in set(names)}
+            return {column: tuple(options) for column, options in candidates(names, self.synonyms).items()}
+        sources = {name: self.columns.get(name, name) for name in self.fields}
+        return {name: (source,) for name, source in sources.items() if source in set(names)}
 
 
 LAYOUTS: Mapping[FileKind, Layout] = {
@@ -97,15 +97,15 @@ LAYOUTS: Mapping[FileKind, Layout] = {
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of a file, or keys of its objects, and how they are understood.
+    """Columns of a file, or keys of its objects, and how they are read.
 
     Attributes:
-        names: As the file has them, in its order.
-        sources: Names that each column of the target table can be read from, the preferred one first. A table has one
-            source for all rows; each object of NDJSON has its own.
-        types: Types of the columns of a Parquet file, in its order; empty for text files.
-        is_json: Whether they are keys.
-        layout: The layout whose own rules they are read by, if any.
+        names: Names in the file, in order.
+        sources: Names that each column of the target table can be read from, the preferred name first. A table has one
+            source for all rows; in NDJSON, objects can have different sources.
+        types: Column types of a Parquet file, in order; empty for text files.
+        is_json: Whether the names are keys.
+        layout: Layout with rules for these columns, if any.
     """
 
     names: tuple[str, ...]
@@ -115,11 +115,11 @@ class Columns:
     layout: str = ""
 
     def source(self, column: str) -> str:
-        """Return the name that the file has for a column of the target table."""
+        """Return the name in the file of a column of the target table."""
         return self.sources.get(column, (column,))[0]
 
     def notes(self) -> tuple[str, ...]:
-        """Return the layout, and each column that could be understood in more than one way or is not kept as it is."""
+        """Return notes about the layout, and about columns that are ambiguous or changed."""
         binary = [name for name, data_type in zip(self.names, self.types, strict=False) if _is_binary(data_type)]
         return (
             *((f"read as an export of the layout {self.layout}",) if self.layout else ()),
@@ -134,7 +134,7 @@ class Columns:
 
 
 def flaw_sql(reason: Reason, column: str, value: str, message: str) -> str:
-    """Return SQL of what is wrong with a row: a JSON list of reason, column of the target, value and message."""
+    """Return SQL of the flaw of a row: a JSON list of reason, column of the target, value and message."""
     return f"to_json([{literal(reason)}, {literal(column)}, {value}, {literal(message)}])::varchar"
 
 
@@ -142,76 +142,76 @@ def columns(file: LandingFile) -> Columns:
     """Return the columns of a CSV or Parquet file.
 
     Raises:
-        DataError: The file has no header, a column twice, misses one that files of its kind must have, or has a list,
-            an object or a boolean where an id has to be.
+        DataError: The file has no header, has a column twice, has no required column, or has lists, objects or booleans
+            in a column of ids.
     """
     names, types = column_names(file), column_types(file)
     layout = LAYOUTS[file.kind]
     has_own_sql = file.layout and (file.layout.fields or file.layout.objects)
     sources = _sources(file.layout, names) if file.layout and has_own_sql else layout.sources(names)
-    found = Columns(tuple(names), sources, types, layout=_own_layout(file))
+    result = Columns(tuple(names), sources, types, layout=_own_layout(file))
     for alternatives in () if has_own_sql else layout.required:
-        if not any(column in found.sources or column in names for column in alternatives):
+        if not any(column in result.sources or column in names for column in alternatives):
             known = sorted({name for column in alternatives for name in (layout.synonyms or {}).get(column, ())})
-            also = f" (or {', '.join(known)})" if known else ""
+            synonyms = f" (or {', '.join(known)})" if known else ""
             raise DataError(
                 f"{file.header_position}: the column {' or '.join(alternatives)} is missing.",
-                f"Give that name{also} to the column that holds it; the file has: {', '.join(names)}.",
+                f"Rename the column to that name{synonyms}. The file has: {', '.join(names)}.",
             )
     for column in ID_COLUMNS:
-        if types and column in found.sources:
-            _refuse_no_id(file, found.source(column), types[names.index(found.source(column))])
-    return found
+        if types and column in result.sources:
+            _refuse_no_id(file, result.source(column), types[names.index(result.source(column))])
+    return result
 
 
 def _own_layout(file: LandingFile) -> str:
-    """Return the layout of a file, if that has rules of its own: names of columns alone are the contract's."""
+    """Return the layout of a file if it has rules; a layout with column names only is read by the contract."""
     return file.layout.layout if file.layout and file.layout.has_own_rules else ""
 
 
 def _sources(export: layouts.Export, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return the first column that each column of the target table is made of."""
+    """Return the first source of each column of the target table."""
     actual = export.actual(names)
     used = {column: [actual[name] for name in export.used(column) if name in actual] for column in export.fields}
-    return {column: (found[0],) for column, found in used.items() if found}
+    return {column: (sources[0],) for column, sources in used.items() if sources}
 
 
 def _refuse_no_id(file: LandingFile, name: str, data_type: pa.DataType) -> None:
     if pa.types.is_nested(data_type) or pa.types.is_boolean(data_type):
         raise DataError(
-            f"{file.header_position}: the column {name!r} holds {data_type}, which is no id.",
-            "Write ids as text or whole numbers, one a row.",
+            f"{file.header_position}: the column {name!r} has the type {data_type}, which is not an id.",
+            "Write ids as text or whole numbers, one per row.",
         )
 
 
 def keys(local: DuckDBTransaction, file: LandingFile) -> Columns:
-    """Return the keys of the objects in `landing_text`, those of the first object first."""
+    """Return the keys of the objects in `landing_text`, beginning with the first object."""
     layout = LAYOUTS[file.kind]
     if file.layout and file.layout.objects:
         return Columns((), {}, is_json=True, layout=_own_layout(file))
     if file.is_collected or layout.synonyms is None:
         return Columns(layout.fields, {name: (name,) for name in layout.fields})
-    found = local.query(
+    rows = local.query(
         """select key from (
             select unnest(json_keys(json)) as key, rowid as record from landing_text where json is not null)
         group by key order by min(record), key"""
     )
-    names = tuple(found.column(0).to_pylist())
+    names = tuple(rows.column(0).to_pylist())
     return Columns(names, layout.sources(names), is_json=True, layout=_own_layout(file))
 
 
 def reader(file: LandingFile, width: int) -> str:
     """Return the query that reads a file of so many columns: columns `c0`, `c1`, …, or `json` for NDJSON."""
-    path = literal(glob.escape(str(file.path.absolute())))  # DuckDB takes `*`, `?` and `[` for patterns
+    path = literal(glob.escape(str(file.path.absolute())))  # DuckDB reads `*`, `?` and `[` as patterns
     positions = ", ".join(f"c{index}" for index in range(width))
     if file.format == "parquet":
-        # By position: DuckDB does not tell `SKU` from `sku`.
+        # By position: DuckDB does not distinguish `SKU` and `sku`.
         return f"select * from read_parquet({path}, {_NO_PARTITIONS}) as t({positions})"
     if file.format == "json":
         return f"""select json::varchar as json
             from read_json_objects({path}, format = 'array', maximum_object_size = {1 << 28}, {_NO_PARTITIONS})"""
     if file.format == "ndjson":
-        # Lines as they are, so that a broken one can be told by its number. No JSON holds a raw control character.
+        # Whole lines, so that a broken one has its number. JSON does not contain raw control characters.
         return f"""select nullif(trim(json, e' \\t\\r'), '') as json
             from read_csv({path}, columns = {{'json': 'varchar'}}, header = false, auto_detect = false, delim = '\x1f',
             quote = '', escape = '', strict_mode = false, {_NO_PARTITIONS}{_packed(file)})"""
@@ -225,7 +225,7 @@ def _packed(file: LandingFile) -> str:
 
 
 def payload(file: LandingFile, columns: Columns) -> str:
-    """Return SQL of a row of `landing_rows` as text, to keep with what is wrong with it."""
+    """Return SQL of a row of `landing_rows` as text, for the payload of a dead letter."""
     if file.is_json:
         return "json"
     table = _Table(columns)
@@ -247,7 +247,7 @@ def select(file: LandingFile, columns: Columns) -> str:
 
 
 def _as_objects(columns: Columns) -> str:
-    """Return SQL of the rows of a table as JSON objects; names are in lower case, and empty texts are left out."""
+    """Return SQL of the rows of a table as JSON objects, with names in lower case and without empty texts."""
     table = _Table(columns)
     pairs = ", ".join(f"{literal(name.lower())}, {table.json(name)}" for name in columns.names)
     return f"(select record, line, json_merge_patch('{{}}', json_object({pairs})) as json from landing_rows)"
@@ -265,8 +265,8 @@ def _layout_rows(file: LandingFile, export: layouts.Export, columns: Columns) ->
     extra = table.extra(used=[actual[name] for name in export.all_used() if name in actual])
     if export.extras:
         pairs = ", ".join(f"{literal(name)}, {filled(sql)}" for name, sql in export.extras.items())
-        given = f"json_merge_patch('{{}}', json_object({pairs}))::varchar"
-        extra = f"nullif(json_merge_patch({given}, coalesce({extra}, '{{}}'))::varchar, '{{}}')"
+        extras = f"json_merge_patch('{{}}', json_object({pairs}))::varchar"
+        extra = f"nullif(json_merge_patch({extras}, coalesce({extra}, '{{}}'))::varchar, '{{}}')"
     if not export.source or not file.names:
         return _query(texts, extra)
     names = column_names(file.names)
@@ -274,12 +274,12 @@ def _layout_rows(file: LandingFile, export: layouts.Export, columns: Columns) ->
     selected = ", ".join(f'{orders.text(name)} as "{name.lower()}"' for name in names)
     companion = f"(select {selected} from ({reader(file.names, len(names))}))"
     rows = filled(export.source.replace("{companion}", companion))
-    missing = flaw_sql(Reason.MISSING, "order_id", filled("{order_id}"), f"is no order of {file.names.name}")
+    missing = flaw_sql(Reason.MISSING, "order_id", filled("{order_id}"), f"is not an order of {file.names.name}")
     return _query(texts, extra, rows, f"case when not has_order then {missing} end")
 
 
 def is_row_by_row(file: LandingFile) -> bool:
-    """Tell whether each record of a file gives one row of the target table, in the order of the file."""
+    """Return whether each record of a file gives one row of the target table, in the order of the file."""
     return LAYOUTS[file.kind].is_row_by_row and (not file.layout or file.layout.is_row_by_row)
 
 
@@ -294,23 +294,23 @@ def _select(file: LandingFile, columns: Columns) -> str:
     return _query(table.fields(LAYOUTS[file.kind].fields), table.extra(_VECTORS))
 
 
-def _json_lines(file: LandingFile, columns: Columns, source: str = "landing_rows", found: str = "null") -> str:
-    """Return the query for NDJSON, whose rows may each have other keys.
+def _json_lines(file: LandingFile, columns: Columns, source: str = "landing_rows", known_flaw: str = "null") -> str:
+    """Return the query for NDJSON, whose rows can have different keys.
 
     Args:
         file: The file.
         columns: Its keys.
         source: SQL of a relation like `landing_rows`.
-        found: SQL of what is known to be wrong with a row of it.
+        known_flaw: SQL of a flaw of a row that is already known.
     """
     fields = LAYOUTS[file.kind].fields
     sources = {column: names for column, names in columns.sources.items() if column in (*fields, _ORDER)}
-    wanted = list(dict.fromkeys([*(name for names in sources.values() for name in names), "extra"]))
-    value = {name: f"v{index}" for index, name in enumerate(wanted)}
+    used = list(dict.fromkeys([*(name for names in sources.values() for name in names), "extra"]))
+    value = {name: f"v{index}" for index, name in enumerate(used)}
     exact = {name for column in _EXACT for name in sources.get(column, ())} if not file.is_collected else set()
-    read = ", ".join(
+    selected = ", ".join(
         f"{_digits_of_json(name, f'field[{index}]') if name in exact else f'field[{index}]'} as {value[name]}"
-        for index, name in enumerate(wanted, 1)
+        for index, name in enumerate(used, 1)
     )
     texts, present, spare = dict.fromkeys(fields, "null"), [], []
     for column, names in sources.items():
@@ -321,23 +321,23 @@ def _json_lines(file: LandingFile, columns: Columns, source: str = "landing_rows
                 f"{values.cleaned(value[name]) if are_words else value[name]} as p{value[name]}" for name in names
             ]
             texts[column] = f"coalesce({', '.join(f'p{value[name]}' for name in names)})"
-            for index, name in enumerate(names[1:], 1):  # a key that could be the column, where another key is it
+            for index, name in enumerate(names[1:], 1):  # a key that could be the column, if another key has a value
                 preferred = ", ".join(f"p{value[other]}" for other in names[:index])
                 spare.append(f"(key = {literal(name)} and coalesce({preferred}) is not null)")
-    is_kept = " or ".join([f"not {is_one_of('key', wanted)}", *spare])
-    pointer = "'/' || replace(replace(key, '~', '~0'), '/', '~1')"  # a JSON pointer takes any key
+    is_kept = " or ".join([f"not {is_one_of('key', used)}", *spare])
+    pointer = "'/' || replace(replace(key, '~', '~0'), '/', '~1')"  # a JSON pointer accepts any key
     pair = f"to_json(key)::varchar || ':' || json_extract(json, {pointer})::varchar"
     pairs = f"list_transform(list_filter(json_keys(json), lambda key: {is_kept}), lambda key: {pair})"
     if order := texts.pop(_ORDER, None):
         number = f"case when {order} is not null then ['\"{_ORDER}\":' || to_json({order})::varchar] else [] end"
         pairs = f"list_concat({pairs}, {number})"
-    pointers = ", ".join(literal(_pointer(name)) for name in wanted)
-    # A layer for each step: DuckDB would evaluate an expression again for each of its uses.
+    pointers = ", ".join(literal(_pointer(name)) for name in used)
+    # One layer per step: DuckDB would evaluate an expression again for each use.
     rows = f"(select *, json_extract_string(json, [{pointers}]) as field from {source} where json is not null)"
-    rows = f"(select *, {read} from {rows})"
+    rows = f"(select *, {selected} from {rows})"
     rows = f"(select *, {', '.join(present)} from {rows})" if present else rows
     rows = f"(select *, nullif('{{' || array_to_string({pairs}, ',') || '}}', '{{}}') as others from {rows})"
-    flaw = "null" if file.is_collected else f"coalesce({found}, {_no_id_in_json(sources, value)})"
+    flaw = "null" if file.is_collected else f"coalesce({known_flaw}, {_no_id_in_json(sources, value)})"
     return _query(texts, _merged(value["extra"], "others"), rows, flaw)
 
 
@@ -352,7 +352,7 @@ def _digits_of_json(key: str, text: str) -> str:
 
 
 def _no_id_in_json(sources: Mapping[str, tuple[str, ...]], value: Mapping[str, str]) -> str:
-    """Return SQL of what is wrong with a row that has a list, an object or a boolean where an id has to be."""
+    """Return SQL of the flaw of a row with a list, an object or a boolean instead of an id."""
     cases = ""
     for column in ID_COLUMNS:
         for key in sources.get(column, ()):
@@ -371,12 +371,12 @@ def _has_exponent(text: str) -> str:
 
 
 def _digits(text: str) -> str:
-    """Return SQL of the digits that a float shows, without exponent if it is a large one."""
+    """Return SQL of the digits that a float shows; a large one without an exponent."""
     return f"coalesce(cast(try_cast({text} as decimal(38, 0)) as varchar), {text})"
 
 
 class _Table:
-    """Columns of `landing_rows`, by the names they are understood as."""
+    """Columns of `landing_rows`, by the names of the contract."""
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
@@ -403,7 +403,7 @@ class _Table:
         return text
 
     def json(self, name: str) -> str:
-        """Return SQL of a column of the file for a JSON object: lists and objects as they are, all else as text."""
+        """Return SQL of a column of the file for a JSON object: lists and objects as JSON, other values as text."""
         data_type = self._type.get(name)
         is_nested = data_type is not None and pa.types.is_nested(data_type)
         return f"to_json({self._position[name]})" if is_nested else f"nullif({self.text(name)}, '')"
@@ -456,7 +456,7 @@ def _is_binary(data_type: pa.DataType) -> bool:
 
 
 def _merged(given: str, others: str) -> str:
-    """Return SQL of `extra` as the file gives it, with its other fields; left as it is if it is no JSON."""
+    """Return SQL of `extra` of the file merged with other fields; unchanged if it is not JSON."""
     if given == "null":
         return others
     return (
@@ -474,7 +474,7 @@ def _query(texts: Mapping[str, str], extra: str, rows: str = "landing_rows", fla
 def _browsing(table: _Table) -> str:
     texts = table.fields(EVENT_FIELDS)
     event_type, given = table.text("event_type"), table.text("product_action")
-    # An empty action is a page view without a product, whatever the event type: so says the data set's own description.
+    # By the description of the data set, an empty action is a page view without a product, for any event type.
     action = f"coalesce(nullif({given}, ''), 'pageview')"
     texts["event_type"] = f"case when {event_type} = 'event_product' then {action} else {event_type} end"
     types = "is neither pageview nor event_product"
@@ -489,7 +489,7 @@ def _browsing(table: _Table) -> str:
 
 
 def _search(table: _Table) -> str:
-    """Return the query for one `search` for a row, and one `click` for each product clicked in its results."""
+    """Return the query for one `search` per row, and one `click` per clicked product of its results."""
     texts = table.fields(EVENT_FIELDS)
     clicked = table.text("clicked_skus_hash")
     flaw = (

@@ -1,9 +1,8 @@
-"""Reading a file into temporary tables of a DuckDB: rows that can be taken, and dead letters.
+"""Read a file into temporary tables of DuckDB: valid rows and dead letters. `landing_rows`
+is a view of the records, `landing_failed` a table of the dead letters so far.
 
-`landing_rows` is a view of the file's records, `landing_failed` a table of what could not be taken of it so far.
-
-The rows of a file without a flaw are typed as they are read. A file in which something is wrong is read once more, as
-text: for the lines its records are on, and for what to keep of them.
+Rows of a file without flaws are typed while they are read. A file with flaws is read again as text, for the lines of
+its records and for the payloads of dead letters.
 """
 
 import json
@@ -30,12 +29,12 @@ from boat.warehouse import Transaction
 from boat.warehouse.duckdb import DuckDBTransaction, scratch
 
 _BATCH = 100_000
-_SHOWN, _KINDS = 80, 5
+_MAX_TEXT, _MAX_KINDS = 80, 5
 _KEEP_ALL = BadRows("quarantine", max_share=1)
 _IS_BAD = f"flaw is not null and (flaw ->> 0) <> {literal(Reason.UNUSED)}"
-_APART = (
-    "Nothing of it was loaded. Correct the file; or load the other rows alone, with --on-bad-rows quarantine of "
-    "`boat load` or on_bad_rows=quarantine of `ingestion`, and find these in raw.dead_letters with what is wrong."
+_HOW_TO_QUARANTINE = (
+    "Nothing was loaded. Correct the file. Or load the other rows and quarantine the bad ones in raw.dead_letters: "
+    "use --on-bad-rows quarantine of `boat load`, or on_bad_rows=quarantine of `ingestion`."
 )
 
 
@@ -44,11 +43,11 @@ class Reading:
     """A file that is being read.
 
     Attributes:
-        local: Where its rows are.
+        local: DuckDB with its rows.
         file: The file.
         columns: Its columns, or the keys of its objects.
-        quarantine: Whether rows that cannot be taken become dead letters, or else an error.
-        is_numbered: Whether `landing_rows` is of a table that knows each record's line, or still of the file itself.
+        quarantine: Whether bad rows become dead letters; otherwise they raise an error.
+        is_numbered: Whether `landing_rows` reads a table with the line of each record, and not the file.
     """
 
     local: DuckDBTransaction
@@ -58,13 +57,13 @@ class Reading:
     is_numbered: bool = False
 
     def validate(self, view: str, rules: Callable[[str], str]) -> None:
-        """Make a view of the rows, typed, with the `line` each starts on and their order (`row`); `drop` removes it.
+        """Create a view of typed rows with the first `line` of each and their order (`row`); `drop` removes it.
 
-        Those with a `flaw` in it are in `landing_failed` too.
+        Rows with a `flaw` are in `landing_failed` too.
 
         Raises:
-            UnreadableText: As `reading`.
-            DataError: A row cannot be taken, and bad rows are not kept apart.
+            UnreadableText: A record cannot be read.
+            DataError: A row is bad, and bad rows are not quarantined.
         """
         query = rules(rows.select(self.file, self.columns))
         typed = _typed(view)
@@ -89,26 +88,28 @@ class Reading:
             return
         if not self.quarantine:
             _raise_for_flaws(self, view)
-        value = f"case when length(flaw ->> 2) > {_SHOWN} then left(flaw ->> 2, {_SHOWN}) || '…' else flaw ->> 2 end"
+        value = (
+            f"case when length(flaw ->> 2) > {_MAX_TEXT} then left(flaw ->> 2, {_MAX_TEXT}) || '…' else flaw ->> 2 end"
+        )
         self.fail(
             f"(select line, flaw ->> 0 as reason, flaw ->> 1 as field, "
             f"coalesce('''' || {value} || ''' ', '') || (flaw ->> 3) as message from {view} where {_IS_BAD})"
         )
 
     def number_lines(self, source: LandingFile | None = None) -> None:
-        """Make `landing_rows` the records as text with the line each starts on, if it is not yet.
+        """Let `landing_rows` have the records as text with their first lines, if it does not yet.
 
         Args:
-            source: A mended copy, in place of the file.
+            source: A repaired copy to read instead of the file.
 
         Raises:
-            UnreadableText: As `reading`.
+            UnreadableText: A record cannot be read.
         """
         if self.is_numbered:
             return
         source = source or self.file
         with _naming_damage(source, self.columns):
-            # Kept as text: the scan of the file stays parallel, and the table's rowid counts the records in order.
+            # Stored as text: the scan of the file stays parallel, and the rowid of the table counts the records.
             text = rows.reader(source, len(self.columns.names))
             self.local.execute(f"create temp table landing_text as {text}")
         _number_lines(self.local, source)
@@ -122,11 +123,11 @@ class Reading:
             f"""insert into landing_failed
             select {literal(self.file.name)}, line, reason, field, message, left(payload, {MAX_PAYLOAD}), null
             from {failures} as failure
-            join (select line, {payload} as payload from landing_rows) as given using (line)"""
+            join (select line, {payload} as payload from landing_rows) as recorded using (line)"""
         )
 
     def fail_lines(self, lines: list[int], reason: Reason, field: str, message: str) -> None:
-        """Add dead letters for these lines, all for one reason."""
+        """Add dead letters for these lines, with the same reason."""
         if not lines:
             return
         self.local.execute("create temp table landing_lines (line bigint)")
@@ -138,12 +139,12 @@ class Reading:
 
 
 def drop(local: DuckDBTransaction, view: str) -> None:
-    """Remove what `Reading.validate` made."""
+    """Drop the view and table of `Reading.validate`."""
     local.execute(f"drop view {view}; drop table if exists {_typed(view)}")
 
 
 def unused_types(local: DuckDBTransaction, view: str) -> tuple[tuple[str, int], ...]:
-    """Return how many rows are of each event type that is understood and not used, the most frequent first."""
+    """Return the number of rows by event type that is known and not used, the most frequent first."""
     counted = local.query(
         f"""select flaw ->> 2 as name, count(*) as n from {view} where (flaw ->> 0) = {literal(Reason.UNUSED)}
         group by all order by n desc, name"""
@@ -152,15 +153,15 @@ def unused_types(local: DuckDBTransaction, view: str) -> tuple[tuple[str, int], 
 
 
 def number_equal_lines(local: DuckDBTransaction, file: LandingFile) -> None:
-    """Give equal purchases, adds and removes without an id in `landing_events` an id each; the first keeps its own.
+    """Give equal purchases, adds and removes in `landing_events` different ids; the first one is not changed.
 
-    Two pens on two lines are two purchases. Lines are equal within a file; in the collector's files, which hold many
-    requests, the collector has numbered those of each request.
+    Two pens on two lines are two purchases. Lines are compared within a file. In the collector's files, which contain
+    many requests, the collector has numbered the equal events of each request.
     """
     counted = f"flaw is null and not has_id and {is_one_of('event_type', COUNTED_TYPES)}"
     if file.is_collected:
-        given = f"try_cast(json_extract_string(extra, '$.{OCCURRENCE}') as integer)"
-        numbered = f"""select row, event_id, {given} as n from landing_events
+        occurrence = f"try_cast(json_extract_string(extra, '$.{OCCURRENCE}') as integer)"
+        numbered = f"""select row, event_id, {occurrence} as n from landing_events
             where {counted} and extra is not null and contains(extra, '"{OCCURRENCE}"')"""
     else:
         numbered = f"""select row, event_id, row_number() over (partition by shop, event_id order by row) as n
@@ -183,7 +184,7 @@ def _typed(view: str) -> str:
 
 
 def clear_failed(local: DuckDBTransaction) -> None:
-    """Begin with no dead letters."""
+    """Create an empty table of dead letters."""
     local.execute(
         """create or replace temp table landing_failed (source_file varchar, source_line bigint, reason varchar,
         field varchar, message varchar, payload varchar, received_at timestamp)"""
@@ -191,7 +192,7 @@ def clear_failed(local: DuckDBTransaction) -> None:
 
 
 class UnreadableText(DataError):
-    """A text file with a record that DuckDB cannot read. The transaction it was read in is lost.
+    """A text file with a record that DuckDB cannot read. DuckDB aborts the transaction.
 
     Attributes:
         path: The file.
@@ -201,31 +202,31 @@ class UnreadableText(DataError):
 
 
 @contextmanager
-def reading(local: DuckDBTransaction, file: LandingFile, bad_rows: BadRows, mend: bool = False) -> Iterator[Reading]:
-    """Read a file as it is into `landing_rows`, for a while.
+def reading(local: DuckDBTransaction, file: LandingFile, bad_rows: BadRows, repair: bool = False) -> Iterator[Reading]:
+    """Open a file as `landing_rows`.
 
     Args:
-        local: Where to.
-        file: What to read.
-        bad_rows: What to do about records that cannot be read.
-        mend: Put those apart that DuckDB could not read before, and read the others.
+        local: DuckDB for the tables.
+        file: File to read.
+        bad_rows: How to handle records that cannot be read.
+        repair: Whether to quarantine records that DuckDB could not read before.
 
     Raises:
-        UnreadableText: A record of a text file cannot be read; another try may mend that.
-        DataError: The file, or a record of it that is not to be kept apart, cannot be read.
+        UnreadableText: A record of a text file cannot be read; a second try can repair that.
+        DataError: The file, or a record that is not quarantined, cannot be read.
     """
     columns = Columns((), {}) if file.is_json else rows.columns(file)
     opened = Reading(local, file, columns, quarantines(file, bad_rows))
-    if mend:
-        with tempfile.TemporaryDirectory(prefix="boat-mended-") as folder:
-            opened.number_lines(_mended(opened, Path(folder)))
+    if repair:
+        with tempfile.TemporaryDirectory(prefix="boat-repaired-") as folder:
+            opened.number_lines(_repaired(opened, Path(folder)))
     elif file.is_json or not is_row_by_row(file):
         opened.number_lines()
     else:
         text = rows.reader(file, len(columns.names))
         local.execute(f"create temp view landing_rows as select null as record, null::bigint as line, * from ({text})")
     if file.is_json:
-        _set_broken_json_apart(opened)
+        _quarantine_broken_json(opened)
         opened.columns = rows.keys(local, file)
     yield opened
     local.execute("drop view landing_rows; drop table if exists landing_text; drop table if exists landing_shifts")
@@ -233,36 +234,36 @@ def reading(local: DuckDBTransaction, file: LandingFile, bad_rows: BadRows, mend
 
 @contextmanager
 def read_alone(file: LandingFile, stage: Callable[[Reading], None]) -> Iterator[Reading]:
-    """Read a file into temporary tables of a DuckDB of its own, for a while. Bad rows are kept apart, however many.
+    """Read a file into temporary tables of a separate DuckDB. All bad rows are quarantined.
 
     Args:
-        file: What to read.
-        stage: Makes the tables that are wanted, as long as `landing_rows` is there.
+        file: File to read.
+        stage: Creates further tables while `landing_rows` exists.
 
     Raises:
         DataError: The file cannot be read.
     """
     with scratch() as local:
-        for mend in (False, True):
+        for repair in (False, True):
             clear_failed(local)
             try:
-                with reading(local, file, _KEEP_ALL, mend) as opened:
+                with reading(local, file, _KEEP_ALL, repair) as opened:
                     stage(opened)
                 break
             except UnreadableText:
-                if mend:
+                if repair:
                     raise
         yield opened
 
 
 def quarantines(file: LandingFile, bad_rows: BadRows) -> bool:
-    """Whether bad rows of a file become dead letters."""
+    """Return whether bad rows of a file become dead letters."""
     return bad_rows.do == "quarantine" or file.is_collected or file.kind == "dead_letters"
 
 
-def _mended(reading: Reading, folder: Path) -> LandingFile:
+def _repaired(reading: Reading, folder: Path) -> LandingFile:
     file = reading.file
-    copy = replace(file, path=folder / f"mended.{file.format}")
+    copy = replace(file, path=folder / f"repaired.{file.format}")
     for damage in repaired_copy(file, len(reading.columns.names), copy.path):
         reading.local.execute(
             f"insert into landing_failed values (?, ?, ?, '', ?, left(?, {MAX_PAYLOAD}), null)",
@@ -278,7 +279,9 @@ def _naming_damage(file: LandingFile, columns: Columns) -> Iterator[None]:
     except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.IOException) as error:
         damage = None if file.format in {"parquet", "json"} else find_damage(file, len(columns.names))
         reason = str(error).splitlines()[0].rstrip(" .:")
-        wrong = damage or DataError(f"{file.name}: cannot be read ({reason}).", "Is the file complete?")
+        wrong = damage or DataError(
+            f"{file.name}: the file cannot be read ({reason}).", "Check that the file is complete."
+        )
         if file.format == "parquet":
             raise wrong from error
         unreadable = UnreadableText(wrong.message, wrong.hint)
@@ -287,22 +290,22 @@ def _naming_damage(file: LandingFile, columns: Columns) -> Iterator[None]:
 
 
 def _expected_records(file: LandingFile) -> int:
-    """How many records a file has where each is on a line of its own."""
+    """Return the number of records of a file if each has a separate line."""
     return pq.read_metadata(file.path).num_rows if file.format == "parquet" else _record_lines(file)
 
 
 def _record_lines(file: LandingFile) -> int:
-    """Return how many lines of a text file are not its header."""
+    """Return the number of lines of a text file without its header."""
     return count_lines(file) - file.first_line + 1
 
 
 def _first_rowid(local: DuckDBTransaction, table: str) -> int:
-    """Rows of an open transaction have rowids that start at a large number of DuckDB's choice."""
+    """Return the first rowid of a table: in an open transaction, DuckDB starts at a large number."""
     return number(local, f"select coalesce(min(rowid), 0) from {table}")
 
 
 def _number_lines(local: DuckDBTransaction, file: LandingFile) -> None:
-    """Make the view `landing_rows` of `landing_text`: the records with the line each starts on."""
+    """Create the view `landing_rows` of `landing_text`: the records with their first lines."""
     start, first = _first_rowid(local, "landing_text"), file.first_line
     numbered = f"select rowid - {start} as record, rowid - {start} + {first} as line, * from landing_text"
     view = f"create or replace temp view landing_rows as {numbered}"
@@ -320,7 +323,7 @@ def _number_lines(local: DuckDBTransaction, file: LandingFile) -> None:
     local.execute(view)
 
 
-def _set_broken_json_apart(reading: Reading) -> None:
+def _quarantine_broken_json(reading: Reading) -> None:
     local = reading.local
     broken = "case when not json_valid(json) then true else json_type(json) <> 'OBJECT' end"
     if number(local, f"select count(*) from landing_text where {broken}") == 0:
@@ -330,7 +333,9 @@ def _set_broken_json_apart(reading: Reading) -> None:
     reason = f"case when json_valid(json) then {literal(Reason.NOT_AN_OBJECT)} else {literal(Reason.NOT_JSON)} end"
     columns = f"line, {reason} as reason, '' as field, 'is not a JSON object' as message"
     reading.fail(f"(select {columns} from landing_rows where {broken})")
-    local.execute(f"update landing_text set json = null where {broken}")  # deleted, it would move the lines after it
+    local.execute(
+        f"update landing_text set json = null where {broken}"
+    )  # deleting it would change the lines of later records
 
 
 def _raise_for_broken_json(local: DuckDBTransaction, file: LandingFile, broken: str) -> NoReturn:
@@ -346,33 +351,33 @@ def _raise_for_flaws(reading: Reading, table: str) -> NoReturn:
         from {table} where {_IS_BAD} order by line limit 1"""
     ).to_pylist()
     _reason, name, value, message = json.loads(row["flaw"])
-    shown = "" if value is None else f" {_shown(value)}"
-    others = f" {row['bad']:,} of {row['received']:,} rows {_kinds(reading, table)}." if row["bad"] > 1 else ""
+    value_text = "" if value is None else f" {_shown(value)}"
+    more = f" {row['bad']:,} of {row['received']:,} rows {_kinds(reading, table)}." if row["bad"] > 1 else ""
     column = reading.columns.source(name)
-    raise DataError(f"{reading.file.position(row['line'])}: {column}{shown} {message}.{others}", _APART)
+    raise DataError(f"{reading.file.position(row['line'])}: {column}{value_text} {message}.{more}", _HOW_TO_QUARANTINE)
 
 
 def _kinds(reading: Reading, table: str) -> str:
-    """Return what is wrong with how many rows, the most frequent first: event types by name, other values by column."""
+    """Return the number of bad rows by problem, the most frequent first: event types by name, others by column."""
     kinds = reading.local.query(
         f"""select flaw ->> 1 as name, case when flaw ->> 0 = {literal(Reason.UNKNOWN_EVENT_TYPE)} then flaw ->> 2 end
             as value, count(*) as n
         from (select distinct on (line) line, flaw from {table} where {_IS_BAD})
-        group by all order by n desc, name, value limit {_KINDS}"""
+        group by all order by n desc, name, value limit {_MAX_KINDS}"""
     ).to_pylist()
     column = reading.columns.source
     texts = [
         f"{column(kind['name'])} {_shown(kind['value'])}" if kind["value"] else column(kind["name"]) for kind in kinds
     ]
     counted = [f"{text} in {kind['n']:,}" for text, kind in zip(texts, kinds, strict=True)]
-    return f"cannot be taken: {', '.join(counted)}"
+    return f"are bad: {', '.join(counted)}"
 
 
 def _shown(value: str) -> str:
-    return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "…")
+    return repr(value if len(value) <= _MAX_TEXT else value[:_MAX_TEXT] + "…")
 
 
 def number(transaction: Transaction | DuckDBTransaction, sql: str, *parameters: str) -> int:
-    """The one number that a query gives."""
+    """Return the single number of a query."""
     counted: int = transaction.query(sql, parameters).column(0)[0].as_py()
     return counted

@@ -9,11 +9,12 @@ BLOCK = 1 << 20
 
 
 def open_binary(path: Path) -> IO[bytes]:
+    """Open a file, decompressed."""
     return gzip.open(path) if path.name.lower().endswith(GZIP_SUFFIX) else path.open("rb")  # type: ignore[return-value]
 
 
 def open_text(path: Path) -> IO[str]:
-    """With undecodable bytes kept as surrogates, so that a reader can say on which line they are."""
+    """Open a text file. Undecodable bytes become surrogates, so that a reader can name their line."""
     if path.name.lower().endswith(GZIP_SUFFIX):
         return gzip.open(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
     return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")

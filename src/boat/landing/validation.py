@@ -1,4 +1,4 @@
-"""SQL that types the rows of `boat.landing.rows` and says of each what is wrong with it, if anything (`flaw`)."""
+"""SQL that types the rows of `boat.landing.rows`, and finds the flaw of each bad row."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -25,7 +25,7 @@ from boat.landing.dead_letters import Reason
 from boat.landing.rows import flaw_sql
 from boat.landing.values import is_one_of, literal
 
-# What makes an event the one it is, where a file gives it no id.
+# Content that identifies an event without an id.
 _CONTENT = (
     "shop",
     "session_id",
@@ -95,7 +95,7 @@ def _each(names: Iterable[str], rule: Callable[[str], str]) -> str:
 
 
 def _of_order(name: str) -> str:
-    """Return SQL of a field of `extra` as text; it is looked for only where its name occurs."""
+    """Return SQL of a field of `extra` as text. Only texts that contain its name are parsed."""
     has_it = f"extra is not null and contains(extra, '\"{name}\"') and json_valid(extra)"
     return f"case when {has_it} then json_extract_string(extra, '$.{name}') end"
 
@@ -108,7 +108,7 @@ def _flaw() -> str:
         ("event_time is null", Reason.NOT_A_TIME, "event_time", "event_time_text", TIME_HINT),
         (f"not event_time between timestamp '{EARLIEST}' and timestamp '{latest}'", Reason.TIME_OUT_OF_RANGE,
          "event_time", "event_time_text",
-         f"is read as a time that is not between {EARLIEST:%Y} and tomorrow: is its unit or notation another one?"),
+         f"is read as a time that is not between {EARLIEST:%Y} and tomorrow: check its unit and notation"),
         ("received_at is null and received_at_text is not null", Reason.NOT_A_TIME, "received_at", "received_at_text",
          "is not a time"),
         (f"not coalesce(received_at between timestamp '{EARLIEST}' and timestamp '{latest}', true)",
@@ -117,13 +117,13 @@ def _flaw() -> str:
         (f"not {is_one_of('event_type', (*EVENT_TYPES, REFUND))}", Reason.UNKNOWN_EVENT_TYPE, "event_type",
          "event_type", f"is not one of {', '.join(EVENT_TYPES)}"),
         (f"product_id is null and {is_one_of('event_type', (*PRODUCT_EVENT_TYPES, REFUND))}", Reason.MISSING,
-         "product_id", "product_id", "is missing, and only a pageview or a search can be without"),
+         "product_id", "product_id", "is missing, and only pageviews and searches can be without a product"),
         ("coalesce(session_id, client_id) is null", Reason.MISSING, "session_id", "session_id",
          "and client_id are both missing"),
         *_number_checks(_NUMBERS),
         (f"schema_version is distinct from {SCHEMA_VERSION}", Reason.UNKNOWN_SCHEMA_VERSION, "schema_version",
          "schema_version_text",
-         f"is not {SCHEMA_VERSION}, the version this Boat knows"),
+         f"is not {SCHEMA_VERSION}, the version of this Boat"),
         _BAD_EXTRA,
         *((f"event_type in ('purchase', '{REFUND}') and {_is_no_amount(f'{name}_text')}", Reason.NOT_A_NUMBER, name,
            f"{name}_text", f"is not a number between -{MAX_PRICE:,.0f} and {MAX_PRICE:,.0f}") for name in AMOUNTS),
@@ -159,7 +159,7 @@ def _counted_at() -> str:
 
 
 def _extra() -> str:
-    """Return SQL of `extra` with the order's number as an id and the time of a wrong clock."""
+    """Return SQL of `extra` with the order number as an id and the time of a wrong clock."""
     order = {ORDER_NUMBER.name: "order_id"}
     device = {DEVICE_TIME: "strftime(event_time, '%Y-%m-%dT%H:%M:%S.%fZ')"}
     is_wrong = f"received_at is not null and {_clock_is_wrong()} and coalesce(json_valid(extra), true)"
@@ -172,7 +172,7 @@ def _extra() -> str:
 
 
 def _patched(fields: Mapping[str, str]) -> str:
-    """Return SQL of `extra` with these fields: a field without a value is removed."""
+    """Return SQL of `extra` with these fields. A field without a value is removed."""
     pairs = ", ".join(f"{literal(name)}, {value}" for name, value in fields.items())
     return f"nullif(json_merge_patch(coalesce(extra, '{{}}'), json_object({pairs}))::varchar, '{{}}')"
 
@@ -215,7 +215,11 @@ _BAD_EXTRA = (
 
 
 def _first_flaw(*checks: tuple[str, Reason, str, str, str]) -> str:
-    """Return SQL of the flaw a row came with, or else of the first check: condition, reason, column, value, message."""
+    """Return SQL of the known flaw of a row, otherwise of the first failing check.
+
+    Args:
+        checks: Condition, reason, column, value and message of each check.
+    """
     cases = " ".join(
         f"when {condition} then {flaw_sql(reason, column, value, message)}"
         for condition, reason, column, value, message in checks

@@ -1,8 +1,8 @@
 """The rules of `boat.events` for one value, as SQL for DuckDB.
 
-`cleaned` and `trimmed` take SQL of a text that may be null; the other functions take the name of a column that one of
-them has made, and return SQL of the value: null if it is missing or cannot be read. Two steps, because DuckDB would
-evaluate the first again for each use. Rows by the million go through these: rare cases are behind cheap conditions.
+`cleaned` and `trimmed` take SQL of a text that can be null. The other functions take the name of a column that one of
+them returned, and return SQL of the value: null if it is missing or cannot be read. There are two steps, because DuckDB
+would evaluate the first one again for each use. Rare cases are behind cheap conditions, because of millions of rows.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ from boat.events import (
 _LONGEST_WORD = max(map(len, MISSING_WORDS))
 _MIN_DIGITS, _MAX_DIGITS = 9, 19  # of `TIME_NUMBER`
 _USUAL_TIME = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z?"
-"""The part of `TIME_TEXT` that DuckDB reads by itself, and fast."""
+"""The part of `TIME_TEXT` that DuckDB reads fast without help."""
 
 
 def literal(text: str) -> str:
@@ -31,18 +31,18 @@ def literal(text: str) -> str:
 
 
 def is_one_of(text: str, values: Iterable[str]) -> str:
-    """Return SQL of whether a text is one of these. Not `in (…)`: DuckDB makes a join of that, and rows lose order."""
+    """Return SQL of whether a text is in a list. DuckDB would turn `in (…)` into a join, and rows would lose order."""
     return f"list_contains([{', '.join(map(literal, values))}], {text})"
 
 
 def trimmed(text: str) -> str:
-    """Return SQL of a text without the blanks around it."""
+    """Return SQL of a text without surrounding blanks."""
     ends = f"{text} < '!' or {text} >= '\u0080' or {text}[-1] < '!' or {text}[-1] >= '\u0080'"
     return f"case when {ends} then trim({text}, {literal(BLANKS)}) else {text} end"
 
 
 def cleaned(text: str) -> str:
-    """Return SQL of a text without the blanks around it, null if it is a word for a missing value."""
+    """Return SQL of a text without surrounding blanks, null if it is a word for a missing value."""
     return f"""case
         when {text} < '!' or {text} >= '\u0080' or {text}[-1] < '!' or {text}[-1] >= '\u0080'
             then {_unless_missing(f"trim({text}, {literal(BLANKS)})")}
@@ -52,7 +52,7 @@ def cleaned(text: str) -> str:
 
 
 def _unless_missing(text: str) -> str:
-    """Return SQL of a text without blanks around it, null if it is a word for a missing value."""
+    """Return SQL of a trimmed text, null if it is a word for a missing value."""
     return f"case when {is_one_of(f'lower({text})', MISSING_WORDS)} then null else {text} end"
 
 
@@ -63,13 +63,13 @@ def identifier(clean: str) -> str:
 
 
 def order_number(clean: str) -> str:
-    """Return SQL of the number of an order."""
+    """Return SQL of an order number."""
     read = identifier(clean)
     return f"case when ltrim({read}, '0') in ('', '-') then null else {read} end"
 
 
 def number(clean: str) -> str:
-    """Return SQL of a number, double; null if it is missing, not finite or no number."""
+    """Return SQL of a number, double; null if it is missing, not finite or not a number."""
     read = f"try_cast({clean} as double)"
     return f"case when isfinite({read}) and regexp_full_match({clean}, {literal(NUMBER)}) then {read} end"
 
@@ -93,7 +93,7 @@ def moment(clean: str) -> str:
 
 
 def _microseconds(whole: str, fraction: str = "") -> str:
-    """Return SQL of microseconds since 1970 of a number and the digits after its point; the number gives the unit."""
+    """Return SQL of microseconds since 1970 from a number and its decimals; the number gives the unit."""
     cases = ""
     for below, unit in TIME_UNITS:
         rest = f" + cast(left({fraction} || '000000', {len(str(unit)) - 1}) as bigint)" if fraction and unit > 1 else ""
@@ -122,7 +122,7 @@ def plain_type(trim: str) -> str:
 
 
 def event_type(plain: str) -> str:
-    """Return SQL of an event type or `refund`; the plain name if it is none of ours, null if it is missing."""
+    """Return SQL of an event type or `refund`; the plain name if it is unknown, null if it is missing."""
     names = " ".join(
         f"when {literal(name)} then {literal(meant)}" for name, meant in TYPE_NAMES.items() if name != meant
     )
@@ -130,5 +130,5 @@ def event_type(plain: str) -> str:
 
 
 def is_unused(plain: str) -> str:
-    """Return SQL of whether a plain event type is understood and not used."""
+    """Return SQL of whether a plain event type is known and not used."""
     return is_one_of(plain, sorted(UNUSED_TYPES))

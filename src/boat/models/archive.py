@@ -1,7 +1,7 @@
-"""The model archive: `model.tar.gz` as the stock SageMaker TensorFlow image and the endpoint host take it.
+"""The model archive: `model.tar.gz` for the stock SageMaker TensorFlow image and the endpoint host.
 
-It holds a TensorFlow SavedModel under `1/` and, beside it, `boat.json`, the manifest. Its digest is the SHA-256 of the
-file; whoever keeps a model keeps the digest outside the archive, because a SavedModel is a program.
+It has a TensorFlow SavedModel in `1/` and the manifest, `boat.json`. Its digest is the SHA-256 of the file. The
+registry stores the digest outside the archive: a SavedModel is a program, so only a known file may be loaded.
 """
 
 import gzip
@@ -33,20 +33,20 @@ _RETRAIN = "Train and export the model again."
 
 @dataclass(frozen=True)
 class ModelManifest:
-    """What `boat.json` tells of a model.
+    """Content of `boat.json`.
 
     Attributes:
         kind: `recommend` or `intent`.
         model: Name of the model in its family, such as `attention`.
         created_at: When it was exported, ISO 8601, UTC.
-        parameters: What it was trained with.
+        parameters: Training parameters.
         inputs: Names and types of the signature's inputs.
         outputs: Names and types of the signature's outputs.
         metrics: Figures of its training, measured on the validation split.
         snapshot_digest: Content digest of the snapshot it was trained on.
-        products: How many products it knows.
+        products: Number of products in its vocabulary. 0 for a model without products.
         code_version: Version and digest of the code that trained it.
-        tensorflow_version: It is only promised to load in this or a newer one.
+        tensorflow_version: Version that exported it. TensorFlow only promises to load it in this or a newer version.
     """
 
     kind: KindName
@@ -62,15 +62,15 @@ class ModelManifest:
     tensorflow_version: str
 
     def write(self, folder: Path) -> None:
-        """Write `boat.json` into the folder that holds the SavedModel's `1/`."""
+        """Write `boat.json` into the folder with the SavedModel's `1/`."""
         (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> "ModelManifest":
-        """The manifest in an unpacked archive.
+        """Read the manifest of an unpacked archive.
 
         Raises:
-            ArtifactError: It is missing or not a manifest of ours.
+            ArtifactError: It is missing, or not a manifest of Boat.
         """
         path = folder / MANIFEST
         try:
@@ -79,15 +79,15 @@ class ModelManifest:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"{path} is not a model manifest ({error!r}).", _RETRAIN) from error
         if manifest.kind not in KINDS:
-            raise ArtifactError(f"{path} is of the unknown kind {manifest.kind!r}.", _RETRAIN)
+            raise ArtifactError(f"{path} has the unknown kind {manifest.kind!r}.", _RETRAIN)
         return manifest
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file in hex.
+    """Return the SHA-256 of a file in hex.
 
     Raises:
-        ArtifactError: It cannot be read.
+        ArtifactError: The file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -97,13 +97,13 @@ def digest(path: Path) -> str:
 
 
 def pack(folder: Path, path: Path) -> str:
-    """Pack a folder with `1/` and `boat.json`: the same content gives the same bytes, whenever and wherever.
+    """Pack a folder with `1/` and `boat.json`. The same content always gives the same bytes.
 
     Returns:
         The archive's digest.
 
     Raises:
-        ArtifactError: The folder holds what a model archive may not hold, or misses the model.
+        ArtifactError: The folder has a file that a model archive may not have, or lacks the model.
     """
     names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir())
     for name in names:
@@ -125,17 +125,18 @@ def pack(folder: Path, path: Path) -> str:
 
 
 def unpack(path: Path, into: Path, expected_digest: str) -> ModelManifest:
-    """Check an archive against its digest and unpack it; `into` appears whole or not at all, replacing what was there.
+    """Check an archive against its digest, then replace the folder `into` with its content. An error changes nothing.
 
-    Python 3.11.7's `extractall` writes where the archive says, so only regular files with known names are taken.
+    `extractall` of Python 3.11.7 may write outside the folder, so only regular files with allowed names are extracted.
 
     Raises:
-        ArtifactError: Damaged, foreign, too large, or not the file the digest names.
+        ArtifactError: The archive is damaged, has other files, is too large, or has another digest.
     """
-    found = digest(path)
-    if found != expected_digest:
+    actual_digest = digest(path)
+    if actual_digest != expected_digest:
         raise ArtifactError(
-            f"{path} has the digest {found}, not {expected_digest}.", "Restore the file the registry names, or retrain."
+            f"{path} has the digest {actual_digest}, not {expected_digest}.",
+            "Restore the file that was registered, or train again.",
         )
     into.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unpack-", dir=into.parent) as temporary:
@@ -151,10 +152,10 @@ def unpack(path: Path, into: Path, expected_digest: str) -> ModelManifest:
 
 
 def read_manifest(path: Path) -> ModelManifest:
-    """The manifest inside an archive, without unpacking the model.
+    """Read the manifest of an archive without unpacking the model.
 
     Raises:
-        ArtifactError: Not a model archive.
+        ArtifactError: The file is not a model archive.
     """
     with tempfile.TemporaryDirectory() as temporary, tarfile.open(path, mode="r:gz") as tar:
         try:
@@ -162,23 +163,23 @@ def read_manifest(path: Path) -> ModelManifest:
         except KeyError:
             member = None
         if member is None:
-            raise ArtifactError(f"{path} is no model archive: {MANIFEST} is missing.", _RETRAIN)
+            raise ArtifactError(f"{path} is not a model archive: {MANIFEST} is missing.", _RETRAIN)
         Path(temporary, MANIFEST).write_bytes(member.read())
         return ModelManifest.read(Path(temporary))
 
 
 def _extract(path: Path, folder: Path) -> None:
     names: list[str] = []
-    room = MAX_BYTES
+    bytes_left = MAX_BYTES
     with tarfile.open(path, mode="r|gz") as tar:
         for member in tar:
             if member.isdir() and member.name.rstrip("/") in (".", "1", "1/assets", "1/variables"):
                 continue
             _check_name(member.name, path)
-            room -= member.size
-            if not member.isreg() or member.name in names or len(names) >= MAX_FILES or room < 0:
+            bytes_left -= member.size
+            if not member.isreg() or member.name in names or len(names) >= MAX_FILES or bytes_left < 0:
                 raise ArtifactError(
-                    f"{path} holds {member.name!r} as a link, twice, or beyond {MAX_FILES} files or {MAX_BYTES} bytes.",
+                    f"{path} has {member.name!r} as a link, twice, or beyond {MAX_FILES} files or {MAX_BYTES} bytes.",
                     _RETRAIN,
                 )
             target = folder / member.name
@@ -189,12 +190,12 @@ def _extract(path: Path, folder: Path) -> None:
     _check_complete(names, path)
 
 
-def _check_name(name: str, where: Path) -> None:
+def _check_name(name: str, path: Path) -> None:
     if not _ALLOWED.fullmatch(name):
-        raise ArtifactError(f"{where} holds {name!r}, which is no part of a model archive.", _RETRAIN)
+        raise ArtifactError(f"{path} has the file {name!r}, which is not allowed in a model archive.", _RETRAIN)
 
 
-def _check_complete(names: list[str], where: Path) -> None:
+def _check_complete(names: list[str], path: Path) -> None:
     missing = {MANIFEST, f"{MODEL_FOLDER}/saved_model.pb"} - set(names)
     if missing:
-        raise ArtifactError(f"{where} is no model archive: {', '.join(sorted(missing))} is missing.", _RETRAIN)
+        raise ArtifactError(f"{path} is not a model archive: {', '.join(sorted(missing))} is missing.", _RETRAIN)

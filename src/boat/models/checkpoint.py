@@ -1,4 +1,4 @@
-"""The state of a training after each epoch, so that one whose host is lost goes on where it was."""
+"""The state of a training after each epoch, so that a training that lost its host can resume."""
 
 import json
 import os
@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 
+_HEADER = "told"  # its name in the file; another name would discard the checkpoints of running trainings
+
 
 @dataclass(frozen=True)
-class State:
-    """All that the epochs to come depend on.
+class TrainingState:
+    """Everything that the next epochs depend on.
 
     Attributes:
-        arrays: Values of all variables by the group they belong to, such as `network` and `optimizer`.
-        progress: Figures and limits so far, as JSON takes them; states of random generators among them.
+        arrays: Values of all variables by group, such as `network` and `optimizer`.
+        progress: Figures and limits so far, and the states of the random generators, as JSON values.
     """
 
     arrays: Mapping[str, Sequence[np.ndarray]]
@@ -25,38 +27,38 @@ class State:
 
 
 class Checkpoint:
-    """A file with the state of one training; replaced in one move, so that it is whole or the one before.
+    """A file with the state of one training. It is replaced atomically, so that it is always complete.
 
     Args:
-        path: The file.
-        about: What the training is made from. A file about another training is not gone on with.
+        path: Path of the file.
+        about: Parameters, snapshot and code of the training. A file with other values is ignored.
     """
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self._path, self._about = path, json.loads(json.dumps(about))
 
-    def save(self, state: State) -> None:
-        """Replace the file."""
+    def save(self, state: TrainingState) -> None:
+        """Write the state of a training, replacing the file."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        told = {
+        header = {
             "about": self._about,
             "progress": state.progress,
             "sizes": {group: len(arrays) for group, arrays in state.arrays.items()},
         }
-        named = {f"{group}.{n}": array for group, arrays in state.arrays.items() for n, array in enumerate(arrays)}
+        members = {f"{group}.{n}": array for group, arrays in state.arrays.items() for n, array in enumerate(arrays)}
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         with temporary.open("wb") as file:
-            np.savez(file, told=np.array(json.dumps(told)), **named)  # type: ignore[arg-type]  # names are free
+            np.savez(file, **{_HEADER: np.array(json.dumps(header)), **members})  # type: ignore[arg-type]  # any name
         os.replace(temporary, self._path)
 
-    def load(self) -> State | None:
-        """The state; None where there is none, or one of another training."""
+    def load(self) -> TrainingState | None:
+        """Return the saved state. `None` if the file is missing, damaged or about another training."""
         try:
             with np.load(self._path, allow_pickle=False) as file:
-                told = json.loads(str(file["told"]))
-                if told["about"] != self._about:
+                header = json.loads(str(file[_HEADER]))
+                if header["about"] != self._about:
                     return None
-                groups = {group: [file[f"{group}.{n}"] for n in range(size)] for group, size in told["sizes"].items()}
+                groups = {group: [file[f"{group}.{n}"] for n in range(size)] for group, size in header["sizes"].items()}
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-            return None  # there is none, or it is damaged: to train anew is always right
-        return State(groups, told["progress"])
+            return None  # missing or damaged: a training from the start is always correct
+        return TrainingState(groups, header["progress"])

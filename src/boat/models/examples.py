@@ -1,4 +1,4 @@
-"""Training examples from a snapshot, as arrays: sessions laid end to end, and windows that look back from an event."""
+"""Training examples of a snapshot as arrays: concatenated sessions, and windows of products before an event."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,19 +15,19 @@ from boat.models.sessions import PADDING
 from boat.snapshot import Split
 
 Part = Literal["train", "validation", "fit", "test"]
-"""`fit` is train and validation together: all that may be known before the test days."""
+"""`fit` is train and validation together: all sessions before the test days."""
 
-_PAGE = "url_before"  # of marts.recommend_examples
+_PAGE = "url_before"  # column of marts.recommend_examples
 
 CUTS = (1, 2, 4, 6, 8, 10)
 
 
 @dataclass(frozen=True)
 class Sessions:
-    """Sessions laid end to end, oldest first.
+    """Concatenated sessions, oldest first.
 
     Attributes:
-        events: One row an event, columns as in the snapshot's file.
+        events: One row per event, with the columns of the snapshot's file.
         offsets: int64 [sessions + 1]; session `i` has the rows from `offsets[i]` up to `offsets[i + 1]`.
     """
 
@@ -39,27 +39,26 @@ class Sessions:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Events of each session, int64 [sessions]."""
+        """Return the number of events of each session, int64 [sessions]."""
         return np.diff(self.offsets)
 
     @property
     def seconds(self) -> np.ndarray:
-        """Time of each event since 1970, float64 [events]."""
+        """Return the time of each event since 1970, float64 [events]."""
         return _numpy(self.events["event_time"]).astype("datetime64[us]").astype(np.int64) / 1e6
 
     def strings(self, column: str) -> np.ndarray:
-        """A text column, object [events], empty where there is no value."""
+        """Return a text column, object [events]; missing values are empty."""
         return _numpy(pc.fill_null(self.events[column], ""))
 
 
 class Windows(NamedTuple):
-    """What a next-item model sees before each target.
+    """Inputs of a recommendation model before each target.
 
     Attributes:
-        recent: int32 [targets, length], codes of the known products before the target, newest first; 0 where none.
-        target: int32 [targets], code of the product that came; 0 for one that is not known.
-        page: object [targets], name of the page the shopper was on before it, empty where nobody knows; None where
-            nobody asks.
+        recent: int32 [targets, length], codes of known products before the target, newest first; 0 pads.
+        target: int32 [targets], code of the target; 0 if it is unknown.
+        page: object [targets], name of the page before the target, empty if unknown; `None` if it is not used.
     """
 
     recent: np.ndarray
@@ -67,19 +66,19 @@ class Windows(NamedTuple):
     page: np.ndarray | None = None
 
     def at(self, rows: slice | np.ndarray) -> "Windows":
-        """Some of them."""
+        """Return the windows of some rows."""
         return Windows(self.recent[rows], self.target[rows], None if self.page is None else self.page[rows])
 
 
 def read(path: Path, split: Split, part: Part) -> Sessions:
-    """The sessions of one part of a snapshot's file.
+    """Read the sessions of one part of a snapshot's file.
 
-    A session belongs to the part in which it starts; what it does after the part's end is left out.
+    A session belongs to the part in which it starts. Its events after the end of the part are left out.
 
     Args:
         path: `recommend.parquet` or `intent.parquet` of a snapshot.
         split: The snapshot's cuts.
-        part: Which side of the cuts.
+        part: The part to read.
     """
     events = pq.read_table(path)
     start: datetime | None = {"validation": split.validation_from, "test": split.test_from}.get(part)
@@ -96,13 +95,13 @@ def read(path: Path, split: Split, part: Part) -> Sessions:
 
 
 def vocabulary(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct products, most frequent first (then by name).
+    """Return the distinct products, most frequent first, then by name.
 
     Args:
-        products: object [events], a product id each.
+        products: Product id of each event, object [events].
 
     Returns:
-        Product ids, object [products], and how often each occurs, int64 [products].
+        Product ids, object [products], and their frequencies, int64 [products].
     """
     names, counts = np.unique(products.astype(str), return_counts=True)
     order = np.argsort(-counts, kind="stable")
@@ -110,56 +109,55 @@ def vocabulary(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def encode(products: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """Codes of products, int32 [events]: 1 for the first of `names`, 0 for one that is not among them."""
-    found = pc.index_in(pa.array(products, pa.string()), pa.array(names, pa.string()))
-    codes: np.ndarray = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int32) + 1
+    """Return the codes of products, int32 [events]: 1 for the first of `names`, 0 for an unknown product."""
+    indices = pc.index_in(pa.array(products, pa.string()), pa.array(names, pa.string()))
+    codes: np.ndarray = pc.fill_null(indices, -1).to_numpy(zero_copy_only=False).astype(np.int32) + 1
     return codes
 
 
 def windows(codes: np.ndarray, offsets: np.ndarray, length: int) -> Windows:
-    """A window for every event of a session but its first; unknown products (code 0) are skipped in it.
+    """Build a window for every event of a session except the first. Unknown products (code 0) are skipped.
 
     Args:
         codes: int32 [events].
         offsets: int64 [sessions + 1].
         length: Width of the windows.
     """
-    known = np.append(np.int64(0), np.cumsum(codes > 0))
+    known_before = np.append(np.int64(0), np.cumsum(codes > 0))
     compact = codes[codes > 0]
     session = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     targets = _targets(offsets)
-    index: np.ndarray = np.subtract.outer(known[targets], np.arange(1, length + 1))
-    inside = index >= known[offsets[session[targets]]][:, None]
+    index: np.ndarray = np.subtract.outer(known_before[targets], np.arange(1, length + 1))
+    inside = index >= known_before[offsets[session[targets]]][:, None]
     recent = np.where(inside, compact[np.where(inside, index, 0)] if len(compact) else 0, 0)
     return Windows(recent.astype(np.int32), codes[targets])
 
 
 def pages(part: Sessions) -> np.ndarray:
-    """The page the shopper was on before each item, as `boat.models.pages` names it, object [events]; empty where
-    nobody knows."""
+    """Return the page before each item, as `boat.models.pages` names it, object [events]; empty if unknown."""
     if _PAGE not in part.events.column_names:
         return np.full(len(part.events), "", object)
-    urls = pc.fill_null(part.events[_PAGE], "").combine_chunks().dictionary_encode()  # to name each of them once
-    found: np.ndarray = _numpy(named(urls.dictionary))[urls.indices.to_numpy()]
-    return found
+    urls = pc.fill_null(part.events[_PAGE], "").combine_chunks().dictionary_encode()  # to name each URL once
+    names: np.ndarray = _numpy(named(urls.dictionary))[urls.indices.to_numpy()]
+    return names
 
 
-def shared_pages(part: Sessions, most: int) -> np.ndarray:
-    """The `most` pages at most that more than one session was on before an item, object [pages], most sessions first.
+def shared_pages(part: Sessions, limit: int) -> np.ndarray:
+    """Return at most `limit` pages of more than one session, object [pages], most sessions first.
 
-    What a single shopper's URLs hold stays out of a model.
+    URLs of a single shopper are not part of a model.
     """
     session = np.repeat(np.arange(len(part)), part.lengths)
     table = pa.table({"page": pa.array(pages(part), pa.string()), "session": session})
-    seen = table.group_by("page").aggregate([("session", "count_distinct")])
-    shared = seen.filter((pc.field("page") != "") & (pc.field("session_count_distinct") > 1))
-    return _numpy(shared.sort_by([("session_count_distinct", "descending"), ("page", "ascending")])["page"])[:most]
+    sessions_of = table.group_by("page").aggregate([("session", "count_distinct")])
+    shared = sessions_of.filter((pc.field("page") != "") & (pc.field("session_count_distinct") > 1))
+    return _numpy(shared.sort_by([("session_count_distinct", "descending"), ("page", "ascending")])["page"])[:limit]
 
 
 def pages_before_targets(part: Sessions) -> np.ndarray:
-    """The same for the targets of `windows`, object [targets]."""
-    found: np.ndarray = pages(part)[_targets(part.offsets)]
-    return found
+    """Return the page before each target of `windows`, object [targets]."""
+    before: np.ndarray = pages(part)[_targets(part.offsets)]
+    return before
 
 
 def _targets(offsets: np.ndarray) -> np.ndarray:
@@ -169,66 +167,66 @@ def _targets(offsets: np.ndarray) -> np.ndarray:
 
 
 def cuts(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where sessions are cut to ask for their intent: at their end, and where they are longer, after `CUTS` events.
+    """Return where sessions are cut for intent: after `CUTS` events if they are longer, and at their end.
 
     Args:
         lengths: int64 [sessions].
 
     Returns:
-        For each cut, the session's number and how many events it shows; int64 [cuts] each.
+        For each cut, the number of the session and the number of events before the cut; int64 [cuts] each.
     """
-    shown = np.column_stack([np.broadcast_to(CUTS, (len(lengths), len(CUTS))), lengths])
-    there = shown < lengths[:, None]
-    there[:, -1] = lengths > 0
-    session, column = np.nonzero(there)
-    return session, shown[session, column]
+    counts = np.column_stack([np.broadcast_to(CUTS, (len(lengths), len(CUTS))), lengths])
+    is_cut = counts < lengths[:, None]
+    is_cut[:, -1] = lengths > 0
+    session, column = np.nonzero(is_cut)
+    return session, counts[session, column]
 
 
 def columns(part: Sessions, session: np.ndarray, shown: np.ndarray, longest: int) -> dict[str, np.ndarray]:
-    """Starts of sessions as an exported model takes them: its inputs, padded at the end.
+    """Return starts of sessions as inputs of an exported model, padded at the end.
 
-    Where the next event of the session tells the page before it, the shopper opens that page last.
+    If the next event has a page before it, that page is added as the last event.
 
     Args:
         part: The sessions.
         session: int64 [cuts], numbers of sessions.
-        shown: int64 [cuts], how many events of each are shown.
-        longest: Of those, only the last so many are passed.
+        shown: int64 [cuts], number of events before each cut.
+        longest: Largest number of events; only the last ones are used.
 
     Returns:
-        An array [cuts, longest] for each of `boat.models.sessions.INPUTS`; one column more where there are pages.
+        An array [cuts, longest] for each of `boat.models.sessions.INPUTS`; one more column if there are pages.
     """
-    kept = np.minimum(shown, longest)
-    row = (part.offsets[session] + shown - kept)[:, None] + np.arange(longest)
-    there = np.arange(longest) < kept[:, None]
-    shown_events = part.events.take(pa.array(row[there]))
-    taken = Sessions(shown_events, np.array([0, len(shown_events)]))
+    used = np.minimum(shown, longest)
+    row = (part.offsets[session] + shown - used)[:, None] + np.arange(longest)
+    is_filled = np.arange(longest) < used[:, None]
+    shown_events = part.events.take(pa.array(row[is_filled]))
+    selected = Sessions(shown_events, np.array([0, len(shown_events)]))
     filled: dict[str, np.ndarray] = {}
     for name, empty in PADDING.items():
-        filled[name] = np.full(there.shape, empty, dtype=object if empty == "" else np.float64)
+        filled[name] = np.full(is_filled.shape, empty, dtype=object if empty == "" else np.float64)
         if name == "event_time":
-            filled[name][there] = taken.seconds
+            filled[name][is_filled] = selected.seconds
         elif name in shown_events.column_names:
-            filled[name][there] = taken.strings(name)
+            filled[name][is_filled] = selected.strings(name)
     return _with_page(part, session, shown, filled)
 
 
 def _with_page(
     part: Sessions, session: np.ndarray, shown: np.ndarray, filled: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    asked = part.offsets[session] + shown
-    goes_on = np.flatnonzero(asked < part.offsets[session + 1])
+    next_row = part.offsets[session] + shown
+    continues = np.flatnonzero(next_row < part.offsets[session + 1])
     page = np.full(len(session), "", object)
     if _PAGE in part.events.column_names:
-        page[goes_on] = _numpy(pc.fill_null(part.events[_PAGE].take(pa.array(asked[goes_on])), ""))
-    there = np.flatnonzero(page != "")
-    if not len(there):
+        page[continues] = _numpy(pc.fill_null(part.events[_PAGE].take(pa.array(next_row[continues])), ""))
+    has_page = np.flatnonzero(page != "")
+    if not len(has_page):
         return filled
     wider = {name: np.pad(values, [(0, 0), (0, 1)], constant_values=PADDING[name]) for name, values in filled.items()}
-    place = np.minimum(shown, filled["event_type"].shape[1])[there]
-    wider["event_type"][there, place] = "pageview"
-    wider["url"][there, place] = page[there]
-    wider["event_time"][there, place] = filled["event_time"].max(axis=1)[there]
+    position = np.minimum(shown, filled["event_type"].shape[1])[has_page]
+    wider["event_type"][has_page, position] = "pageview"
+    wider["url"][has_page, position] = page[has_page]
+    wider["event_time"][has_page, position] = filled["event_time"].max(axis=1)[has_page]
     return wider
 
 

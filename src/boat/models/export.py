@@ -1,4 +1,4 @@
-"""Writes a trained model as the archive that endpoints take."""
+"""Export of a trained model as the archive that endpoints load."""
 
 import tempfile
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The training loop that both models share: epochs, early stopping, a limit in seconds, the best weights."""
+"""The training loop of all networks: epochs, early stopping, a limit in seconds, the best weights."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from boat.models.checkpoint import Checkpoint, State
+from boat.models.checkpoint import Checkpoint, TrainingState
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When a training ends, whichever comes first."""
+    """Limits of a training, which ends at the first limit that it reaches."""
 
     epochs: int
     patience: int
@@ -23,7 +23,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves.
+    """Result of a training.
 
     Attributes:
         network: The network, with the weights of its best epoch.
@@ -46,13 +46,13 @@ class _Progress:
 
 
 class Resumable:
-    """A training's state between two epochs: what `Checkpoint` keeps.
+    """A training whose state is saved between two epochs, and restored.
 
     Args:
-        network: Its variables, with those of its random layers.
-        optimizer: Its variables.
-        draws: Random generators that batches come from.
-        checkpoint: Where the state is kept; None keeps it nowhere.
+        network: Network whose variables are saved, including the variables of its random layers.
+        optimizer: Optimizer whose variables are saved.
+        draws: Random generators of the batches.
+        checkpoint: File of the state. `None`: the state is not saved.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Resumable:
         self._network, self._optimizer, self._draws, self._checkpoint = network, optimizer, draws, checkpoint
 
     def save(self, progress: _Progress, best_weights: Sequence[np.ndarray]) -> None:
-        """Keep the state after an epoch."""
+        """Save the state after an epoch."""
         if self._checkpoint is None:
             return
         arrays = {
@@ -74,10 +74,10 @@ class Resumable:
             "best": list(best_weights),
         }
         draws = [draw.bit_generator.state for draw in self._draws]
-        self._checkpoint.save(State(arrays, {**asdict(progress), "draws": draws}))
+        self._checkpoint.save(TrainingState(arrays, {**asdict(progress), "draws": draws}))
 
     def restore(self) -> tuple[_Progress, Sequence[np.ndarray]]:
-        """Progress, and the weights of the best epoch; those of a training that has not begun where none is kept."""
+        """Return the progress and the weights of the best epoch. Without a saved state, return the initial ones."""
         state = self._checkpoint.load() if self._checkpoint else None
         if state is None:
             return _Progress(), self._network.get_weights()
@@ -86,8 +86,8 @@ class Resumable:
             for variable, value in zip(variables, state.arrays[group], strict=True):
                 variable.assign(value)
         progress: dict[str, Any] = dict(state.progress)
-        for draw, kept in zip(self._draws, progress.pop("draws"), strict=True):
-            draw.bit_generator.state = kept
+        for draw, draw_state in zip(self._draws, progress.pop("draws"), strict=True):
+            draw.bit_generator.state = draw_state
         return _Progress(**progress), state.arrays["best"]
 
 
@@ -101,17 +101,17 @@ def fit(
     report: Callable[[Mapping[str, float]], None],
     resumable: Resumable,
 ) -> Trained:
-    """Train epoch after epoch until the validation figure gets no better or a limit is reached.
+    """Train epoch after epoch until the validation figure stops improving or a limit is reached.
 
     Args:
-        network: Trained in place.
-        step: One step on a batch; returns its loss.
-        batches: The batches of one epoch, each an array of examples.
-        validate: The validation figure of the network as it is.
-        figure: Its name, and where it moves when the network gets better.
-        limits: When to end. A first epoch is cut short too, but not its first step.
-        report: Called with the figures of each epoch.
-        resumable: Where an interrupted training goes on from; its limits count what it had already.
+        network: Network to train in place.
+        step: Function that trains on a batch and returns its loss.
+        batches: Function that returns the batches of one epoch, arrays of example numbers.
+        validate: Function that returns the validation figure of the current network.
+        figure: Name of the validation figure, and whether it rises or falls when the network improves.
+        limits: Limits of the training. Also the first epoch ends at the time limit, after at least one step.
+        report: Function that receives the figures of each epoch.
+        resumable: State of an interrupted training. Its epochs and seconds count towards the limits.
     """
     name, direction = figure
     progress, best_weights = resumable.restore()
@@ -138,7 +138,7 @@ def fit(
 def refit(
     step: Callable[[np.ndarray], tf.Tensor], batches: Callable[[], Iterable[np.ndarray]], limits: Limits
 ) -> dict[str, float]:
-    """Train a given number of epochs, as far as the time allows, with nothing held back to validate.
+    """Train up to `limits.epochs` epochs within the time limit, without validation.
 
     Returns:
         `refit_loss` of the last epoch, and `refit_seconds`.
@@ -155,11 +155,11 @@ def refit(
 def _epoch(
     step: Callable[[np.ndarray], tf.Tensor], batches: Iterable[np.ndarray], deadline: float
 ) -> tuple[float, float]:
-    """Mean loss, and examples a second."""
-    began, seen, losses = time.monotonic(), 0, []
+    """Train one epoch and return the mean loss and the examples per second."""
+    began, examples, losses = time.monotonic(), 0, []
     for batch in batches:
         losses.append(float(step(batch)))
-        seen += len(batch)
+        examples += len(batch)
         if time.monotonic() > deadline:
             break
-    return float(np.mean(losses)), seen / (time.monotonic() - began)
+    return float(np.mean(losses)), examples / (time.monotonic() - began)

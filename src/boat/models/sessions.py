@@ -1,4 +1,4 @@
-"""A session as an endpoint takes it: the inputs every exported model has, whatever it reads of them."""
+"""Sessions as inputs of an endpoint. Every exported model has the same inputs, even if it reads only some."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC
@@ -13,7 +13,7 @@ from boat.events import ValueProblem
 class SessionEvent(TypedDict, total=False):
     """One event of a session, by the names of the event contract.
 
-    `event_type` is needed; `product_id`, `url` and `query` may be missing; `event_time` is in seconds since 1970, UTC.
+    `event_type` is required. `product_id`, `url` and `query` may be missing. `event_time` is seconds since 1970, UTC.
     """
 
     event_type: str
@@ -27,19 +27,19 @@ INPUTS: Mapping[str, str] = {"event_type": "string", "product_id": "string", "ur
 """Inputs of the signature `serving_default`, each of shape [sessions, events], oldest event first."""
 
 PADDING: Mapping[str, Any] = {"event_type": "", "product_id": "", "url": "", "event_time": 0.0}
-"""Value that fills a session up to the longest of its request; an event whose type is empty is not there."""
+"""Values that pad a session to the longest one of its request; an event with an empty type is ignored."""
 
 SEARCH = "search:"
-"""What begins the `url` of a search that has none of its own; its words follow."""
+"""Prefix of the `url` of a search without a URL; the words of the search follow."""
 
 
 def instances(sessions: Sequence[Sequence[Mapping[str, object]]]) -> list[dict[str, list[Any]]]:
-    """The `instances` of a TensorFlow Serving request, padded at the end to the longest session (one at least).
+    """Build the `instances` of a TensorFlow Serving request, padded at the end to the longest session.
 
     The words of a search without a URL become its URL.
 
     Args:
-        sessions: A `SessionEvent` for each event, whose values may also be what else `value` reads.
+        sessions: A `SessionEvent` for each event; its values can also be other types that `value` reads.
 
     Raises:
         DataError: A value cannot be read.
@@ -55,17 +55,17 @@ def instances(sessions: Sequence[Sequence[Mapping[str, object]]]) -> list[dict[s
 
 
 def value(name: str, raw: Any) -> str | float:
-    """Return the value of an event as an input takes it: text, or a finite number.
+    """Return the value of an event for an input: text, or a finite number.
 
-    Numbers as ids and texts as times are read here, as no tensor holds both. Texts and numbers that fit the tensor stay
-    as they are: the exported graph reads them.
+    Numbers as ids and texts as times are read here, because a tensor has one type. Other values are not changed: the
+    exported graph reads them.
 
     Args:
         name: One of `INPUTS`, or `query`.
-        raw: What JSON can hold; None is missing.
+        raw: A JSON value; `None` is missing.
 
     Raises:
-        ValueProblem: It is not of a type that the input takes, is not finite, or is text that is no time.
+        ValueProblem: The value has a wrong type, is not finite, or is text and not a time.
     """
     if name == "event_time":
         return _seconds(raw)

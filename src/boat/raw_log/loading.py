@@ -215,7 +215,7 @@ class _Loader:
         )  # fmt: skip
 
     def _reading(self, file: LandingFile) -> AbstractContextManager[Reading]:
-        return reading(self._local, file, self._bad_rows, mend=file.path in self._repair)
+        return reading(self._local, file, self._bad_rows, repair=file.path in self._repair)
 
     def _append(self, file: LandingFile, load_id: str) -> _Counts:
         if file.kind == "dead_letters":

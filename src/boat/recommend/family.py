@@ -49,7 +49,7 @@ def fit(
     if recommender.uses_pages and counted.has_pages(train):
         added["pages"] = counted.pages
     result = training.train(train, validation, combined, parameters, report, checkpoint, added, described)
-    graph = _graph(result.scores, result.names, result.counts, parameters, result.likest)
+    graph = _graph(result.scores, result.names, result.counts, parameters, result.most_similar)
     trained = result.trained
     return FittedModel(graph, parameters.model, OUTPUTS, trained.curve, trained.metrics, len(result.names))
 
@@ -98,7 +98,7 @@ def _graph(
     names: np.ndarray,
     frequency: np.ndarray,
     parameters: RecommendParameters,
-    likest: np.ndarray | None = None,
+    most_similar: np.ndarray | None = None,
 ) -> RecommendGraph:
     shares = counted.shares(frequency)
-    return RecommendGraph(scores, names, shares, parameters.window, parameters.repeats == "keep", likest)
+    return RecommendGraph(scores, names, shares, parameters.window, parameters.repeats == "keep", most_similar)

@@ -1,4 +1,4 @@
-"""Scores of all products after a session, as parts of an exported graph: one class for each way to come by them."""
+"""Scores of all products after a session, as parts of an exported graph: one class per method."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -11,29 +11,29 @@ from scipy import sparse
 from boat.models.graphs import pages_of, untracked
 from boat.recommend.counts import DECAY, STEPS
 
-_REACH = 10  # a shared product lies at most so many steps back to make a session a neighbour: Serenade's
+_REACH = 10  # largest number of steps back of a product that makes a session a neighbour, as in Serenade
 
 
 class Scores(Protocol):
-    """Scores of products after a window; a `tf.Module`, so that it can be exported."""
+    """Scores of products after a window. Implementations are `tf.Module`s, so that they can be exported."""
 
     @property
     def submodules(self) -> Sequence[tf.Module]:
-        """What it is made of, at any depth, itself left out."""
+        """Return its parts at any depth, without itself."""
 
     def __call__(self, recent: tf.Tensor, page: tf.Tensor | None = None) -> tf.Tensor:
-        """Windows of codes, int32 [sessions, window], newest first, to scores, float32 [sessions, products].
+        """Map windows of codes, int32 [sessions, window], newest first, to scores, float32 [sessions, products].
 
-        Product `i` has the code `i + 1`. What comes out for an empty window has no meaning. `page` is the URL that the
-        shopper is on, string [sessions], empty where nobody knows it.
+        Product `i` has the code `i + 1`. The result for an empty window has no meaning. `page` is the current URL,
+        string [sessions], empty if unknown.
         """
 
 
 class PopularScores(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """How frequent products are, whatever the session.
+    """Frequency of products, the same for every session.
 
     Args:
-        shares: Of all events, float32 [products].
+        shares: Share of all events of each product, float32 [products].
     """
 
     def __init__(self, shares: np.ndarray) -> None:
@@ -41,16 +41,16 @@ class PopularScores(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         self._shares = tf.Variable(shares, trainable=False, dtype=tf.float32)
 
     def __call__(self, recent: tf.Tensor, page: tf.Tensor | None = None) -> tf.Tensor:
-        """See `Scores`."""
+        """Implement `Scores`."""
         return tf.broadcast_to(self._shares, [tf.shape(recent)[0], tf.size(self._shares)])
 
 
 class FollowerScores(tf.Module):  # type: ignore[misc]
-    """How often a product followed those of the session, the newest counting most.
+    """How often a product followed the products of the session, with the largest weight for the newest.
 
     Args:
         follows: Weight by which a product (column) followed another (row), csr [products + 1, products + 1], by codes.
-        shares: Of all events, float32 [products]; by next to nothing, they decide between equals.
+        shares: Share of all events, float32 [products]; they only break ties.
     """
 
     def __init__(self, follows: sparse.csr_matrix, shares: np.ndarray) -> None:
@@ -60,7 +60,7 @@ class FollowerScores(tf.Module):  # type: ignore[misc]
         self._least = tf.Variable(shares * 1e-6, trainable=False, dtype=tf.float32)
 
     def __call__(self, recent: tf.Tensor, page: tf.Tensor | None = None) -> tf.Tensor:
-        """See `Scores`."""
+        """Implement `Scores`."""
         steps = recent[:, :STEPS]
         index, owner = self._rows.of(tf.reshape(steps, [-1]))
         width = tf.shape(steps)[1]
@@ -70,7 +70,7 @@ class FollowerScores(tf.Module):  # type: ignore[misc]
 
 
 class PageScores(tf.Module):  # type: ignore[misc]
-    """How often a product came after the page that the shopper is on; none after a page that is not known.
+    """How often a product came after the current page; 0 after an unknown page.
 
     Args:
         names: Pages in the order of their codes, as `boat.models.pages` names them.
@@ -85,7 +85,7 @@ class PageScores(tf.Module):  # type: ignore[misc]
         self._products = follows.shape[1] - 1
 
     def __call__(self, recent: tf.Tensor, page: tf.Tensor | None = None) -> tf.Tensor:
-        """See `Scores`."""
+        """Implement `Scores`."""
         rows = tf.shape(recent)[0]
         codes = tf.zeros([rows], tf.int32) if page is None else self._codes.lookup(pages_of(page))
         index, owner = self._rows.of(codes)
@@ -93,11 +93,11 @@ class PageScores(tf.Module):  # type: ignore[misc]
 
 
 class SummedScores(tf.Module):  # type: ignore[misc]
-    """Counts added up, each as `relative` to the session's largest.
+    """Weighted sum of counts, each `relative` to the largest of its session.
 
     Args:
-        parts: The counts.
-        weights: What each of them is multiplied by.
+        parts: Counts.
+        weights: Weight of each part.
     """
 
     def __init__(self, parts: Sequence[Scores], weights: Sequence[float]) -> None:
@@ -105,7 +105,7 @@ class SummedScores(tf.Module):  # type: ignore[misc]
         self._parts, self._weights = list(parts), tuple(weights)
 
     def __call__(self, recent: tf.Tensor, page: tf.Tensor | None = None) -> tf.Tensor:
-        """See `Scores`."""
+        """Implement `Scores`."""
         weighted = zip(self._parts, self._weights, strict=True)
         return tf.add_n([weight * relative(part(recent, page)) for part, weight in weighted])
 
@@ -121,7 +121,7 @@ class NeighbourScores(tf.Module):  # type: ignore[misc]
         sessions: Which products (columns, by codes) were in which session (rows, oldest first), csr of booleans.
         sample: How many sessions are compared.
         neighbours: How many of them vote.
-        shares: Of all events, float32 [products]; by next to nothing, they decide between equals.
+        shares: Share of all events, float32 [products]; they only break ties.
     """
 
     def __init__(self, sessions: sparse.csr_matrix, sample: int, neighbours: int, shares: np.ndarray) -> None:
@@ -136,7 +136,7 @@ class NeighbourScores(tf.Module):  # type: ignore[misc]
         self._least = tf.Variable(shares * 1e-6, trainable=False, dtype=tf.float32)
 
     def __call__(self, recent: tf.Tensor, page: tf.Tensor | None = None) -> tf.Tensor:
-        """See `Scores`."""
+        """Implement `Scores`."""
         row, session, vote = self._votes(recent)
         index, voter = self._products_of.of(session)
         product = self._products_of.value(index)
@@ -182,62 +182,62 @@ class DirectionScores(tf.Module):  # type: ignore[misc]
         self._transposed = tf.Variable(products.T.copy(), trainable=False)
 
     def __call__(self, recent: tf.Tensor, page: tf.Tensor | None = None) -> tf.Tensor:
-        """See `Scores`."""
+        """Implement `Scores`."""
         return self._direction(recent) @ self._transposed
 
 
 class BlendScores(tf.Module):  # type: ignore[misc]
-    """Cosines, what counts say beside them, and more for products that the session has seen.
+    """Cosines, weighted counts, and a bonus for products that the session has viewed.
 
     Args:
         directions: Cosines.
-        others: Counts, which enter as `relative` to the session's largest.
-        weights: What each of `others` is multiplied by.
-        seen: Added for a product in the window by its newest place, float32 [window].
-        unviewed: How many of the products, the last ones, nobody has viewed: `others` do not count them.
+        counts: Counts, each `relative` to the largest of its session.
+        weights: Weight of each of `counts`.
+        bonuses: Bonus of a product in the window by its newest position, float32 [window].
+        unviewed: Number of products without views, which are last; `counts` do not include them.
     """
 
     def __init__(
         self,
         directions: Scores,
-        others: Sequence[Scores],
+        counts: Sequence[Scores],
         weights: Sequence[float],
-        seen: np.ndarray,
+        bonuses: np.ndarray,
         unviewed: int = 0,
     ) -> None:
         super().__init__()
         self._directions, self._unviewed = directions, unviewed
-        kept = [(other, weight) for other, weight in zip(others, weights, strict=True) if weight]
-        self._others = [other for other, _ in kept]  # what has no weight is not exported
-        self._weights = tuple(weight for _, weight in kept)
-        self._seen = tf.constant(seen, tf.float32)
+        weighted = [(count, weight) for count, weight in zip(counts, weights, strict=True) if weight]
+        self._counts = [count for count, _ in weighted]  # counts without weight are not exported
+        self._weights = tuple(weight for _, weight in weighted)
+        self._bonuses = tf.constant(bonuses, tf.float32)
 
     def __call__(self, recent: tf.Tensor, page: tf.Tensor | None = None) -> tf.Tensor:
-        """See `Scores`."""
+        """Implement `Scores`."""
         scores = self._directions(recent, page)
-        for other, weight in zip(self._others, self._weights, strict=True):
-            counted = weight * relative(other(recent, page))
+        for count, weight in zip(self._counts, self._weights, strict=True):
+            counted = weight * relative(count(recent, page))
             scores += tf.pad(counted, [[0, 0], [0, self._unviewed]]) if self._unviewed else counted
-        there = tf.where(newest(recent))
-        codes, raised = tf.gather_nd(recent, there), tf.gather(self._seen, there[:, 1])
-        places = tf.stack([tf.cast(there[:, 0], tf.int32), codes - 1], axis=1)
-        return tf.tensor_scatter_nd_add(scores, places, raised)
+        positions = tf.where(newest(recent))
+        codes, raised = tf.gather_nd(recent, positions), tf.gather(self._bonuses, positions[:, 1])
+        indices = tf.stack([tf.cast(positions[:, 0], tf.int32), codes - 1], axis=1)
+        return tf.tensor_scatter_nd_add(scores, indices, raised)
 
 
 def codes_of(names: np.ndarray) -> tf.lookup.StaticHashTable:
-    """A table from names to their codes: 1 for the first, 0 for one that is not among them."""
+    """Return a table from names to codes: 1 for the first name, 0 for an unknown one."""
     codes = tf.range(1, len(names) + 1, dtype=tf.int32)
     return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(tf.constant(names.tolist()), codes), 0)
 
 
 def relative(counted: tf.Tensor) -> tf.Tensor:
-    """Counts [sessions, products] as shares of the session's largest, their roots taken: 1 for that one, 0 for none."""
-    most = tf.reduce_max(counted, axis=1, keepdims=True)
-    return tf.sqrt(tf.maximum(tf.math.divide_no_nan(counted, most), 0.0))
+    """Return the square root of counts [sessions, products] divided by the largest count of the session."""
+    largest = tf.reduce_max(counted, axis=1, keepdims=True)
+    return tf.sqrt(tf.maximum(tf.math.divide_no_nan(counted, largest), 0.0))
 
 
 def newest(recent: tf.Tensor) -> tf.Tensor:
-    """Whether a place of a window, [sessions, window], holds a product that is at no newer place; booleans."""
+    """Return whether a position of a window has a product without a newer position, bool [sessions, window]."""
     width = tf.shape(recent)[1]
     same = recent[:, :, None] == recent[:, None, :]
     newer = tf.range(width)[None, :] < tf.range(width)[:, None]
@@ -245,7 +245,7 @@ def newest(recent: tf.Tensor) -> tf.Tensor:
 
 
 class _Rows(tf.Module):  # type: ignore[misc]
-    """Rows of a sparse matrix, to be looked up many at once."""
+    """Rows of a sparse matrix, for looking up many rows in one step."""
 
     def __init__(self, offsets: np.ndarray, values: np.ndarray, longest: int | None = None) -> None:
         super().__init__()
@@ -255,21 +255,21 @@ class _Rows(tf.Module):  # type: ignore[misc]
         self._values = tf.Variable(values, trainable=False, dtype=tf.int32)
 
     def of(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Places of all values of some rows, and for each which of `rows` it is of; int32 [values]."""
-        found = tf.ragged.range(tf.gather(self._starts, rows), tf.gather(self._ends, rows))
-        return found.flat_values, tf.cast(found.value_rowids(), tf.int32)
+        """Return the indices of all values of some rows, and the position in `rows` of each; int32 [values]."""
+        ranges = tf.ragged.range(tf.gather(self._starts, rows), tf.gather(self._ends, rows))
+        return ranges.flat_values, tf.cast(ranges.value_rowids(), tf.int32)
 
-    def value(self, places: tf.Tensor) -> tf.Tensor:
-        """The values at some places."""
-        return tf.gather(self._values, places)
+    def value(self, indices: tf.Tensor) -> tf.Tensor:
+        """Return the values at some indices."""
+        return tf.gather(self._values, indices)
 
 
 def _first_of_row(row: tf.Tensor, count: int) -> tf.Tensor:
-    """Where, in sorted row numbers, the first `count` of each row are."""
-    place = tf.range(tf.size(row)) - tf.searchsorted(row, row)
-    return tf.reshape(tf.where(place < count), [-1])
+    """Return the indices of the first `count` entries of each row, given sorted row numbers."""
+    rank = tf.range(tf.size(row)) - tf.searchsorted(row, row)
+    return tf.reshape(tf.where(rank < count), [-1])
 
 
 def _spread(row: tf.Tensor, code: tf.Tensor, weight: tf.Tensor, rows: tf.Tensor, products: tf.Tensor) -> tf.Tensor:
-    """Sums of weights [rows, products] by row and product code."""
+    """Sum weights by row and product code, [rows, products]."""
     return tf.scatter_nd(tf.stack([row, code - 1], axis=1), weight, tf.stack([rows, products]))

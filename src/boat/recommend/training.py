@@ -1,8 +1,8 @@
-"""Next-item models with a network in them: what a session's last products say about the one to come.
+"""Train recommendation models with a neural network.
 
-Each product is a direction, and so is a session; products whose directions are nearest are recommended, and those that
-the session has seen before are a little nearer. Trained on every prefix of every session, against products drawn at
-random; a training begins with the directions that plain counts give.
+Each product has a direction, and so has a session. Products with the nearest directions are recommended; a bonus moves
+products that the session has already viewed. The network is trained on every prefix of every session, against randomly
+drawn products. Training starts from directions that are computed from counts.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,122 +26,132 @@ from boat.recommend.parameters import RecommendParameters
 from boat.recommend.recommenders import RECOMMENDERS
 from boat.recommend.scores import BlendScores, DirectionScores, Scores
 
-_FIRST_SHARE = 0.7  # of the time for the training that is validated
-_STEPS_AN_EPOCH, _SMALLEST_BATCH = 100, 32  # a small shop needs smaller steps to get anywhere in an epoch
-_WARM_UP, _LEAST_RATE = 50, 0.05  # steps up to the learning rate; share of it that is left at the end
-_LENGTH = 0.05  # of a product's embedding at first, per square root of its dimensions
+_FIRST_SHARE = 0.7  # share of the time for the training that is validated
+_STEPS_AN_EPOCH, _SMALLEST_BATCH = 100, 32  # a small shop needs smaller batches, so that an epoch has enough steps
+_WARM_UP, _LEAST_RATE = 50, 0.05  # steps up to the learning rate; its share at the end
+_LENGTH = 0.05  # initial length of an embedding, per square root of its dimensions
 _VALIDATION_TARGETS = 5_000
 _VALIDATION_BATCH = 500
 
 Count = Callable[[Sessions, np.ndarray, np.ndarray, RecommendParameters], Scores]
-"""Counts sessions, given the products in the order of their codes and how often each occurs."""
+"""Builds scores from sessions, products in the order of their codes, and the frequency of each product."""
 
 
 @dataclass(frozen=True)
 class TrainedNextItem:
-    """A trained next-item model.
+    """A trained recommendation model.
 
     Attributes:
-        trained: Network, learning curve and figures.
-        names: Product ids in the order of their codes, most frequent first, those that nobody has viewed last.
-        counts: How often each of the others occurs, int64 [viewed products].
-        scores: What is exported.
-        likest: Code of the viewed product that each unviewed one is most like, int32 [unviewed products].
+        trained: Network, learning curve and metrics.
+        names: Product ids in the order of their codes: most frequent first, products without views last.
+        counts: Frequency of each viewed product, int64 [viewed products].
+        scores: The part that is exported.
+        most_similar: Code of the most similar viewed product for each unviewed one, int32 [unviewed products].
     """
 
     trained: Trained
     names: np.ndarray
     counts: np.ndarray
     scores: Scores
-    likest: np.ndarray
+    most_similar: np.ndarray
 
 
 def train(
     part: Sessions,
     validation: Sessions,
-    both: Sessions,
+    all_sessions: Sessions,
     parameters: RecommendParameters,
     report: Callable[[Mapping[str, float]], None],
     checkpoint: Checkpoint | None = None,
-    beside: Mapping[str, Count] | None = None,
+    counted: Mapping[str, Count] | None = None,
     described: Catalogue = catalogue.EMPTY,
 ) -> TrainedNextItem:
-    """Train on one part until validation MRR@20 no longer rises, then go on for a little with both parts.
+    """Train on one part until validation MRR@20 stops rising, then continue briefly on both parts.
 
     Args:
         part: Sessions to train on.
-        validation: Sessions that choose when to stop, and how much what is counted adds to the network.
-        both: The two together. Only they know the products of the newest days.
-        parameters: Sizes, speed and limits.
-        report: Called with the figures of each epoch of the first training.
-        checkpoint: Where its state is kept after each epoch, and gone on from. What comes after it is begun anew.
-        beside: What is counted beside the network, by name.
-        described: What the shop says of its products, so that those can be recommended that nobody has viewed.
+        validation: Sessions that choose when to stop, and the weights of counted scores.
+        all_sessions: Both parts together. They contain the products of the newest days.
+        parameters: Sizes, learning rate and limits.
+        report: Called with the metrics of each epoch of the first training.
+        checkpoint: State after each epoch, from which training resumes. Later steps start again.
+        counted: Builders of counted scores that are added to the network, by name.
+        described: Description vectors of the catalogue, which allow recommending products without views.
 
     Raises:
-        DataError: No examples in one of the parts.
+        DataError: One of the parts has no examples.
     """
     names, frequency = examples.vocabulary(part.strings("product_id"))
-    seen, unseen = windows(part, names, parameters), windows(validation, names, parameters)
-    if not len(seen.target) or not len(unseen.target):
+    train_windows, validation_windows = windows(part, names, parameters), windows(validation, names, parameters)
+    if not len(train_windows.target) or not len(validation_windows.target):
         raise DataError(
-            f"There are {len(seen.target)} examples to train on and {len(unseen.target)} to validate with.",
-            "Take a snapshot of more days.",
+            f"The snapshot has {len(train_windows.target)} examples for training and "
+            f"{len(validation_windows.target)} for validation.",
+            "Increase `days`.",
         )
-    judged = sample(unseen, parameters.seed)
-    network, learning = prepare(seen, len(names), parameters)
+    validation_sample = sample(validation_windows, parameters.seed)
+    network, learning = prepare(train_windows, len(names), parameters)
     trained = fit(
         network,
         learning.step,
         learning.batches,
-        lambda: validation_mrr(scores(network, _mix(network, [], judged, parameters)), judged, parameters),
+        lambda: validation_mrr(
+            scores(network, _mix(network, [], validation_sample, parameters)), validation_sample, parameters
+        ),
         ("validation_mrr", "rises"),
         Limits(parameters.epochs, parameters.patience, parameters.max_seconds * _FIRST_SHARE),
         report,
         Resumable(network, learning.optimizer, [learning.draw], checkpoint),
     )
-    beside = beside or {}
-    others = [count(part, names, frequency, parameters) for count in beside.values()]
-    mix = _mix(network, others, judged, parameters)
-    trained.metrics["validation_mrr"] = validation_mrr(scores(network, mix, others), judged, parameters)
-    trained.metrics.update({f"weight_{name}": weight for name, weight in zip(beside, mix.weights, strict=True)})
-    return _go_on(trained, names, both, parameters, mix, list(beside.values()), described)
+    counted = counted or {}
+    counted_scores = [count(part, names, frequency, parameters) for count in counted.values()]
+    mix = _mix(network, counted_scores, validation_sample, parameters)
+    trained.metrics["validation_mrr"] = validation_mrr(
+        scores(network, mix, counted_scores), validation_sample, parameters
+    )
+    trained.metrics.update({f"weight_{name}": weight for name, weight in zip(counted, mix.weights, strict=True)})
+    return _refit(trained, names, all_sessions, parameters, mix, list(counted.values()), described)
 
 
-def prepare(seen: Windows, products: int, parameters: RecommendParameters) -> tuple[SessionNetwork, "Learning"]:
-    """A network that begins with what counts say, and how it learns from examples."""
+def prepare(
+    train_windows: Windows, products: int, parameters: RecommendParameters
+) -> tuple[SessionNetwork, "Learning"]:
+    """Build a network that starts from counts, and its learning on examples."""
     keras.utils.set_random_seed(parameters.seed)
-    network = _built(seen, products, parameters)
-    found = counts.directions(counts.followers(seen, products), parameters.dimensions, parameters.seed)
-    network.embedding.assign(found * _LENGTH * np.sqrt(parameters.dimensions))
-    return network, Learning(network, seen, parameters, parameters.learning_rate, parameters.epochs)
+    network = _initialised(train_windows, products, parameters)
+    initial = counts.directions(counts.followers(train_windows, products), parameters.dimensions, parameters.seed)
+    network.embedding.assign(initial * _LENGTH * np.sqrt(parameters.dimensions))
+    return network, Learning(network, train_windows, parameters, parameters.learning_rate, parameters.epochs)
 
 
-def _built(seen: Windows, products: int, parameters: RecommendParameters) -> SessionNetwork:
+def _initialised(train_windows: Windows, products: int, parameters: RecommendParameters) -> SessionNetwork:
     network: SessionNetwork = RECOMMENDERS[parameters.model].load()(products, parameters)
-    network(seen.recent[:1])
+    network(train_windows.recent[:1])
     return network
 
 
 def _mix(
-    network: SessionNetwork, others: Sequence[Scores], judged: Windows, parameters: RecommendParameters
+    network: SessionNetwork,
+    counted_scores: Sequence[Scores],
+    validation_sample: Windows,
+    parameters: RecommendParameters,
 ) -> blend.Mix:
     directions = DirectionScores(network, network.products().numpy())
-    return blend.choose(directions, others, judged, parameters.repeats == "keep")
+    return blend.choose(directions, counted_scores, validation_sample, parameters.repeats == "keep")
 
 
-def _go_on(
+def _refit(
     trained: Trained,
     names: np.ndarray,
-    both: Sessions,
+    all_sessions: Sessions,
     parameters: RecommendParameters,
     mix: blend.Mix,
-    beside: Sequence[Count],
+    counted: Sequence[Count],
     described: Catalogue,
 ) -> TrainedNextItem:
-    all_names, frequency = examples.vocabulary(both.strings("product_id"))
-    seen = windows(both, all_names, parameters)
-    network = _built(seen, len(all_names), parameters)
+    all_names, frequency = examples.vocabulary(all_sessions.strings("product_id"))
+    train_windows = windows(all_sessions, all_names, parameters)
+    network = _initialised(train_windows, len(all_names), parameters)
     old_codes = np.append(0, examples.encode(all_names, names))
     for new, old in zip(network.weights, trained.network.weights, strict=True):
         if old.shape[0] != len(names) + 1:
@@ -151,10 +161,10 @@ def _go_on(
         table[old_codes > 0] = old.numpy()[old_codes[old_codes > 0]]
         new.assign(table)
     limits = Limits(parameters.refit_epochs, 0, parameters.max_seconds * (1 - _FIRST_SHARE))
-    learning = Learning(network, seen, parameters, parameters.learning_rate, parameters.refit_epochs)
+    learning = Learning(network, train_windows, parameters, parameters.learning_rate, parameters.refit_epochs)
     figures = refit(learning.step, learning.batches, limits)
     metrics = {**trained.metrics, **figures}
-    others = [count(both, all_names, frequency, parameters) for count in beside]
+    counted_scores = [count(all_sessions, all_names, frequency, parameters) for count in counted]
     products = network.products().numpy()
     unviewed = catalogue.unviewed(described, all_names, products)
     if len(described.names):
@@ -163,30 +173,38 @@ def _go_on(
         Trained(network, trained.curve, metrics),
         np.append(all_names, unviewed.names),
         frequency,
-        scores(network, mix, others, unviewed.directions),
-        unviewed.likest,
+        scores(network, mix, counted_scores, unviewed.directions),
+        unviewed.most_similar,
     )
 
 
 def windows(part: Sessions, names: np.ndarray, parameters: RecommendParameters) -> Windows:
-    """Examples of sessions, by codes."""
-    found = examples.windows(examples.encode(part.strings("product_id"), names), part.offsets, parameters.window)
-    return found._replace(page=examples.pages_before_targets(part))
+    """Build the examples of sessions, as codes."""
+    of_sessions = examples.windows(examples.encode(part.strings("product_id"), names), part.offsets, parameters.window)
+    return of_sessions._replace(page=examples.pages_before_targets(part))
 
 
 class Learning:
-    """Batches of examples, and a step on each."""
+    """Batches of examples, and a training step for each.
+
+    Args:
+        network: The network to train.
+        windows: Its examples.
+        parameters: Batch size and number of drawn products.
+        rate: Learning rate.
+        epochs: Number of epochs.
+    """
 
     def __init__(
         self, network: SessionNetwork, windows: Windows, parameters: RecommendParameters, rate: float, epochs: int
     ) -> None:
         current = windows.recent[:, 0]
-        wanted = (windows.target > 0) & (current > 0)
+        usable = (windows.target > 0) & (current > 0)
         if parameters.repeats == "drop":
-            wanted &= windows.target != current
-        self._examples = np.flatnonzero(wanted).astype(np.int32)
-        most = max(_SMALLEST_BATCH, len(self._examples) // _STEPS_AN_EPOCH)
-        self._size = min(parameters.batch_size, most, max(1, len(self._examples)))
+            usable &= windows.target != current
+        self._examples = np.flatnonzero(usable).astype(np.int32)
+        largest = max(_SMALLEST_BATCH, len(self._examples) // _STEPS_AN_EPOCH)
+        self._size = min(parameters.batch_size, largest, max(1, len(self._examples)))
         self._products = network.embedding.shape[0] - 1
         self._negatives = min(parameters.negatives, self._products)
         self.draw = np.random.default_rng(parameters.seed)
@@ -204,12 +222,12 @@ class Learning:
         self._step = _step(network, self.optimizer, windows, parameters)
 
     def batches(self) -> Iterator[np.ndarray]:
-        """One epoch; what does not fill a batch is left to the next one."""
+        """Return the batches of one epoch, without the rest that does not fill a batch."""
         shuffled = self.draw.permutation(self._examples)
         return (shuffled[at : at + self._size] for at in range(0, len(shuffled) - self._size + 1, self._size))
 
     def step(self, batch: np.ndarray) -> tf.Tensor:
-        """Hold the right products against drawn ones, or against all where there are few; returns the loss."""
+        """Train on a batch: compare targets with drawn products, or with all if there are few. Return the loss."""
         if self._negatives == self._products:
             drawn = np.arange(self._products)
         else:
@@ -224,22 +242,22 @@ def _step(
     products = network.embedding.shape[0] - 1
 
     def loss(batch: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
-        directions, wanted, seen = network.ask(tf.gather(recent, batch), tf.gather(target, batch))
-        right = parameters.scale * tf.reduce_sum(directions * network.answers(wanted), axis=1)
-        wrong = parameters.scale * tf.matmul(directions, network.answers(drawn), transpose_b=True)
-        # Each product drawn stands for as many as were not.
-        wrong += np.log(products / drawn.shape[0]).astype(np.float32)
-        # Whether what was seen comes again is a matter of habit, not of direction: `blend.choose` sees to it.
-        known = tf.concat([wanted[:, None], seen], axis=1)
-        left_out = tf.reduce_any(drawn == known[:, :, None], axis=1)
-        logits = tf.concat([right[:, None], tf.where(left_out, -1e9, wrong)], axis=1)
-        return tf.reduce_mean(tf.reduce_logsumexp(logits, axis=1) - right) + network.penalty()
+        directions, targets, viewed = network.questions(tf.gather(recent, batch), tf.gather(target, batch))
+        target_logits = parameters.scale * tf.reduce_sum(directions * network.answers(targets), axis=1)
+        drawn_logits = parameters.scale * tf.matmul(directions, network.answers(drawn), transpose_b=True)
+        # Each drawn product represents several that were not drawn.
+        drawn_logits += np.log(products / drawn.shape[0]).astype(np.float32)
+        # Repeats depend on the habits of a shop and not on directions: `blend.choose` handles them.
+        excluded_codes = tf.concat([targets[:, None], viewed], axis=1)
+        is_excluded = tf.reduce_any(drawn == excluded_codes[:, :, None], axis=1)
+        logits = tf.concat([target_logits[:, None], tf.where(is_excluded, -1e9, drawn_logits)], axis=1)
+        return tf.reduce_mean(tf.reduce_logsumexp(logits, axis=1) - target_logits) + network.penalty()
 
     @tf.function  # type: ignore[untyped-decorator]
     def step(batch: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             value = loss(batch, drawn)
-        gradients = [tf.convert_to_tensor(each) for each in tape.gradient(value, network.trainable_variables)]
+        gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(value, network.trainable_variables)]
         optimizer.apply(gradients, network.trainable_variables)
         return value
 
@@ -247,7 +265,7 @@ def _step(
 
 
 def sample(validation: Windows, seed: int) -> Windows:
-    """As many examples as are enough to validate with, by a fixed draw."""
+    """Return a seeded sample of examples that is large enough for validation."""
     if len(validation.target) <= _VALIDATION_TARGETS:
         return validation
     chosen = np.random.default_rng(seed).choice(len(validation.target), _VALIDATION_TARGETS, replace=False)
@@ -255,36 +273,37 @@ def sample(validation: Windows, seed: int) -> Windows:
 
 
 def scores(
-    network: SessionNetwork, mix: blend.Mix, others: Sequence[Scores] = (), unviewed: np.ndarray | None = None
+    network: SessionNetwork, mix: blend.Mix, counted_scores: Sequence[Scores] = (), unviewed: np.ndarray | None = None
 ) -> BlendScores:
-    """What a network stands for, as it is, with what is counted beside it, and directions of unviewed products."""
+    """Build the scores of a network with counted scores and directions of unviewed products."""
     products = network.products().numpy()
-    new = products[:0] if unviewed is None else unviewed
-    directions = DirectionScores(network, np.vstack([products, new]))
-    return BlendScores(directions, others, mix.weights, mix.seen, len(new))
+    unviewed_directions = products[:0] if unviewed is None else unviewed
+    directions = DirectionScores(network, np.vstack([products, unviewed_directions]))
+    return BlendScores(directions, counted_scores, mix.weights, mix.bonuses, len(unviewed_directions))
 
 
 def validation_mrr(model: Scores, validation: Windows, parameters: RecommendParameters) -> float:
-    """MRR@20 as the exported model will have it: a session of unknown products gets the most popular."""
+    """Compute MRR@20 of the exported model, which recommends popular products for unknown ones."""
     batches = [
         validation.at(slice(at, at + _VALIDATION_BATCH)) for at in range(0, len(validation.target), _VALIDATION_BATCH)
     ]
-    found = [
-        _ranks(_said(model, batch), batch.recent[:, 0], batch.target, parameters.repeats == "keep") for batch in batches
+    all_ranks = [
+        _ranks(_scores_of(model, batch), batch.recent[:, 0], batch.target, parameters.repeats == "keep")
+        for batch in batches
     ]
-    return float(np.mean(metrics.reciprocal_ranks(np.concatenate(found), RECOMMENDED)))
+    return float(np.mean(metrics.reciprocal_ranks(np.concatenate(all_ranks), RECOMMENDED)))
 
 
-def _said(model: Scores, batch: Windows) -> np.ndarray:
+def _scores_of(model: Scores, batch: Windows) -> np.ndarray:
     page = None if batch.page is None else tf.constant(batch.page)
-    said: np.ndarray = model(tf.constant(batch.recent), page).numpy()
-    return said
+    values: np.ndarray = model(tf.constant(batch.recent), page).numpy()
+    return values
 
 
 def _ranks(scores: np.ndarray, current: np.ndarray, target: np.ndarray, repeats: bool) -> np.ndarray:
     rows = np.arange(len(target))
     if not repeats:
         scores[rows[current > 0], current[current > 0] - 1] = -np.inf
-    wanted = scores[rows, np.maximum(target - 1, 0)]
-    place = np.where(current > 0, (scores >= wanted[:, None]).sum(axis=1), target)
-    return np.where((target > 0) & (repeats | (target != current)), place, np.inf)
+    target_scores = scores[rows, np.maximum(target - 1, 0)]
+    rank = np.where(current > 0, (scores >= target_scores[:, None]).sum(axis=1), target)
+    return np.where((target > 0) & (repeats | (target != current)), rank, np.inf)

@@ -72,7 +72,7 @@ def test_a_partial_upload_is_not_visible(cloud: Cloud, folder: Path, tmp_path: P
 def test_a_file_that_does_not_match_the_index_is_refused(cloud: Cloud, folder: Path, tmp_path: Path) -> None:
     uri = store.publish(folder, store.join(cloud.store, "one"))
     store.publish_bytes(b"tampered", store.join(uri, "a.bin"))
-    with pytest.raises(ArtifactError, match=r"one/a\.bin is not what its index says"):
+    with pytest.raises(ArtifactError, match=r"one/a\.bin does not match the digest in its index"):
         store.fetch(uri, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
