@@ -87,7 +87,7 @@ def test_the_interval_of_the_pr_auc_holds_it_and_counts_whole_groups(answers: tu
     assert metrics.pr_auc_interval(*ten, group) == pytest.approx((low, high), abs=1e-9)  # type: ignore[misc]
 
 
-def test_draws_of_the_pr_auc_are_those_of_scikit_learn(answers: tuple[np.ndarray, np.ndarray]) -> None:
+def test_resampled_pr_auc_equals_scikit_learn(answers: tuple[np.ndarray, np.ndarray]) -> None:
     label, probability = (values[:200] for values in answers)
     draws = metrics.pr_auc_draws(label, probability, np.arange(200), seed=5)
     drawn = np.random.default_rng(5).integers(200, size=200)

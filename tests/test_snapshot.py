@@ -131,7 +131,7 @@ def test_a_folder_that_is_no_snapshot_is_named(tmp_path: Path) -> None:
         snapshot.read(tmp_path / "nothing-here")
 
 
-def test_an_empty_window_says_what_to_do(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+def test_an_empty_window_is_refused_with_the_next_step(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="more days"):
         snapshot.take(shop(120), tmp_path, days=10, as_of=FIRST - timedelta(days=1))
     with pytest.raises(DataError, match="Load events"):

@@ -19,7 +19,7 @@ def rules() -> str:
     return (DBT / "macros" / "event_rules.sql").read_text()
 
 
-def test_ranges_are_those_of_the_contract() -> None:
+def test_ranges_match_the_contract() -> None:
     variables: dict[str, Any] = yaml.safe_load((DBT / "dbt_project.yml").read_text())["vars"]
     assert timedelta(minutes=variables["clock_ahead_minutes"]) == events.CLOCK_AHEAD
     assert timedelta(days=variables["clock_late_days"]) == events.CLOCK_LATE
@@ -28,14 +28,14 @@ def test_ranges_are_those_of_the_contract() -> None:
     assert float(variables["largest_quantity"]) == events.MAX_QUANTITY
 
 
-def test_event_types_and_those_without_a_product_are_those_of_the_contract(rules: str) -> None:
+def test_event_types_and_their_need_of_a_product_match_the_contract(rules: str) -> None:
     (types,) = re.findall(r"return\((\[.*?\])\)", rules)
     (without_product,) = re.findall(r"product_id is null and event_type not in (\(.*?\))", rules)
     assert set(ast.literal_eval(types)) == set(events.EVENT_TYPES)
     assert set(ast.literal_eval(without_product)) == set(events.EVENT_TYPES) - set(events.PRODUCT_EVENT_TYPES)
 
 
-def test_placeholders_of_an_order_number_are_those_of_the_contract(rules: str) -> None:
+def test_placeholders_of_an_order_number_match_the_contract(rules: str) -> None:
     (words,) = re.findall(r"lower\(\{\{ text \}\}\) in (\(.*?'\))\n", rules)
     backslash_n = "\\n"  # its own condition: databases differ in how they read a backslash
     assert {*ast.literal_eval(words), backslash_n} == {*events.MISSING_WORDS, "-"}

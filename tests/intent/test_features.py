@@ -66,7 +66,7 @@ def test_times_are_gaps_and_the_clock(shopping: dict[str, float]) -> None:
 
 
 @pytest.mark.parametrize("events", [(), (_event("detail"),), (_event("detail", "a"), _event("detail", "a"))])
-def test_what_is_not_known_is_told_apart(events: Sequence[SessionEvent]) -> None:
+def test_unknown_values_have_their_own_code(events: Sequence[SessionEvent]) -> None:
     row = _of(*events)
     unknown = [name for name in FEATURES if name.startswith(("gap", "hour", "weekday", "seconds"))]
     assert [row[name] for name in unknown] == [-1] * len(unknown)

@@ -130,7 +130,7 @@ def test_other_notations_of_a_time_are_refused_and_never_read_as_another_time(sh
 
 
 @pytest.mark.parametrize("other", ["2019-10-01 12:00:00 PST", "2019-10-01T12:00:00+05:30", "x", ""])
-def test_a_time_does_not_depend_on_the_rows_beside_it(shop: Shop, other: str) -> None:
+def test_a_time_does_not_depend_on_neighbouring_rows(shop: Shop, other: str) -> None:
     noon = "2019-10-01 12:00:00,search,s"
     shop.csv("event_time,event_type,session_id", noon, f"{other},search,other", noon.replace("s", "t"), f"{noon}2")
     times = shop.rows("event_time, session_id")
@@ -188,7 +188,7 @@ AS_THEY_ARE = [
 
 
 @pytest.mark.parametrize("ending", ["csv", "ndjson", "parquet"])
-def test_any_other_text_is_an_id_as_it_is(shop: Shop, ending: str) -> None:
+def test_other_text_is_an_unchanged_id(shop: Shop, ending: str) -> None:
     columns = {"event_time": "2024-05-01", "event_type": "view", "session_id": "s"}
     if ending == "csv":
         shop.csv("event_time,event_type,session_id,product_id", *(f"2024-05-01,view,s,{id}" for id in AS_THEY_ARE))
@@ -244,7 +244,7 @@ def test_a_word_for_missing_is_no_id_number_or_time(shop: Shop) -> None:
     ] * len(WORDS)
 
 
-def test_a_search_for_none_is_a_search(shop: Shop) -> None:
+def test_a_search_for_the_word_none_is_a_search(shop: Shop) -> None:
     shop.csv("event_time,event_type,session_id,query,url", "2024-05-01,search,s,none,null")
     assert shop.rows("query, url") == [("none", "null")]
 
@@ -261,7 +261,7 @@ def test_a_placeholder_is_no_order_number(shop: Shop) -> None:
 @pytest.mark.parametrize(
     "name", ["transaction_id", "transactionid", "TransactionId", "order_id", "orderId", "invoice_no"]
 )
-def test_an_order_number_is_one_field_whatever_it_is_called(shop: Shop, name: str) -> None:
+def test_an_order_number_is_one_field_under_any_of_its_names(shop: Shop, name: str) -> None:
     shop.csv(f"event_time,event_type,user_id,product_id,{name}", "2024-05-01,purchase,u,p,4000.0", name="a.csv")
     shop.ndjson(
         {"event_time": "2024-05-01", "event_type": "purchase", "user_id": "u", "product_id": "q", name: 4000},
@@ -310,7 +310,7 @@ def test_a_column_is_found_by_its_exact_name_first(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("name", ["Event_Time", "EVENT_TIME", "eventTime", "event time", "Event-Time", " event_time "])
-def test_a_column_is_found_whatever_its_case_and_separators(shop: Shop, name: str) -> None:
+def test_a_column_is_recognised_in_any_case_and_with_any_separators(shop: Shop, name: str) -> None:
     shop.csv(f"{name},event_type,session_id", "2019-10-01 12:00:00,search,s")
     assert shop.rows("event_time") == [(NOON,)]
 
@@ -436,7 +436,7 @@ LOADED: dict[str, str | bytes] = {
 
 
 @pytest.mark.parametrize("name", LOADED)
-def test_a_file_is_loaded_whatever_its_ending_is_spelled_like(shop: Shop, name: str) -> None:
+def test_a_file_is_loaded_with_any_spelling_of_its_ending(shop: Shop, name: str) -> None:
     shop.write(name, LOADED[name])
     assert [(client, product) for client, product in shop.rows("client_id, product_id")] in (
         [("u1", "p1")],

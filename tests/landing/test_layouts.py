@@ -811,7 +811,7 @@ def test_a_generic_file_with_some_of_the_names_is_no_export(folder: Path, file: 
     assert ignored == ()
 
 
-def test_an_unknown_layout_is_named_with_those_that_are_known(warehouse: DuckDBWarehouse, file: Write) -> None:
+def test_an_unknown_layout_is_named_with_the_known_layouts(warehouse: DuckDBWarehouse, file: Write) -> None:
     with pytest.raises(SettingError, match=r"'yochoose' is unknown.*Use one of: diginetica, ga4, hm.*yoochoose"):
         load(warehouse, file("a.csv", CLICKS), layout="yochoose")
 

@@ -14,9 +14,7 @@ FILE = """timestamp,event,user_id,client_id,sku,colour
 """
 
 
-def test_a_dry_run_shows_columns_events_and_what_would_be_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_shows_columns_events_and_bad_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "events.csv"
     file.write_text(FILE)
     assert main(["load", str(file), "--dry-run"]) == 0

@@ -138,7 +138,7 @@ def test_a_cut_off_archive_leaves_nothing_behind(model: Path, tmp_path: Path) ->
     assert not list((tmp_path / "deep").iterdir())
 
 
-def test_unpacking_replaces_what_was_there(model: Path, tmp_path: Path) -> None:
+def test_unpacking_replaces_an_existing_folder(model: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "1").mkdir(parents=True)
     (tmp_path / "out" / "1" / "old.pb").touch()
     archive.unpack(tmp_path / "m", tmp_path / "out", archive.pack(model, tmp_path / "m"))

@@ -9,7 +9,7 @@ from boat import snapshot
 from boat.models import examples
 
 
-def test_a_window_holds_what_was_before_its_target_newest_first() -> None:
+def test_a_window_has_the_products_before_its_target_newest_first() -> None:
     codes, offsets = np.array([1, 2, 3, 4, 5]), np.array([0, 3, 5])
     recent, target, _ = examples.windows(codes, offsets, 2)
     assert recent.tolist() == [[1, 0], [2, 1], [4, 0]]

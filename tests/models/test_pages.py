@@ -118,7 +118,7 @@ def test_what_follows_a_page_counts_by_steps_and_age() -> None:
     np.testing.assert_allclose(follows.toarray(), [[0, 0, 0], [0, 0.5 + 1 * step, 1 + 0.5 * step], [0, 0, 0.5]])
 
 
-def test_a_page_that_leads_everywhere_keeps_what_follows_it_most() -> None:
+def test_a_page_that_leads_everywhere_keeps_its_most_frequent_followers() -> None:
     codes = np.repeat(np.arange(1, 301), np.arange(300, 0, -1))
     offsets = np.arange(len(codes) + 1)
     follows = counts.page_followers(np.ones_like(codes), codes, offsets, np.ones(len(codes)), (1, 300))
@@ -161,7 +161,7 @@ def test_a_page_of_one_session_alone_is_not_known() -> None:
     assert examples.shared_pages(part, 1).tolist() == ["/b"]
 
 
-def test_scores_of_pages_are_those_of_their_followers() -> None:
+def test_scores_of_pages_equal_the_counts_of_their_followers() -> None:
     scores = PageScores(np.array(["/a", "/b"], object), sparse.csr_matrix([[0, 0, 0], [0, 3, 1], [0, 0, 2.0]]))
     recent = tf.zeros([3, 4], tf.int32)
     assert scores(recent, tf.constant(["/b", "", "/a"])).numpy().tolist() == [[0, 2], [0, 0], [3, 1]]

@@ -107,7 +107,7 @@ MALFORMED: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("event", "reason"), MALFORMED.values(), ids=MALFORMED)
-def test_a_malformed_event_is_kept_with_its_reason_line_and_text(
+def test_a_malformed_event_is_stored_with_its_reason_line_and_text(
     warehouse: DuckDBWarehouse, folder: Path, event: Any, reason: str
 ) -> None:
     (folder / "a.ndjson").write_text(lines([GOOD, event, but(event_id="f")]))
@@ -183,7 +183,7 @@ def test_an_id_with_another_body_is_a_conflict_and_the_first_wins(warehouse: Duc
     assert rows(warehouse, "select product_id from raw.events where shop = 'a'") == [{"product_id": "p"}]
 
 
-def test_an_event_sent_again_is_a_duplicate_whatever_was_seen_of_its_request(
+def test_an_event_sent_again_is_a_duplicate_even_with_other_request_data(
     warehouse: DuckDBWarehouse, folder: Path
 ) -> None:
     moments = ["2024-01-01T10:00:00Z", "2024-01-01T10:00:07Z"]
@@ -207,7 +207,7 @@ def test_few_bad_rows_never_stop(warehouse: DuckDBWarehouse, folder: Path) -> No
     assert load(warehouse, folder, APART).failed == FEW
 
 
-def test_damaged_records_of_a_csv_are_kept_apart_and_the_others_keep_their_lines(
+def test_damaged_csv_records_are_quarantined_and_other_records_keep_their_lines(
     warehouse: DuckDBWarehouse, folder: Path
 ) -> None:
     header, row = b"event_id,session_id,event_time,event_type,product_id\n", b"%d,s,2024-01-01,view,p\n"
@@ -228,9 +228,7 @@ def test_damaged_records_of_a_csv_are_kept_apart_and_the_others_keep_their_lines
 @pytest.mark.parametrize(
     "text", [b'{"session_id": "caf\xe9"}', b"{\0}", b"{\x1f}", b'{"a": "' + b"x" * 2_100_000 + b'"}']
 )
-def test_a_line_that_no_reader_takes_does_not_stop_those_after_it(
-    warehouse: DuckDBWarehouse, folder: Path, text: bytes
-) -> None:
+def test_an_unreadable_line_does_not_stop_later_lines(warehouse: DuckDBWarehouse, folder: Path, text: bytes) -> None:
     after = lines([but(event_id="f")]).encode()
     (folder / COLLECTED).write_bytes(lines([GOOD]).encode() + text + b"\n" + after)
     report = load(warehouse, folder)
@@ -239,7 +237,7 @@ def test_a_line_that_no_reader_takes_does_not_stop_those_after_it(
     assert letters(warehouse)[0][0] == 2
 
 
-def test_bad_rows_of_parquet_and_of_a_catalogue_are_kept_apart_too(warehouse: DuckDBWarehouse, folder: Path) -> None:
+def test_bad_rows_of_parquet_and_of_a_catalogue_are_quarantined_too(warehouse: DuckDBWarehouse, folder: Path) -> None:
     pq.write_table(pa.Table.from_pylist([GOOD, but(event_id="f", event_type="wish")]), folder / "a.parquet")
     (folder / "products.csv").write_text("product_id,price\np,1\nq,cheap\n,2\n")
     events, products = load(warehouse, folder, APART).files

@@ -146,7 +146,7 @@ def test_a_dry_run_counts_and_changes_nothing(warehouse: DuckDBWarehouse, landin
     assert not proof.is_complete
 
 
-def test_a_client_is_gone_everywhere_and_nobody_else_is(
+def test_a_client_is_erased_everywhere_and_other_clients_stay(
     warehouse: DuckDBWarehouse, landing: Path, snapshots: Path
 ) -> None:
     lines_before = lines_of(warehouse)
@@ -376,7 +376,9 @@ def test_a_short_id_takes_nothing_but_the_client(warehouse: DuckDBWarehouse, tmp
     assert proof.is_complete
 
 
-def test_a_session_of_several_clients_keeps_what_may_be_of_others(warehouse: DuckDBWarehouse, tmp_path: Path) -> None:
+def test_a_session_of_several_clients_keeps_events_that_may_be_of_other_clients(
+    warehouse: DuckDBWarehouse, tmp_path: Path
+) -> None:
     rows = [
         event(1, client_id="a:1", session_id="s"),
         event(2, client_id="b", session_id="s"),
@@ -438,7 +440,7 @@ def test_a_missing_id_is_refused(warehouse: DuckDBWarehouse, tmp_path: Path, wor
         erased(warehouse, put(tmp_path / "landing", {"a.ndjson": ""}), word)
 
 
-def test_nothing_found_is_said_and_is_no_success(
+def test_a_search_without_a_match_warns_and_fails(
     warehouse: DuckDBWarehouse, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = loaded(warehouse, tmp_path, {"a.ndjson": lines([event(1)])})

@@ -216,7 +216,7 @@ def test_lines_are_counted_as_an_editor_does(warehouse: DuckDBWarehouse, file: W
     assert [row["source_line"] for row in lines] == [2, 5]
 
 
-def test_bad_rows_are_counted_in_the_message_by_what_is_wrong(warehouse: DuckDBWarehouse, file: Write) -> None:
+def test_the_message_counts_bad_rows_by_problem(warehouse: DuckDBWarehouse, file: Write) -> None:
     bad = "e,s,never,view,p\ne,s,soon,view,p\n" + "e,s,2024-01-01,wish,p\n" * 3 + "e,s,2024-01-01,gift,p\n"
     with pytest.raises(DataError) as raised:
         load(warehouse, file("a.csv", HEADER + bad + GOOD))
@@ -227,7 +227,7 @@ def test_bad_rows_are_counted_in_the_message_by_what_is_wrong(warehouse: DuckDBW
     assert "--on-bad-rows quarantine" in raised.value.hint
 
 
-def test_the_same_file_again_changes_nothing_whatever_its_name(warehouse: DuckDBWarehouse, file: Write) -> None:
+def test_the_same_file_again_changes_nothing_under_any_name(warehouse: DuckDBWarehouse, file: Write) -> None:
     load(warehouse, file("a.csv", HEADER + GOOD))
     before = rows(warehouse, "from raw.events, raw.loads")
     again = load(warehouse, file("copy of a.csv", HEADER + GOOD))
@@ -326,7 +326,7 @@ def test_a_view_is_a_detail_and_types_are_read_generously(
     assert event(warehouse)["event_type"] == kept
 
 
-def test_other_columns_are_kept_as_json(warehouse: DuckDBWarehouse, folder: Path) -> None:
+def test_other_columns_are_stored_as_json(warehouse: DuckDBWarehouse, folder: Path) -> None:
     shopper = {"event_time": "2024-01-01", "event_type": "search", "session_id": "s"}
     others = {"colour": 'deep "blue"', "page/no": 3, "tags": ["a", "b"], "ratio": 0.5}
     write_rows(folder / "a.ndjson", [shopper | others | {"query": "json"}])
@@ -355,7 +355,7 @@ def test_what_other_systems_call_a_column_is_known(warehouse: DuckDBWarehouse, f
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.ndjson", "a.parquet"])
-def test_a_column_of_the_contract_comes_before_what_others_call_it(
+def test_a_column_name_of_the_contract_comes_before_its_synonyms(
     warehouse: DuckDBWarehouse, folder: Path, name: str
 ) -> None:
     both = {
@@ -414,7 +414,7 @@ def test_a_compressed_csv_with_windows_lines_and_a_mark_at_its_start(warehouse: 
     assert [row["source_line"] for row in rows(warehouse, "from raw.events order by source_line")] == [2, 3]
 
 
-def test_a_folder_is_searched_and_what_is_no_data_is_reported(
+def test_a_folder_is_searched_and_unknown_files_are_reported(
     warehouse: DuckDBWarehouse, file: Write, folder: Path
 ) -> None:
     for name in ("2024/01/a.csv", ".hidden.csv", ".git/b.csv", "c.csv.tmp", "notes.txt"):
@@ -451,7 +451,7 @@ def test_a_file_named_alone_must_be_known(file: Write, folder: Path) -> None:
         discover(folder / "nowhere.csv")
 
 
-def test_a_catalogue_is_loaded_beside_the_events(warehouse: DuckDBWarehouse, folder: Path, file: Write) -> None:
+def test_a_catalogue_is_loaded_with_the_events(warehouse: DuckDBWarehouse, folder: Path, file: Write) -> None:
     file("products.csv", 'product_id,product_name,price,colour\np1,"Dress, blue",9.5,blue\np2,,,\n')
     write_rows(folder / "more" / "products.ndjson", [{"product_id": 3, "category": "a/b", "shop": "two"}])
     report = load(warehouse, folder)
@@ -548,7 +548,7 @@ def test_product_names_alone_are_a_catalogue(warehouse: DuckDBWarehouse, file: W
     ]
 
 
-def test_the_command_loads_and_tells_an_error_in_one_line(
+def test_the_command_loads_and_reports_an_error_in_one_line(
     tmp_path: Path, file: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"duckdb:///{tmp_path / 'w.duckdb'}"
@@ -569,7 +569,7 @@ def test_real_views_are_all_loaded(warehouse: DuckDBWarehouse, public_data: Call
     ]
 
 
-def test_real_clicks_keep_what_the_schema_does_not_know(
+def test_real_clicks_keep_columns_outside_the_schema(
     warehouse: DuckDBWarehouse, public_data: Callable[[str], Path]
 ) -> None:
     report = load(warehouse, public_data("eshop2008") / "events.parquet")
@@ -596,7 +596,7 @@ def test_real_views_and_purchases_with_names_of_their_own_are_loaded(
     assert row == {"n": 2_986, "products": report.accepted}
 
 
-def test_the_command_says_what_it_kept_apart(tmp_path: Path, file: Write, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_quarantined_rows(tmp_path: Path, file: Write, capsys: pytest.CaptureFixture[str]) -> None:
     events = file("a.csv", HEADER + GOOD + "e2,s,2024-01-01,wish,p\n")
     url = f"duckdb:///{tmp_path / 'w.duckdb'}"
     assert main(["load", str(events), "--warehouse", url, "--on-bad-rows", "quarantine"]) == 0
@@ -648,7 +648,7 @@ def shopper_events(draw: st.DrawFn) -> dict[str, Any]:
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(written=st.lists(shopper_events(), min_size=1, max_size=8))
 @pytest.mark.parametrize("ending", ["csv", "ndjson", "parquet"])
-def test_what_was_written_is_what_is_loaded(
+def test_loaded_rows_equal_written_rows(
     tmp_path_factory: pytest.TempPathFactory, ending: str, written: list[dict[str, Any]]
 ) -> None:
     folder = tmp_path_factory.mktemp("round")

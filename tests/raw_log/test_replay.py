@@ -58,7 +58,7 @@ def summary(found: Replay) -> list[tuple[int, int, int, int, int]]:
     return [(day.day.day, day.live, day.rebuilt, day.only_live, day.only_rebuilt) for day in found.days]
 
 
-def test_an_untouched_log_is_what_its_files_give(warehouse: DuckDBWarehouse, landing: Path) -> None:
+def test_an_unchanged_log_equals_its_rebuilt_files(warehouse: DuckDBWarehouse, landing: Path) -> None:
     before = events(warehouse)
     found = replay(warehouse, landing, FIRST, LAST, swap=True)
     assert summary(found) == [(1, 2, 2, 0, 0), (2, 1, 1, 0, 0), (3, 1, 1, 0, 0)]
@@ -139,7 +139,7 @@ def test_a_range_has_no_bound_but_its_order(warehouse: DuckDBWarehouse, landing:
         replay(warehouse, landing, FIRST, date(2023, 12, 31))
 
 
-def test_a_day_that_differs_is_told_by_a_few_of_its_events(warehouse: DuckDBWarehouse, landing: Path) -> None:
+def test_a_day_that_differs_has_example_events(warehouse: DuckDBWarehouse, landing: Path) -> None:
     plant(warehouse, "update raw.events set url = 'x' where event_id in ('2', '4')")
     assert [day.examples for day in replay(warehouse, landing, FIRST, LAST).days] == [("2",), (), ("4",)]
 
@@ -198,7 +198,7 @@ LOSSES = {
 
 
 @pytest.mark.parametrize(("sql", "difference"), LOSSES.values(), ids=LOSSES)
-def test_products_and_dead_letters_are_compared_and_mended_file_by_file(
+def test_products_and_dead_letters_are_compared_and_replaced_by_file(
     warehouse: DuckDBWarehouse, catalogue: Path, sql: str, difference: tuple[Any, ...]
 ) -> None:
     before = everything(warehouse)

@@ -180,7 +180,7 @@ def test_a_wrong_clock_counts_at_the_receipt(planted: Planted) -> None:
     assert started["late"] == NOW - timedelta(days=7)
 
 
-def test_the_night_leaves_what_a_build_from_nothing_leaves(planted: Planted) -> None:
+def test_an_incremental_build_equals_a_full_build(planted: Planted) -> None:
     rounded = ("revenue", "tax", "shipping")  # sums of large amounts that cancel depend on their order
 
     def exact(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -70,7 +70,7 @@ def test_everything_builds_and_every_test_passes(built: Build) -> None:
     assert min(kinds.count(kind) for kind in ("model", "test", "unit_test")) >= 9
 
 
-def test_sessions_are_those_of_the_rules_in_python(built: Build, sessions: dict[str, list[Event]]) -> None:
+def test_sessions_equal_the_rules_in_python(built: Build, sessions: dict[str, list[Event]]) -> None:
     rows = built.rows("select session_key, event_id from marts.fct_session_events order by session_key, position")
     found: dict[str, list[str]] = defaultdict(list)
     for row in rows:
@@ -229,7 +229,7 @@ def test_a_broken_rule_fails_its_unit_test_in_plain_text(tmp_path: Path) -> None
     assert "actual differs from expected" in message
 
 
-def test_a_broken_model_is_named_with_what_the_warehouse_said(tmp_path: Path) -> None:
+def test_a_broken_model_is_named_with_the_error_of_the_warehouse(tmp_path: Path) -> None:
     project = tmp_path / "dbt"
     shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
     model = project / "models/marts/kpi_daily.sql"
@@ -251,7 +251,7 @@ def test_a_run_that_left_nothing_says_where_to_look(tmp_path: Path) -> None:
         dbt.read_results(tmp_path)
 
 
-def test_a_source_to_which_nothing_came_is_told_with_its_age(tmp_path: Path) -> None:
+def test_a_stale_source_is_reported_with_its_age(tmp_path: Path) -> None:
     loaded = connect(tmp_path, shop_events()[:1])
     for hours, status in ((0, "pass"), (5, "warn"), (30, "error")):
         newest = datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=hours)
@@ -263,7 +263,7 @@ def test_a_source_to_which_nothing_came_is_told_with_its_age(tmp_path: Path) -> 
         assert source.hours == pytest.approx(hours, abs=0.1)
 
 
-def test_every_table_is_documented_on_one_page_with_what_depends_on_it(built: Build, tmp_path: Path) -> None:
+def test_every_table_is_documented_on_one_page_with_its_dependents(built: Build, tmp_path: Path) -> None:
     page = run(built.warehouse, tmp_path, "docs", "generate", "--static").target / "static_index.html"
     html = page.read_text()
     for part in ("cart_sessions", "boat_recommend", "kpi_report", "One row an event in its session"):

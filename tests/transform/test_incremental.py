@@ -54,7 +54,7 @@ def event(name: str, minutes: float, kind: str = "detail", **fields: Any) -> Eve
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.soak)])
-def test_whatever_the_order_of_arrival_the_tables_are_those_of_one_build(tmp_path: Path, seed: int) -> None:
+def test_tables_do_not_depend_on_the_order_of_arrival(tmp_path: Path, seed: int) -> None:
     chance, events = random.Random(seed), shop_events(seed)
     order = sorted(events, key=lambda event: (chance.random() < 0.3, chance.random(), event["event_id"]))
     cuts = sorted(chance.sample(range(1, len(order)), 2))
@@ -151,7 +151,7 @@ def test_only_days_whose_figures_may_differ_are_counted_again(night: Night) -> N
     assert night.counted_again == {date(2024, 1, day) for day in (*late, lost_its_first_client, lost_its_order)}
 
 
-def test_the_night_leaves_what_a_build_from_nothing_leaves(night: Night) -> None:
+def test_an_incremental_build_equals_a_full_build(night: Night) -> None:
     assert night.after == night.anew
     assert night.after != night.before
 
@@ -190,7 +190,7 @@ def test_the_tail_that_is_not_built_yet_is_seen_live(night: Night) -> None:
     assert night.live_after == []
 
 
-def test_tests_look_at_what_a_night_changed_and_at_everything_on_demand(tmp_path: Path) -> None:
+def test_data_tests_read_changed_rows_and_every_row_on_demand(tmp_path: Path) -> None:
     shop = connect(tmp_path, [event("old-1", 1, session_id="old"), event("old-2", 2, session_id="old")])
     build(shop, tmp_path, *STOPPED)
     with shop.transaction() as transaction:
@@ -236,7 +236,7 @@ def test_a_full_build_that_stopped_is_finished_by_the_next(tmp_path: Path) -> No
     assert dbt.manifest_digest(finished.target) == digest
 
 
-def test_tables_of_an_earlier_version_are_built_anew_on_demand(tmp_path: Path) -> None:
+def test_tables_of_an_earlier_version_are_rebuilt_on_demand(tmp_path: Path) -> None:
     shop = connect(tmp_path, [event("first", 1, session_id="s")])
     expected = tables(build(shop, tmp_path, *MODELS))
     with shop.transaction() as transaction:

@@ -54,7 +54,7 @@ def test_a_graph_survives_being_written_down(graph: Graph) -> None:
     assert lineage.from_json(lineage.to_json(graph)) == graph
 
 
-def test_a_picture_shows_every_node_and_leaves_out_what_others_imply(graph: Graph) -> None:
+def test_a_picture_shows_every_node_without_implied_edges(graph: Graph) -> None:
     svg = graph_svg(graph)
     root = ElementTree.fromstring(svg)
     said = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}

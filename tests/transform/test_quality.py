@@ -162,7 +162,7 @@ def test_what_could_not_be_checked_is_not_called_bad_data(loaded: Warehouse, tmp
         quality.raise_for(report)
 
 
-def test_bad_data_comes_before_what_could_not_be_checked() -> None:
+def test_failed_checks_come_before_checks_that_could_not_run() -> None:
     bad = Check("raw.events", "expect_x", "shop", "critical", "failed", "3 of 9 rows", 3)
     unknown = Check("raw.loads", "expect_y", None, "critical", "could not check", "no table", None)
     with pytest.raises(QualityError, match=r"raw\.events\.shop"):

@@ -119,7 +119,7 @@ def test_the_platform_has_the_default_shop_or_the_shop_of_the_command() -> None:
     assert register.platform(OUTPUTS, "mugs").shop == "mugs"
 
 
-def test_the_deploying_role_may_call_what_the_serving_back_end_calls() -> None:
+def test_the_deploying_role_may_make_every_call_of_the_serving_back_end() -> None:
     source = (ROOT / "src/boat/serving/sagemaker.py").read_text()
     calls = set(re.findall(r"_sagemaker\.((?:create|describe|delete|update|list|add)_\w+)", source))
     calls |= set(re.findall(r"[\"']((?:list|describe)_\w+)[\"']", source))  # paginators
@@ -130,7 +130,7 @@ def test_the_deploying_role_may_call_what_the_serving_back_end_calls() -> None:
 
 
 @pytest.mark.parametrize(("service", "attribute"), [("batch", "_client|_once"), ("ecs", "_client")])
-def test_roles_that_start_jobs_may_call_what_the_compute_back_ends_call(service: str, attribute: str) -> None:
+def test_roles_that_start_jobs_may_make_every_call_of_the_compute_back_ends(service: str, attribute: str) -> None:
     source = (ROOT / f"src/boat/compute/{service}.py").read_text()
     calls = set(re.findall(rf"(?:{attribute})\.([a-z]+_[a-z_]+)\(", source)) - {"get_paginator"}
     calls |= set(re.findall(r"get_paginator\(\"(\w+)\"\)", source))

@@ -200,7 +200,7 @@ def test_a_rollback_creates_no_new_model(
     assert changes(account) == before | {"UpdateEndpoint": before["UpdateEndpoint"] + 1}
 
 
-def test_the_previous_release_is_kept_and_older_ones_are_deleted(
+def test_the_previous_release_remains_and_older_releases_are_deleted(
     account: Emulators, serving: Serving, old: ServedModel, new: ServedModel
 ) -> None:
     client = account.client("sagemaker")
