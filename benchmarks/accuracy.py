@@ -1,9 +1,9 @@
-"""How well the exported next-item models predict the sessions of a file, having learned from another.
+"""Accuracy of exported recommenders, trained on one file of sessions and tested on another.
 
-Every item of a test session after its first is a target, given the items before it (`--targets last`: only the last
-item of each). A target that training does not know is a miss, and ties count against the model. `--repeats drop` never
-lists the item the session is at; `keep` may. Nothing of the test file is seen in training: the newest sessions of the
-training file validate. Prints one line of JSON a model, and a range over the seeds where there are several.
+Every item of a test session after the first is a target, given the items before it (`--targets last`: only the last
+item). An unknown target is a miss, and ties count against the model. `--repeats drop` never lists the current item;
+`keep` may. Training does not read the test file: the newest sessions of the training file are for validation. Prints
+one line of JSON per model, and a range over several seeds.
 
     python benchmarks/accuracy.py --train train.txt --test test.txt [--models attention vmis_knn] [--targets all|last]
         [--repeats keep|drop] [--seed 0] [--parameters JSON] [--least hr_at_20=0.71]
@@ -41,10 +41,10 @@ DEFAULT = RecommendParameters().model
 
 def learn(train: Path, parameters: RecommendParameters, path: Path) -> float:
     """Train a model and export it; returns the seconds of all but reading the file."""
-    known = views.read(train)
+    train_views = views.read(train)
     if parameters.repeats == "drop":
-        known = views.collapsed(known)
-    parts = [views.sessions(part) for part in (*views.split(known, VALIDATION_SHARE), known)]
+        train_views = views.collapsed(train_views)
+    parts = [views.sessions(part) for part in (*views.split(train_views, VALIDATION_SHARE), train_views)]
     began = time.monotonic()
     fitted = family.fit(*parts, parameters, lambda epoch: print(parameters.model, dict(epoch), file=sys.stderr))
     seconds = time.monotonic() - began
@@ -63,19 +63,19 @@ def learn(train: Path, parameters: RecommendParameters, path: Path) -> float:
     return seconds
 
 
-def judge(path: Path, test: Sessions, targets: str, products: int) -> dict[str, float]:
-    """Figures of an exported model."""
+def score(path: Path, test: Sessions, targets: str, products: int) -> dict[str, float]:
+    """Compute the figures of an exported model."""
     with tempfile.TemporaryDirectory() as folder:
         archive.unpack(path, Path(folder, "model"), archive.digest(path))
         model = SavedModel(Path(folder, "model"))
-    session, shown = asked(test, targets)
+    session, length = positions(test, targets)
     answers = [
-        model.score(examples.columns(test, session[at : at + BATCH], shown[at : at + BATCH], LOOKED_AT))
+        model.score(examples.columns(test, session[at : at + BATCH], length[at : at + BATCH], LOOKED_AT))
         for at in range(0, len(session), BATCH)
     ]
     listed, scores = (np.concatenate([answer[name] for answer in answers]) for name in ("product_id", "score"))
-    wanted = np.array([name.encode() for name in test.strings("product_id")[test.offsets[session] + shown]])
-    rank = metrics.ranks(scores, listed.astype(bytes), wanted)
+    target_ids = np.array([name.encode() for name in test.strings("product_id")[test.offsets[session] + length]])
+    rank = metrics.ranks(scores, listed.astype(bytes), target_ids)
     hits, reciprocal = (rank <= 20).astype(float), metrics.reciprocal_ranks(rank, 20)
     low, high = metrics.interval(hits)
     mrr_low, mrr_high = metrics.interval(reciprocal)
@@ -83,26 +83,26 @@ def judge(path: Path, test: Sessions, targets: str, products: int) -> dict[str, 
     figures |= {"mrr_at_20": float(reciprocal.mean()), "hr_at_20_low": low, "hr_at_20_high": high}
     figures |= {"mrr_at_20_low": mrr_low, "mrr_at_20_high": mrr_high}
     figures |= {"coverage_at_20": metrics.coverage(listed, products)}
-    return {"targets": len(rank), **figures, "predict_ms": milliseconds(model, test, session, shown)}
+    return {"targets": len(rank), **figures, "predict_ms": milliseconds(model, test, session, length)}
 
 
-def asked(test: Sessions, targets: str) -> tuple[np.ndarray, np.ndarray]:
-    """The session of each target, and how many of its items are shown before it."""
+def positions(test: Sessions, targets: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the session of each target, and the number of items before it."""
     session = np.repeat(np.arange(len(test)), np.maximum(test.lengths - 1, 0))
-    shown = np.arange(len(session)) - np.searchsorted(session, session) + 1
-    wanted = shown == test.lengths[session] - 1 if targets == "last" else np.full(len(session), True)
-    return session[wanted], shown[wanted]
+    length = np.arange(len(session)) - np.searchsorted(session, session) + 1
+    is_target = length == test.lengths[session] - 1 if targets == "last" else np.full(len(session), True)
+    return session[is_target], length[is_target]
 
 
-def milliseconds(model: SavedModel, test: Sessions, session: np.ndarray, shown: np.ndarray) -> float:
-    """Median time of one session alone."""
-    taken = []
+def milliseconds(model: SavedModel, test: Sessions, session: np.ndarray, length: np.ndarray) -> float:
+    """Measure the median time of one session per request."""
+    durations = []
     for at in range(min(200, len(session))):
-        columns = examples.columns(test, session[at : at + 1], shown[at : at + 1], LOOKED_AT)
+        columns = examples.columns(test, session[at : at + 1], length[at : at + 1], LOOKED_AT)
         began = time.perf_counter()
         model.score(columns)
-        taken.append(1000 * (time.perf_counter() - began))
-    return float(np.median(taken))
+        durations.append(1000 * (time.perf_counter() - began))
+    return float(np.median(durations))
 
 
 def measure(options: argparse.Namespace, model: RecommendModel, seed: int) -> dict[str, float]:
@@ -114,7 +114,7 @@ def measure(options: argparse.Namespace, model: RecommendModel, seed: int) -> di
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.tar.gz")
         seconds = learn(options.train, parameters, path)
-        figures = judge(path, views.sessions(views.read(options.test)), options.targets, products)
+        figures = score(path, views.sessions(views.read(options.test)), options.targets, products)
     return {name: round(value, 4) for name, value in {**figures, "train_seconds": seconds}.items()}
 
 

@@ -1,7 +1,7 @@
-"""Requests a second that the endpoint host answers with the nightly next-item model, one session a request.
+"""Requests per second of the endpoint host with the nightly recommender, one session per request.
 
-A model is trained on a file of views and put behind a real host, which senders of this process ask over HTTP, each for
-one session after another. The peer is the exported model itself, called one session at a time without a host.
+A model is trained on a file of views and served by a real host. Senders of this process ask it over HTTP, one session
+after another. The peer is the exported model, called without a host, one session at a time.
 
     python benchmarks/serving.py --train train.txt --test test.txt [--seconds 10] [--senders 8]
 """
@@ -26,7 +26,7 @@ import numpy as np
 import urllib3
 
 import views
-from accuracy import asked, learn, milliseconds
+from accuracy import positions, learn, milliseconds
 from bars import at_least, conclude
 from boat import serving
 from boat.errors import BoatError
@@ -44,7 +44,7 @@ START_SECONDS = 60
 
 @contextmanager
 def host(state: Path) -> Iterator[str]:
-    """The address of a host that runs meanwhile."""
+    """Run a host and yield its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -57,7 +57,7 @@ def host(state: Path) -> Iterator[str]:
 
 
 def update(url: str, model: ServedModel) -> None:
-    """Put the model behind its endpoint, once the host takes requests."""
+    """Update the endpoint with the model when the host accepts requests."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
@@ -69,32 +69,32 @@ def update(url: str, model: ServedModel) -> None:
 
 
 def bodies(test: Sessions) -> list[bytes]:
-    """A request for each target, with the items shown before it."""
+    """Build a request for each target, with the items before it."""
     products = test.strings("product_id")
-    found = []
-    for session, shown in zip(*asked(test, "all"), strict=True):
+    bodies = []
+    for session, length in zip(*positions(test, "all"), strict=True):
         first = test.offsets[session]
         events: list[SessionEvent] = [
-            {"event_type": "detail", "product_id": product} for product in products[first : first + shown]
+            {"event_type": "detail", "product_id": product} for product in products[first : first + length]
         ]
-        found.append(json.dumps({"instances": instances([events])}).encode())
-    return found
+        bodies.append(json.dumps({"instances": instances([events])}).encode())
+    return bodies
 
 
 def ask(url: str, requests: list[bytes], seconds: float) -> list[float]:
-    """What each request took, in milliseconds."""
-    taken = []
+    """Return the duration of each request, in milliseconds."""
+    durations = []
     with urllib3.connection_from_url(url) as pool:
         deadline = time.monotonic() + seconds
         for body in cycle(requests):
             began = time.monotonic()
             if began > deadline:
-                return taken
+                return durations
             answer = pool.request("POST", f"/endpoints/{RECOMMEND}/invocations", body=body)
             if answer.status != 200:
                 raise SystemExit(f"The host answered {answer.status}: {answer.data[:200]!r}")
-            taken.append(1000 * (time.monotonic() - began))
-    return taken
+            durations.append(1000 * (time.monotonic() - began))
+    return durations
 
 
 def main() -> int:
@@ -110,19 +110,19 @@ def main() -> int:
         learn(options.train, RecommendParameters(epochs=1, refit_epochs=1), path)
         digest = archive.digest(path)
         archive.unpack(path, Path(name, "model"), digest)
-        alone = milliseconds(SavedModel(Path(name, "model")), test, *asked(test, "all"))
+        alone = milliseconds(SavedModel(Path(name, "model")), test, *positions(test, "all"))
         requests = bodies(test)
         with host(Path(name, "state")) as url, ThreadPoolExecutor(options.senders) as senders:
             update(url, ServedModel(str(path), digest, "1"))
             shares = [list(islice(requests, start, None, options.senders)) for start in range(options.senders)]
             rounds = senders.map(ask, [url] * options.senders, shares, [options.seconds] * options.senders)
-            taken = np.concatenate([np.array(each) for each in rounds])
-    rate = len(taken) / options.seconds
+            durations = np.concatenate([np.array(one_round) for one_round in rounds])
+    rate = len(durations) / options.seconds
     share = round(rate * alone / 1000, 2)
     figures = {
         "requests_per_s": round(rate),
-        "p50_ms": round(float(np.median(taken)), 1),
-        "p99_ms": round(float(np.percentile(taken, 99)), 1),
+        "p50_ms": round(float(np.median(durations)), 1),
+        "p99_ms": round(float(np.percentile(durations, 99)), 1),
         "model_alone_ms": round(alone, 2),
         "share_of_model_alone": share,
     }

@@ -1,10 +1,10 @@
-"""How fast the nightly next-item model learns: examples a second, and seconds to a stated MRR@20 on a file's sessions.
+"""Training speed of the nightly recommender: examples per second, seconds to a given MRR@20.
 
-Time runs from the first event counted to the end of the epoch after which the target is reached; judging in between is
-not in it. Nothing but the training file is learned from, and all of it is.
+Time runs from the first counted event to the end of the epoch that reaches the target, without validation in between.
+The model is trained on the whole training file.
 
-`--ways` also says how many examples a second it would be with XLA and with bfloat16, each in a process of its own. No
-bar hangs on that: they are off because they do not pay on a processor, and this is how to see whether they do on yours.
+`--ways` also measures examples per second with XLA and with bfloat16, each in a separate process. They have no bar.
+They are off because they are not faster on a processor; this option shows whether they are on yours.
 
     python benchmarks/training.py --train train.txt --test test.txt [--targets-mrr 0.314 0.36] [--limits 13 129]
         [--ways]
@@ -30,20 +30,20 @@ from boat.recommend import training
 from boat.recommend.blend import Mix
 from boat.recommend.parameters import RecommendParameters
 
-SEEN = 0.4  # added to the cosine of a product seen before
+VIEWED = 0.4  # bonus of a product that was viewed before
 WAYS = {
     "plain": {},
     "xla": {"TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit"},
     "bfloat16": {"ONEDNN_DEFAULT_FPMATH_MODE": "BF16"},
 }
-"""What TensorFlow is told of each before it starts."""
+"""Settings of TensorFlow for each way, made before it starts."""
 WAY_EPOCHS = 2
 
 
 def learn(
     train: Path, test: Path, parameters: RecommendParameters, targets: list[float]
 ) -> tuple[dict[float, float], float]:
-    """Seconds to each target that was reached, and examples a second."""
+    """Return the seconds to each reached target, and examples per second."""
     known = views.sessions(views.collapsed(views.read(train)))
     unseen = views.sessions(views.read(test))
     began = time.monotonic()
@@ -51,7 +51,7 @@ def learn(
     seen = training.windows(known, names, parameters)
     network, learning = training.prepare(seen, len(names), parameters)
     judged = training.windows(unseen, names, parameters)
-    mix = Mix((), np.append(np.float32(0), np.full(parameters.window - 1, SEEN, np.float32)))
+    mix = Mix((), np.append(np.float32(0), np.full(parameters.window - 1, VIEWED, np.float32)))
     spent, examples_seen, steps_seconds = time.monotonic() - began, 0, 0.0
     reached: dict[float, float] = {}
     for epoch in range(parameters.epochs + 1):
@@ -70,7 +70,7 @@ def learn(
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Print a line with the speed of each way beside that of the plain one."""
+    """Print a line with the speed of each way and of the plain one."""
     told = json.dumps({**json.loads(options.parameters), "epochs": WAY_EPOCHS})
     command = [sys.executable, __file__, "--train", str(options.train), "--test", str(options.test)]
     command += ["--parameters", told, "--seed", str(options.seed), "--targets-mrr", "0", "--limits", "inf"]

@@ -1,4 +1,4 @@
-"""Files of product views as training and benchmarks take them: Parquet, or tab separated like Serenade's."""
+"""Read files of product views for benchmarks: Parquet, or tab separated like Serenade's."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ _TAB_SEPARATED = {"SessionId": "session_id", "ItemId": "product_id", "Time": "ev
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Views `session_id, product_id, event_time`, sessions by their start and views by their time.
+    """Read views `session_id, product_id, event_time`, sessions by their start and views by their time.
 
     Args:
         path: Parquet with these columns, or tab separated `SessionId ItemId Time`. Times are UTC; numbers are seconds
@@ -31,20 +31,20 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def split(views: pd.DataFrame, share: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What lies before the newest `share` of all sessions, and those; what is later than their start is in neither."""
+    """Split views into the newest `share` of all sessions and the views before; later views of others are dropped."""
     begins = views.drop_duplicates("session_id")["started_at"]
     start = begins.quantile(1 - share)
     return views[views["event_time"] < start], views[views["started_at"] >= start]
 
 
 def collapsed(views: pd.DataFrame) -> pd.DataFrame:
-    """The views without those of the product that the session is at already."""
+    """Drop views of the product that the session has just viewed."""
     same = (views["session_id"] == views["session_id"].shift()) & (views["product_id"] == views["product_id"].shift())
     return views[~same]
 
 
 def sessions(views: pd.DataFrame) -> Sessions:
-    """The views as `detail` events."""
+    """Return the views as `detail` events."""
     begins = np.flatnonzero(views["session_id"] != views["session_id"].shift())
     times = views["event_time"].dt.tz_localize(None).astype("datetime64[us]")
     events = pa.table(
