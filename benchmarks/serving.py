@@ -26,7 +26,7 @@ import numpy as np
 import urllib3
 
 import views
-from accuracy import positions, learn, milliseconds
+from accuracy import learn, milliseconds, positions
 from bars import at_least, conclude
 from boat import serving
 from boat.errors import BoatError
