@@ -16,7 +16,8 @@ from tests.shops import BRIEF, Shop, client, shop, shop_files
 
 __all__ = ["client", "shop", "shop_files"]  # fixtures
 
-pytestmark = [pytest.mark.cloud, pytest.mark.slow, pytest.mark.timeout(600)]
+# `make test-cloud` runs it: test_night.py takes the same steps with every back end in the cloud.
+pytestmark = [pytest.mark.cloud, pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(600)]
 
 
 def test_flows_run_with_duckdb_and_batch_and_sagemaker(
