@@ -380,8 +380,8 @@ def test_instacart(warehouse: DuckDBWarehouse, folder: Path, file: Write) -> Non
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
-        ("orders.csv", ORDERS, "holds orders, and no file with their lines is beside it"),
-        ("order_products__prior.csv", LINES, "holds lines of orders, and no file 'orders' with the orders"),
+        ("orders.csv", ORDERS, "contains orders, and their lines are not in the same folder"),
+        ("order_products__prior.csv", LINES, "contains lines of orders, and 'orders' with the orders is not in the same folder"),
     ],
 )
 def test_orders_and_their_lines_need_each_other(

@@ -46,7 +46,7 @@ def test_a_file_that_cannot_be_loaded_does_not_hide_the_others(
     shown = capsys.readouterr().out
     assert "a.csv (events): 2 rows can be loaded" in shown
     assert "b.csv (events): cannot be loaded\n  b.csv:1: the column event_time is missing." in shown
-    assert "c.xlsx: would not be loaded, it has an ending that is not known" in shown
+    assert "c.xlsx: the file has an unknown file type and would not be loaded" in shown
 
 
 def test_a_load_needs_a_warehouse_unless_it_is_a_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What cannot be taken is kept with its reason, and received = accepted + duplicate + failed holds for every file."""
+"""Bad rows are stored with their reason, and received = accepted + duplicate + failed for every file."""
 
 import json
 import random
@@ -197,7 +197,7 @@ def test_a_file_that_is_mostly_wrong_stops_all_the_same(warehouse: DuckDBWarehou
     bad = [but(event_type="wish")] * (FEW + 1)
     good = [but(event_id=str(number)) for number in range(4 * FEW)]
     (folder / "a.ndjson").write_text(lines(good + bad))
-    with pytest.raises(DataError, match=r"101 of 501 rows cannot be taken.*line 401: event_type 'wish'"):
+    with pytest.raises(DataError, match=r"101 of 501 rows are bad.*line 401: event_type 'wish'"):
         load(warehouse, folder, APART)
     assert load(warehouse, folder, BadRows("quarantine", max_share=0.3)).failed == FEW + 1
 

@@ -128,8 +128,8 @@ BAD_FILES = {
         "event_time,event_type\n",
         "session_id or client_id is missing.*event_time, event_type",
     ),
-    "a column twice": ("a.csv", "event_time,event_type,event_time\n", "'event_time' is there twice"),
-    "no header": ("a.csv", "\n1,2\n", r"a\.csv:1: there is no header"),
+    "a column twice": ("a.csv", "event_time,event_type,event_time\n", "'event_time' appears twice"),
+    "no header": ("a.csv", "\n1,2\n", r"a\.csv:1: the header line is missing"),
     "an open quote in the header": ("a.csv", 'event_time,"event_type\n', r"a\.csv:1: the header cannot be read"),
     "not UTF-8": (
         "a.csv",
@@ -137,13 +137,13 @@ BAD_FILES = {
         r"a\.csv:3: the text is not UTF-8",
     ),
     "not UTF-8 lines": ("a.ndjson", b'{"session_id": "caf\xe9"}\n', r"a\.ndjson:1: the text is not UTF-8"),
-    "not Parquet": ("a.parquet", "PAR1 not really", r"a\.parquet: not a Parquet file"),
+    "not Parquet": ("a.parquet", "PAR1 not really", r"a\.parquet: this is not a Parquet file"),
     "half a gzip": (
         "a.csv.gz",
         gzip.compress((HEADER + GOOD * 9000).encode())[:-20],
-        r"a\.csv\.gz: cannot be unpacked",
+        r"a\.csv\.gz: the file cannot be decompressed",
     ),
-    "not gzip": ("a.csv.gz", "no gzip", r"a\.csv\.gz: cannot be unpacked"),
+    "not gzip": ("a.csv.gz", "no gzip", r"a\.csv\.gz: the file cannot be decompressed"),
     "no JSON": ("a.ndjson", '{"session_id": "s"\n', r"a\.ndjson:1: '\{\"session_id\": \"s\"' is not a JSON object"),
     "no JSON object": ("a.jsonl", "\n[1]\n", r"a\.jsonl:2: '\[1\]' is not a JSON object"),
     "a product without id": ("products.csv", "product_id,price\np,1\n,2\n", r"products\.csv:3: product_id is missing"),
@@ -222,7 +222,7 @@ def test_the_message_counts_bad_rows_by_problem(warehouse: DuckDBWarehouse, file
         load(warehouse, file("a.csv", HEADER + bad + GOOD))
     assert raised.value.message.startswith("a.csv:2: event_time 'never' is not a time")
     assert raised.value.message.endswith(
-        " 6 of 7 rows cannot be taken: event_type 'wish' in 3, event_time in 2, event_type 'gift' in 1."
+        " 6 of 7 rows are bad: event_type 'wish' in 3, event_time in 2, event_type 'gift' in 1."
     )
     assert "--on-bad-rows quarantine" in raised.value.hint
 
@@ -422,7 +422,7 @@ def test_a_folder_is_searched_and_unknown_files_are_reported(
     report = load(warehouse, folder)
     assert [done.source_file for done in report.files] == ["2024/01/a.csv"]
     assert [(ignored.name, ignored.reason) for ignored in report.ignored] == [
-        ("notes.txt", "has an ending that is not known")
+        ("notes.txt", "has an unknown file type")
     ]
 
 
@@ -445,7 +445,7 @@ def test_an_empty_folder_has_nothing_to_load(warehouse: DuckDBWarehouse, folder:
 
 
 def test_a_file_named_alone_must_be_known(file: Write, folder: Path) -> None:
-    with pytest.raises(DataError, match=r"notes\.txt: the file has an ending that is not known.*\.parquet"):
+    with pytest.raises(DataError, match=r"notes\.txt: the file has an unknown file type.*\.parquet"):
         discover(file("notes.txt", "hello"))
     with pytest.raises(DataError, match="no such file"):
         discover(folder / "nowhere.csv")
@@ -582,7 +582,7 @@ def test_real_clicks_keep_columns_outside_the_schema(
 def test_real_adjustments_are_refused_by_name(warehouse: DuckDBWarehouse, public_data: Callable[[str], Path]) -> None:
     with pytest.raises(DataError, match=r"events\.parquet: row 2407: event_type 'adjustment' is not one ") as raised:
         load(warehouse, public_data("online_retail"))
-    counts = "1,336 of 541,909 rows cannot be taken: event_type 'adjustment' in 1,336."
+    counts = "1,336 of 541,909 rows are bad: event_type 'adjustment' in 1,336."
     assert raised.value.message.endswith(counts)
     assert is_empty(warehouse)
 
