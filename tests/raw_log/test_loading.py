@@ -421,9 +421,7 @@ def test_a_folder_is_searched_and_unknown_files_are_reported(
         file(name, HEADER + GOOD)
     report = load(warehouse, folder)
     assert [done.source_file for done in report.files] == ["2024/01/a.csv"]
-    assert [(ignored.name, ignored.reason) for ignored in report.ignored] == [
-        ("notes.txt", "has an unknown file type")
-    ]
+    assert [(ignored.name, ignored.reason) for ignored in report.ignored] == [("notes.txt", "has an unknown file type")]
 
 
 @pytest.mark.parametrize("ending", ["csv", "ndjson", "parquet"])
