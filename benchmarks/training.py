@@ -44,13 +44,13 @@ def learn(
     train: Path, test: Path, parameters: RecommendParameters, targets: list[float]
 ) -> tuple[dict[float, float], float]:
     """Return the seconds to each reached target, and examples per second."""
-    known = views.sessions(views.collapsed(views.read(train)))
-    unseen = views.sessions(views.read(test))
+    train_sessions = views.sessions(views.collapsed(views.read(train)))
+    test_sessions = views.sessions(views.read(test))
     began = time.monotonic()
-    names, _ = examples.vocabulary(known.strings("product_id"))
-    seen = training.windows(known, names, parameters)
-    network, learning = training.prepare(seen, len(names), parameters)
-    judged = training.windows(unseen, names, parameters)
+    names, _ = examples.vocabulary(train_sessions.strings("product_id"))
+    train_windows = training.windows(train_sessions, names, parameters)
+    network, learning = training.prepare(train_windows, len(names), parameters)
+    test_windows = training.windows(test_sessions, names, parameters)
     mix = Mix((), np.append(np.float32(0), np.full(parameters.window - 1, VIEWED, np.float32)))
     spent, examples_seen, steps_seconds = time.monotonic() - began, 0, 0.0
     reached: dict[float, float] = {}
@@ -61,7 +61,7 @@ def learn(
             examples_seen += len(batch)
         seconds = time.monotonic() - began
         spent, steps_seconds = spent + seconds, steps_seconds + seconds
-        mrr = training.validation_mrr(training.scores(network, mix), judged, parameters)
+        mrr = training.validation_mrr(training.scores(network, mix), test_windows, parameters)
         print(f"epoch {epoch}: {spent:.1f} s, MRR@20 {mrr:.4f}", file=sys.stderr)
         for target in targets:
             if mrr >= target:
@@ -71,9 +71,9 @@ def learn(
 
 def compare(options: argparse.Namespace) -> None:
     """Print a line with the speed of each way and of the plain one."""
-    told = json.dumps({**json.loads(options.parameters), "epochs": WAY_EPOCHS})
+    parameters = json.dumps({**json.loads(options.parameters), "epochs": WAY_EPOCHS})
     command = [sys.executable, __file__, "--train", str(options.train), "--test", str(options.test)]
-    command += ["--parameters", told, "--seed", str(options.seed), "--targets-mrr", "0", "--limits", "inf"]
+    command += ["--parameters", parameters, "--seed", str(options.seed), "--targets-mrr", "0", "--limits", "inf"]
     speed: dict[str, float] = {}
     for way, settings in WAYS.items():
         ran = subprocess.run(command, env={**os.environ, **settings}, stdout=subprocess.PIPE, text=True, check=True)

@@ -51,7 +51,7 @@ def _session(number: int, products: int, buyers: bool, draw: np.random.Generator
 
 @pytest.fixture(scope="session")
 def shop_snapshot(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Takes a snapshot of a shop with so many products and sessions, one an hour, and vectors in its catalogue."""
+    """Return a function that takes a snapshot of a shop with one session an hour."""
 
     def take(
         products: int = 40, sessions: int = 700, buyers: bool = True, vectors: Mapping[str, str] | None = None
@@ -75,7 +75,7 @@ def shop_snapshot(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
 
 @pytest.fixture(scope="session")
 def shop(shop_snapshot: Callable[..., Path]) -> Path:
-    """The snapshot of an ordinary shop."""
+    """Return the snapshot of an ordinary shop."""
     return shop_snapshot()
 
 
@@ -102,7 +102,7 @@ create table marts.dim_products as
 
 @pytest.fixture
 def snapshot_of_views(tmp_path: Path) -> Callable[[Path], Path]:
-    """Takes a snapshot of a file of product views."""
+    """Return a function that takes a snapshot of a file of product views."""
 
     def take(events: Path) -> Path:
         built = warehouse.connect(f"duckdb:///{tmp_path}/views.duckdb")

@@ -51,29 +51,29 @@ def shop(tmp_path: Path) -> Callable[[int], Warehouse]:
 
 
 def test_a_snapshot_holds_everything_up_to_the_newest_event(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
-    taken = snapshot.take(shop(120), tmp_path, dbt_manifest="abc")
-    manifest = snapshot.read(taken.uri)
-    assert manifest.as_of == taken.as_of == FIRST + timedelta(hours=6 * 119, minutes=3)
+    reference = snapshot.take(shop(120), tmp_path, dbt_manifest="abc")
+    manifest = snapshot.read(reference.uri)
+    assert manifest.as_of == reference.as_of == FIRST + timedelta(hours=6 * 119, minutes=3)
     assert {name: file.rows for name, file in manifest.files.items()} == {RECOMMEND: 360, INTENT: 360, PRODUCTS: 7}
-    assert (taken.rows, taken.sessions, taken.purchases) == (720, 120, 24)
+    assert (reference.rows, reference.sessions, reference.purchases) == (720, 120, 24)
     assert manifest.intent == {"train": (104, 21), "validation": (8, 2), "test": (8, 1)}
     assert manifest.dbt_manifest == "abc"
     assert "marts.recommend_examples" in manifest.queries[RECOMMEND]
 
 
 def test_rows_are_in_the_order_of_time(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
-    taken = snapshot.take(shop(120), tmp_path)
-    rows = pq.read_table(Path(taken.uri) / RECOMMEND).to_pylist()
+    reference = snapshot.take(shop(120), tmp_path)
+    rows = pq.read_table(Path(reference.uri) / RECOMMEND).to_pylist()
     assert rows == sorted(rows, key=lambda row: (row["started_at"], row["session_key"], row["position"]))
 
 
 def test_a_window_holds_its_sessions_and_nothing_later(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
     end = FIRST + timedelta(days=20, minutes=2)  # between the second and the third event of a session
-    taken = snapshot.take(shop(120), tmp_path, days=10, as_of=end.replace(tzinfo=UTC))
-    rows = pq.read_table(Path(taken.uri) / RECOMMEND)
+    reference = snapshot.take(shop(120), tmp_path, days=10, as_of=end.replace(tzinfo=UTC))
+    rows = pq.read_table(Path(reference.uri) / RECOMMEND)
     assert pc.max(rows["event_time"]).as_py() == end
     assert pc.min(rows["started_at"]).as_py() > end - timedelta(days=10)
-    assert taken.sessions == 40
+    assert reference.sessions == 40
 
 
 def test_the_same_content_is_the_same_snapshot_and_no_copy(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
@@ -89,28 +89,28 @@ def test_the_same_content_is_the_same_snapshot_and_no_copy(shop: Callable[[int],
 
 @pytest.mark.parametrize("name", [RECOMMEND, INTENT, PRODUCTS])
 def test_a_changed_byte_is_found(shop: Callable[[int], Warehouse], tmp_path: Path, name: str) -> None:
-    taken = snapshot.take(shop(120), tmp_path)
-    content = bytearray((Path(taken.uri) / name).read_bytes())
+    reference = snapshot.take(shop(120), tmp_path)
+    content = bytearray((Path(reference.uri) / name).read_bytes())
     content[len(content) // 2] ^= 1
-    (Path(taken.uri) / name).write_bytes(content)
+    (Path(reference.uri) / name).write_bytes(content)
     with pytest.raises(ArtifactError, match=name):
-        snapshot.read(taken.uri)
+        snapshot.read(reference.uri)
 
 
 def test_a_changed_manifest_is_found(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
-    taken = snapshot.take(shop(120), tmp_path)
-    path = Path(taken.uri) / snapshot.MANIFEST
+    reference = snapshot.take(shop(120), tmp_path)
+    path = Path(reference.uri) / snapshot.MANIFEST
     path.write_text(path.read_text().replace('"sessions": 120', '"sessions": 121'))
     with pytest.raises(ArtifactError, match="digest"):
-        snapshot.read(taken.uri, verify=False)
+        snapshot.read(reference.uri, verify=False)
 
 
 def test_a_damaged_snapshot_is_taken_again(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
     shop_of_today = shop(120)
-    taken = snapshot.take(shop_of_today, tmp_path)
-    (Path(taken.uri) / INTENT).unlink()
-    assert snapshot.take(shop_of_today, tmp_path) == taken
-    assert snapshot.read(taken.uri).digest == taken.digest
+    reference = snapshot.take(shop_of_today, tmp_path)
+    (Path(reference.uri) / INTENT).unlink()
+    assert snapshot.take(shop_of_today, tmp_path) == reference
+    assert snapshot.read(reference.uri).digest == reference.digest
 
 
 def test_a_snapshot_of_an_older_layout_says_to_run_retrain_again(

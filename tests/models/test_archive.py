@@ -1,7 +1,9 @@
 """A model archive holds a model and nothing else, and is what its digest says."""
 
+import dataclasses
 import gzip
 import io
+import json
 import os
 import tarfile
 from pathlib import Path
@@ -149,6 +151,13 @@ def test_what_does_not_belong_is_not_packed(model: Path, tmp_path: Path) -> None
     (model / "1" / "keras_metadata.pb").touch()
     with pytest.raises(ArtifactError, match="keras_metadata"):
         archive.pack(model, tmp_path / "model.tar.gz")
+
+
+def test_a_manifest_of_the_former_kind_next_item_says_to_train_again(tmp_path: Path) -> None:
+    content = {field.name: {} for field in dataclasses.fields(ModelManifest)} | {"kind": "next_item"}
+    (tmp_path / "boat.json").write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match=r"unknown kind 'next_item'\. Train and export the model again"):
+        ModelManifest.read(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"kind": "weather"}'])

@@ -28,7 +28,7 @@ class LostHostError(Exception):
 
 @pytest.fixture(params=["recommend", "intent"])
 def training(request: pytest.FixtureRequest, shop: Path) -> Training:
-    """Four epochs of either model."""
+    """Return a training of four epochs."""
     split = snapshot.read(shop).split
     if request.param == "intent":
         part = histories(examples.read(shop / snapshot.INTENT, split, "train"))
@@ -63,8 +63,8 @@ def test_a_training_goes_on_after_the_epoch_it_was_interrupted_at_and_ends_the_s
     assert epochs == [3, 4]
     assert [figures["epoch"] for figures in resumed.curve] == [1, 2, 3, 4]
     # Threads add up in any order, so the last digits differ.
-    for one, other in zip(whole.network.get_weights(), resumed.network.get_weights(), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-3)
+    for whole_weights, resumed_weights in zip(whole.network.get_weights(), resumed.network.get_weights(), strict=True):
+        np.testing.assert_allclose(whole_weights, resumed_weights, atol=1e-3)
     assert [figures["loss"] for figures in whole.curve] == pytest.approx(
         [figures["loss"] for figures in resumed.curve], abs=1e-3
     )

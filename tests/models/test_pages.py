@@ -27,7 +27,7 @@ DAY = 86_400
 
 
 def _browsed(begin: int, end: int, pages: bool) -> Sessions:
-    """Shoppers who open a category's page and then one of its products, again and again; one session an hour."""
+    """Return sessions, one an hour, that alternate between a category page and one of its products."""
     draw = np.random.default_rng(begin)
     rows: list[dict[str, Any]] = []
     for number in range(begin, end):
@@ -67,8 +67,8 @@ def test_pages_that_lead_to_products_make_a_model_better(tmp_path: Path, model: 
     on: SessionEvent = {"event_type": "pageview", "url": "/category/3", "event_time": 9.0}
     nowhere: SessionEvent = {"event_type": "pageview", "url": "/nobody has been here", "event_time": 20.0}
     served = _served(fitted, tmp_path)
-    asked = [[at, on], [on, at], [at, on, nowhere], [at], [on], [nowhere]]
-    named, older, unknown, none, landed, lost = served.predict(sessions.instances(asked))
+    browsed = [[at, on], [on, at], [at, on, nowhere], [at], [on], [nowhere]]
+    named, older, unknown, none, landed, lost = served.predict(sessions.instances(browsed))
     assert sum(name.startswith("p3-") for name in named["product_id"][:OF_EACH]) >= OF_EACH - 1
     # The newest page counts, and one that nobody knows says nothing.
     for answer in (older, unknown):
@@ -80,7 +80,7 @@ def test_pages_that_lead_to_products_make_a_model_better(tmp_path: Path, model: 
 
 def test_searches_and_deeds_lead_to_products_as_pages_do(tmp_path: Path) -> None:
     places = {1: "search:category 1", 2: "add:p5-0", 3: "remove:p5-0"}
-    parts = [_at(_browsed(*hours, pages=True), places) for hours in ((0, 400), (400, 460), (0, 460))]
+    parts = [_with_pages(_browsed(*hours, pages=True), places) for hours in ((0, 400), (400, 460), (0, 460))]
     quick = RecommendParameters(model="co_occurrence", dimensions=8, window=4, epochs=1, refit_epochs=0)
     served = _served(family.fit(*parts, quick, lambda row: None), tmp_path)
     at: SessionEvent = {"event_type": "detail", "product_id": "p5-0", "url": "/p5-0"}
@@ -88,14 +88,14 @@ def test_searches_and_deeds_lead_to_products_as_pages_do(tmp_path: Path) -> None
     added: SessionEvent = {"event_type": "add", "product_id": "p5-0", "url": "/p5-0"}
     removed: SessionEvent = {"event_type": "remove", "product_id": "p5-0"}
     on: SessionEvent = {"event_type": "pageview", "url": "/category/4"}
-    asked = [[at, searched], [at, added], [at, added, removed], [at, added, on], [searched]]
-    for answer, category in zip(served.predict(sessions.instances(asked)), (1, 2, 3, 4, 1), strict=True):
+    browsed = [[at, searched], [at, added], [at, added, removed], [at, added, on], [searched]]
+    for answer, category in zip(served.predict(sessions.instances(browsed)), (1, 2, 3, 4, 1), strict=True):
         assert sum(name.startswith(f"p{category}-") for name in answer["product_id"][:OF_EACH]) >= OF_EACH - 1
 
 
-def _at(part: Sessions, places: dict[int, str]) -> Sessions:
-    """The same sessions, in which some categories have no page but another place that leads to their products."""
-    names = {f"/category/{category}": place for category, place in places.items()}
+def _with_pages(part: Sessions, pages: dict[int, str]) -> Sessions:
+    """Return the same sessions with other URLs in place of some category pages."""
+    names = {f"/category/{category}": page for category, page in pages.items()}
     before = [names.get(page, page) for page in part.events["url_before"].to_pylist()]
     column = part.events.column_names.index("url_before")
     return Sessions(part.events.set_column(column, "url_before", pa.array(before)), part.offsets)
