@@ -170,3 +170,9 @@ def test_a_foreign_manifest_is_refused(tmp_path: Path, content: str) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="nowhere"):
         archive.digest(tmp_path / "nowhere")
+
+
+def test_a_file_that_is_not_an_archive_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model.tar.gz").write_bytes(b"not an archive")
+    with pytest.raises(ArtifactError, match=r"model\.tar\.gz is not a model archive"):
+        archive.read_manifest(tmp_path / "model.tar.gz")

@@ -398,7 +398,7 @@ def test_a_session_of_several_clients_keeps_events_that_may_be_of_other_clients(
     assert ids(warehouse) == ["2", "3", "6"]
     with warehouse.transaction() as transaction:
         assert transaction.query("select session_key from marts.keys").column(0).to_pylist() == kept
-    unclear = [(note.name, note.rows) for note in proof.mentions if "no client" in note.text]
+    unclear = [(note.name, note.rows) for note in proof.mentions if "without a client" in note.text]
     assert unclear == [("b.ndjson", 1), ("raw.events", 1)]
     assert proof.is_complete
 

@@ -157,14 +157,18 @@ def read_manifest(path: Path) -> ModelManifest:
     Raises:
         ArtifactError: The file is not a model archive.
     """
-    with tempfile.TemporaryDirectory() as temporary, tarfile.open(path, mode="r:gz") as tar:
-        try:
+    try:
+        with tarfile.open(path, mode="r:gz") as tar:
             member = tar.extractfile(MANIFEST)
-        except KeyError:
-            member = None
-        if member is None:
-            raise ArtifactError(f"{path} is not a model archive: {MANIFEST} is missing.", _RETRAIN)
-        Path(temporary, MANIFEST).write_bytes(member.read())
+            content = member.read() if member else None
+    except KeyError:
+        content = None
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ArtifactError(f"{path} is not a model archive ({error}).", _RETRAIN) from error
+    if content is None:
+        raise ArtifactError(f"{path} is not a model archive: {MANIFEST} is missing.", _RETRAIN)
+    with tempfile.TemporaryDirectory() as temporary:
+        Path(temporary, MANIFEST).write_bytes(content)
         return ModelManifest.read(Path(temporary))
 
 
