@@ -14,7 +14,7 @@ from tests.transform.conftest import Build, build
 END = date(2024, 6, 30)
 NOTICED = {
     "collapse": {"events of the days before", "half and three times"},
-    "lost-pageviews": {"about the shares", "No event type is missing", "half and three times"},
+    "lost-pageviews": {"similar shares", "Every event type of all days before", "half and three times"},
     "new-product-ids": {"Most products"},
 }
 

@@ -80,8 +80,8 @@ def shops(tmp_path_factory: pytest.TempPathFactory) -> Build:
             {"empty", "without products"},
         ),
         ("between half and three times", "warning", {"empty", "collapsed", "halved"}),
-        ("about the shares", "warning", {"without products"}),
-        ("No event type is missing", "warning", {"without products", "without adds"}),
+        ("similar shares", "warning", {"without products"}),
+        ("Every event type of all days before", "warning", {"without products", "without adds"}),
         ("Most products", "warning", {"new ids"}),
     ],
 )
