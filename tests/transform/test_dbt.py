@@ -266,7 +266,12 @@ def test_a_stale_source_is_reported_with_its_age(tmp_path: Path) -> None:
 def test_every_table_is_documented_on_one_page_with_its_dependents(built: Build, tmp_path: Path) -> None:
     page = run(built.warehouse, tmp_path, "docs", "generate", "--static").target / "static_index.html"
     html = page.read_text()
-    for part in ("cart_sessions", "boat_recommend", "kpi_report", "One row per event, with its position in its session"):
+    for part in (
+        "cart_sessions",
+        "boat_recommend",
+        "kpi_report",
+        "One row per event, with its position in its session",
+    ):
         assert part in html
     manifest = json.loads((tmp_path / "target" / "manifest.json").read_text())
     models = {name for name, node in manifest["nodes"].items() if node["resource_type"] == "model"}
