@@ -63,8 +63,8 @@ def test_a_training_uses_tuned_parameters_and_is_registered_when_mlflow_is_back(
     assert night.name == "Unregistered"
     warnings = warnings_of(views, night)
     assert f"127.0.0.1:{port} does not answer" in warnings
-    assert "the next `retrain/nightly` or `promote/latest` registers it" in warnings
-    with pytest.raises(RegistryUnreachableError, match="Start MLflow there"):
+    assert "The next `retrain/nightly` or `promote/latest` registers it" in warnings
+    with pytest.raises(RegistryUnreachableError, match="Start MLflow at this address"):
         promote(kinds=("recommend",), platform=views.name)
     assert registry.by_alias(RECOMMEND, "champion").version == "1"
 
