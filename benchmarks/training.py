@@ -47,7 +47,7 @@ def learn(
     train_sessions = views.sessions(views.collapsed(views.read(train)))
     test_sessions = views.sessions(views.read(test))
     began = time.monotonic()
-    names, _ = examples.vocabulary(train_sessions.strings("product_id"))
+    names, _ = train_sessions.vocabulary("product_id")
     train_windows = training.windows(train_sessions, names, parameters)
     network, learning = training.prepare(train_windows, len(names), parameters)
     test_windows = training.windows(test_sessions, names, parameters)

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 
 SILENCE = "The shop of this platform, which had collected events in the last week, had some yesterday"
 """Description of the warning that also sends an alert."""
+_CHANGED_SESSIONS = "session_key in (select session_key from intermediate.int_session_events_changed)"
+CHANGED_ROWS = {
+    "raw.events": "load_id in (select load_id from intermediate.int_loads_pending)",
+    "marts.fct_sessions": _CHANGED_SESSIONS,
+    "marts.fct_session_events": _CHANGED_SESSIONS,
+    "marts.recommend_examples": _CHANGED_SESSIONS,
+    "marts.intent_examples": _CHANGED_SESSIONS,
+}
+"""SQL condition of the rows that the last build changed, by table. Other tables are small, or rebuilt as a whole."""
 
 
 def suites(shop: str = "shop") -> "tuple[ExpectationSuite, ...]":

@@ -4,20 +4,16 @@ A bad row stays in an append-only log, so an expectation about rows is a warning
 such rows, and the same expectation is critical for later tables.
 """
 
-from datetime import UTC, datetime, timedelta
-
 from great_expectations import ExpectationSuite
 from great_expectations import expectations as gxe
 from great_expectations.expectations.row_conditions import Column
 
 from boat.events import COLUMNS, EVENT_TYPES, PRODUCT_EVENT_TYPES
-from expectations import SILENCE, columns
+from expectations import SILENCE, columns, silence
 from expectations.no_rows import ExpectNoRows
 
 _LOG_COLUMNS = ("schema_version", "extra", "load_id", "source_file", "source_line")
 
-_MIN_RECEIVED = 400
-"""Events received in 8 days. A shop with fewer may have a day without events."""
 # Clocks of devices are off by minutes; an hour is a wrong time zone.
 _STAMPED_LATER = """
 select shop, count(*) as events from {batch}
@@ -58,22 +54,10 @@ def suite(shop: str = "shop") -> ExpectationSuite:
             ),
             ExpectNoRows(
                 description=SILENCE,
-                unexpected_rows_query=_silent_since(datetime.now(UTC), shop),
+                unexpected_rows_query=silence.query(columns.sql_text(shop), "{batch}"),
                 severity="warning",
             ),
             gxe.ExpectColumnValuesToBeBetween(column="price", min_value=0, severity="warning"),
             gxe.ExpectColumnValuesToBeBetween(column="quantity", min_value=0, severity="warning"),
         ],
     )
-
-
-def _silent_since(now: datetime, shop: str) -> str:
-    """Return the query for a shop that went silent. Events of files have no receipt and are ignored."""
-    today = datetime(now.year, now.month, now.day)
-    return f"""
-select shop, max(received_at) as newest_event from {{batch}}
-where received_at is not null and shop = {columns.sql_text(shop)}
-group by shop
-having max(received_at) < timestamp '{today - timedelta(days=1)}'
-    and count(case when received_at >= timestamp '{today - timedelta(days=8)}' then 1 end) >= {_MIN_RECEIVED}
-"""

@@ -1,15 +1,19 @@
 """Nightly training, evaluation and registration of models."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.deployments import run_deployment
+from prefect.exceptions import CancelledRun
 from prefect.states import Completed, State
 from pydantic import Field
 
+from boat.errors import RetrainError
 from boat.kinds import KINDS, KindName
 from boat.recommend.parameters import RecommendModel, RecommendParameters
+from boat.registry.versions import ModelVersion
 from tasks.alerts import alert_failure
 from tasks.blocks import Platform, RetryPolicy
 from tasks.evaluation import evaluate_model
@@ -46,7 +50,7 @@ def retrain(
         max_minutes: Longest training time of each model.
         tuning_minutes: Time to tune the parameters of each model before its training. 0: no tuning.
         tuning_trials: Largest number of tuning trials of each model.
-        promote: Start `promote/latest` at the end.
+        promote: Start `promote/latest` at the end, for the kinds whose training did not fail.
         platform: Name of the Boat Platform block.
     """
     common = {"seed": seed, "max_seconds": 60 * max_minutes}
@@ -56,20 +60,45 @@ def retrain(
 
     retried(check_quality)(block)
     snapshot = retried(take_snapshot)(block, days, as_of)
-    challengers = []
+    challengers: list[ModelVersion] = []
+    failures: dict[KindName, Exception] = {}
     for kind in kinds_in(snapshot, kinds):
-        advice = Advice(chosen[kind].values)
-        if tuning_minutes:
-            advice = retried(tune_parameters)(block, snapshot, kind, chosen[kind], tuning_minutes, tuning_trials)
-        trained = retried(train_model)(block, snapshot, kind, advice.parameters)
-        evaluation = retried(evaluate_model)(block, kind, trained.uri, snapshot.uri, needs_champion=False)
-        version = retried(register_model)(block, snapshot, trained, evaluation, advice.page)
-        retried(publish_card)(block, version, trained, evaluation)
-        challengers.append(version)
+        try:
+            advice = Advice(chosen[kind].values)
+            if tuning_minutes:
+                advice = retried(tune_parameters)(block, snapshot, kind, chosen[kind], tuning_minutes, tuning_trials)
+            trained = retried(train_model)(block, snapshot, kind, advice.parameters)
+            evaluation = retried(evaluate_model)(block, kind, trained.uri, snapshot.uri, needs_champion=False)
+            version = retried(register_model)(block, snapshot, trained, evaluation, advice.page)
+            retried(publish_card)(block, version, trained, evaluation)
+            challengers.append(version)
+        except (CancelledRun, TimeoutError):  # of this flow run
+            raise
+        except Exception as error:  # the other kinds are still trained and released
+            failures[kind] = error
+            get_run_logger().exception("There is no new %s model.", kind)
 
-    if promote:
-        run_deployment("promote/latest", parameters={"kinds": kinds, "platform": platform}, timeout=0)
+    others = tuple(kind for kind in kinds if kind not in failures)
+    if promote and others:
+        run_deployment("promote/latest", parameters={"kinds": others, "platform": platform}, timeout=0)
+    raise_for(failures, challengers)
     return Completed(
         name=None if all(version.is_registered for version in challengers) else "Unregistered",
         message=" ".join(f"{version.name} version {version.version}." for version in challengers),
     )
+
+
+def raise_for(failures: Mapping[KindName, Exception], registered: Sequence[ModelVersion]) -> None:
+    """Raise an error that names the kinds without a new model, if there are any.
+
+    Raises:
+        RetrainError: A training, an evaluation or a registration failed.
+    """
+    if failures:
+        reasons = " ".join(f"{kind}: {type(error).__name__}: {error}" for kind, error in failures.items())
+        versions = ", ".join(f"{version.name} version {version.version}" for version in registered)
+        raise RetrainError(
+            f"There is no new model of {' and '.join(failures)}. {reasons}"
+            + (f" Registered: {versions}." if versions else ""),
+            "Correct the cause, then run `retrain/nightly` again.",
+        ) from next(iter(failures.values()))

@@ -14,13 +14,14 @@ from prefect.runtime import flow_run
 from prefect.states import State
 from pydantic.v1 import Field  # Prefect 2's blocks are pydantic v1 models, also with pydantic 2 installed
 
-from boat import compute, serving, settings, store, warehouse
+from boat import compute, memory, serving, settings, store, warehouse
 from boat.errors import DataError, JobError, ReleaseError, SettingError
 from boat.registry import tracking
 from boat.registry.pending import PendingRegistrations
 from boat.registry.tracking import MlflowTracker, Tracker
 from boat.registry.versions import Registry
 from boat.settings import Settings
+from boat.warehouse.duckdb import limited
 
 NEVER_RETRIED = (DataError, JobError, ReleaseError, SettingError)
 """Errors that a retry cannot fix: wrong data, a bug in a job, a release that was rolled back, a wrong setting."""
@@ -44,6 +45,11 @@ class Platform(Block):
     serving_url: str = Field(
         title="Serving",
         description="URL: local:http://127.0.0.1:8080 for the endpoint host, or sagemaker://REGION?role=…",
+    )
+    memory: str = Field(
+        default="",
+        title="Memory",
+        description="Memory that Boat may use on this machine, such as 6GB. Empty: BOAT_MEMORY, or half of all memory",
     )
     tracking_uri: str = Field(
         title="MLflow tracking URI",
@@ -87,7 +93,12 @@ class Platform(Block):
     def warehouse(self) -> warehouse.Warehouse:
         if self.warehouse_url.startswith("snowflake:"):
             return _snowflake(self.warehouse_url)
-        return warehouse.connect(self.warehouse_url)
+        return warehouse.connect(limited(self.warehouse_url, self.memory_bytes))
+
+    @property
+    def memory_bytes(self) -> int:
+        """Return the memory budget on this machine in bytes."""
+        return memory.parse(self.memory, "The memory of the platform block") if self.memory else settings.memory()
 
     @property
     def compute(self) -> compute.Compute:

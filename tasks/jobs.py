@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from prefect import get_run_logger
 
+from boat import memory
 from boat.compute import JobResult, JobSpec
 from tasks.blocks import Platform
 
@@ -16,7 +17,9 @@ def run_job(platform: Platform, spec: JobSpec, on_line: Callable[[str], None]) -
 
 
 def summary(result: JobResult) -> str:
-    """Return the time, the attempts and the cost of a job, as text."""
+    """Return the time, the attempts, the cost and the memory of a job, as text."""
     attempts = f" in {result.attempts} attempts" if result.attempts > 1 else ""
     cost = f", {result.dollars:.2f} USD" if result.dollars is not None else ""
-    return f"{result.seconds:,.0f} s{attempts}{cost}"
+    used = f", {result.cpu_seconds:,.0f} s of CPU" if result.cpu_seconds is not None else ""
+    peak = f", {memory.shown(result.peak_bytes)} of memory" if result.peak_bytes else ""
+    return f"{result.seconds:,.0f} s{attempts}{cost}{used}{peak}"

@@ -1,6 +1,7 @@
 """Build the marts from the raw log with dbt. Without Prefect: `dbt build --project-dir dbt --profiles-dir dbt`."""
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING
 from prefect import get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
-from boat import settings, store
-from boat.errors import DataError
-from boat.transform import dbt, lineage
+from boat import memory, settings, store
+from boat.errors import BoatError, DataError, ended
+from boat.transform import dbt, lineage, loads
 from boat.transform.dbt import Freshness, NodeResult
 from boat.transform.lineage import Graph
 from boat.warehouse import Warehouse
+from tasks import checked
 from tasks.blocks import Platform
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ def build_warehouse(platform: Platform, full_refresh: bool = False) -> tuple[Nod
 
     Args:
         platform: Installation with the warehouse.
-        full_refresh: Rebuild every table. This is needed if rows of the raw log were replaced or erased.
+        full_refresh: Rebuild every table. This is needed if rows of the raw log were replaced or erased. The first
+            build does it too, also after a first build that was stopped.
 
     Raises:
         TransformError: A node failed. The message names each failed node and the file with its SQL.
@@ -44,6 +47,9 @@ def build_warehouse(platform: Platform, full_refresh: bool = False) -> tuple[Nod
     shutil.rmtree(target / "run", ignore_errors=True)
     (target / "run_results.json").unlink(missing_ok=True)  # a build that fails early must not publish old results
     warehouse = platform.warehouse
+    if full_refresh:
+        checked.forget(platform)
+    full_refresh = full_refresh or not loads.read(warehouse).built
     operation = _dbt(warehouse, target, "build --full-refresh" if full_refresh else "build")
     exit_error: RuntimeError | None = None
     with warehouse.exclusive():
@@ -51,6 +57,7 @@ def build_warehouse(platform: Platform, full_refresh: bool = False) -> tuple[Nod
             operation.run()
         except RuntimeError as error:  # its message is only that the shell command failed
             exit_error = error
+            _raise_if_killed(error)
     results = dbt.read_results(target)
     create_table_artifact(
         key="dbt-nodes", description="Results of the dbt build, by node", table=dbt.rows_table(results)
@@ -62,6 +69,17 @@ def build_warehouse(platform: Platform, full_refresh: bool = False) -> tuple[Nod
     tables = lineage.to_json(lineage.of_dbt(target))
     store.publish_bytes(tables.encode(), store.join(platform.store, _LINEAGE))
     return results
+
+
+def _raise_if_killed(error: RuntimeError) -> None:
+    """Raise an error that names the signal which ended dbt, if one did."""
+    code = re.search(r"return code (\d+)", str(error))
+    if code and int(code[1]) > 128:
+        raise BoatError(
+            f"dbt build {ended(int(code[1]))}.",
+            "Retry: the loads of this build are still pending. If the memory was full, set BOAT_MEMORY to less than "
+            f"{memory.shown(settings.memory())}.",
+        ) from error
 
 
 @task(task_run_name="check freshness", tags=["warehouse"])

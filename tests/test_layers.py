@@ -40,14 +40,15 @@ ARROWS = {
     "render": "transform",
     "reports": "errors evaluation kinds quality registry render settings transform tuning warehouse",
     "serving": "backends errors kinds models render settings",
-    "settings": "errors events",
+    "memory": "errors",
+    "settings": "errors events memory",
     "snapshot": "errors kinds store warehouse",
     "store": "errors",
     "synthetic": "errors",
-    "transform": "errors",
+    "transform": "errors warehouse",
     "tuning": "compute errors kinds store version",
     "version": "",
-    "warehouse": "backends errors",
+    "warehouse": "backends errors settings",
     "__main__": "collect errors landing raw_log settings synthetic warehouse",
 }
 """The rooms of `src/boat`, and the rooms that each may import."""

@@ -1,5 +1,22 @@
 """Errors for users of Boat. The message names the failing thing, and `hint` names the next step."""
 
+import signal
+
+
+def ended(code: int) -> str:
+    """Return how a process ended, as a text after its name.
+
+    Args:
+        code: Exit code, or 128 plus the number of the signal that ended the process, as shells return it.
+    """
+    try:
+        name = signal.Signals(code - 128).name if code > 128 else ""
+    except ValueError:
+        name = ""
+    if name == "SIGKILL":
+        return "was ended by SIGKILL, as the system does if the memory is full"
+    return f"was ended by {name}" if name else f"ended with exit code {code}"
+
 
 class BoatError(Exception):
     """Base of all errors raised on purpose.
@@ -44,6 +61,10 @@ class JobError(BoatError):
 
 class JobStoppedError(JobError):
     """A job was cancelled by its caller."""
+
+
+class RetrainError(BoatError):
+    """Some kinds of models have no new version. Models of the other kinds were registered."""
 
 
 class ComputeError(BoatError):

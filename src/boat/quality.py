@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import rmtree
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -34,6 +35,7 @@ MAX_RUNS = 30
 _RESULTS = Path("gx") / "validations"
 _PAGES = Path("data_docs")
 _HISTORY = "quality.ndjson"
+_CHANGED = "_changed_rows"  # ends the name of a suite for the changed rows of a table
 _MAX_TEXT = 400  # characters of an observation: an error of a database can contain the whole query
 
 Status = Literal["passed", "failed", "could not check"]
@@ -45,6 +47,7 @@ class Check:
 
     Attributes:
         table: Schema and table.
+        rows: `changed` if only rows of the newest loads were checked.
         expectation: Type of the expectation, such as `expect_column_values_to_not_be_null`, or its description.
         column: Column or columns; `None` if the whole table is checked.
         severity: `critical`, `warning` or `info`.
@@ -54,12 +57,18 @@ class Check:
     """
 
     table: str
+    rows: Literal["all", "changed"]
     expectation: str
     column: str | None
     severity: str
     status: Status
     observed: str
     failing_rows: int | None
+
+    @property
+    def suite(self) -> str:
+        """Return the name of the suite with this check: that of its table, or of the table's changed rows."""
+        return self.table if self.rows == "all" else f"{self.table}{_CHANGED}"
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class QualityReport:
 
     Attributes:
         checks: In the order of the suites.
-        pages: Data Docs page of this validation, by table. A table that could not be opened has no page.
+        pages: Data Docs page of each suite. A table that could not be opened has no page.
     """
 
     checks: tuple[Check, ...]
@@ -102,12 +111,19 @@ class Outcome:
     unknown: int
 
 
-def check(warehouse: Warehouse, suites: Iterable["ExpectationSuite"], reports_folder: Path) -> QualityReport:
+def check(
+    warehouse: Warehouse,
+    suites: Iterable["ExpectationSuite"],
+    reports_folder: Path,
+    changed: Mapping[str, str] = MappingProxyType({}),
+) -> QualityReport:
     """Run suites inside the warehouse and write their Data Docs.
 
     Args:
         warehouse: Locked during the checks.
         suites: One per table, named `schema.table`.
+        changed: SQL condition of the changed rows, by table. Expectations that look at single rows, or for equal rows,
+            are checked on these rows only. Expectations of whole tables always look at all rows.
         reports_folder: Folder for `data_docs/` (open `index.html`), the results in `gx/`, and a line in
             `quality.ndjson`, which `history` reads.
 
@@ -118,7 +134,7 @@ def check(warehouse: Warehouse, suites: Iterable["ExpectationSuite"], reports_fo
     _prune(folder)
     context = _context(folder)
     with warehouse.exclusive(), _source(context, warehouse) as source:
-        definitions, unopened = _define(context, source, suites)
+        definitions, unopened = _define(context, source, suites, changed)
         results, pages = _run(context, definitions)
     report = QualityReport((*unopened, *results), pages)
     _remember(report, folder)
@@ -157,6 +173,7 @@ def rows_table(report: QualityReport) -> list[dict[str, str | int]]:
             "status": check.status,
             "severity": check.severity,
             "table": check.table,
+            "rows": check.rows,
             "column": check.column or "",
             "expectation": check.expectation,
             "observed": check.observed,
@@ -240,7 +257,10 @@ def _source(context: "AbstractDataContext", warehouse: Warehouse) -> Iterator["S
 
 
 def _define(
-    context: "AbstractDataContext", source: "SQLDatasource", suites: Iterable["ExpectationSuite"]
+    context: "AbstractDataContext",
+    source: "SQLDatasource",
+    suites: Iterable["ExpectationSuite"],
+    changed: Mapping[str, str],
 ) -> tuple[list["ValidationDefinition"], list[Check]]:
     """Define the validations. Return them with the checks whose table cannot be opened."""
     import great_expectations as gx
@@ -252,14 +272,34 @@ def _define(
         schema, table = suite.name.split(".")
         try:
             # `schema_name` is deprecated, but no other way reaches two schemas from one source.
-            asset = source.add_table_asset(suite.name, table_name=table, schema_name=schema)
+            asset: Any = source.add_table_asset(suite.name, table_name=table, schema_name=schema)
         except TestConnectionError as error:
             unopened.extend(_unopened(suite, error))
             continue
-        batch = asset.add_batch_definition_whole_table("whole table")
-        definition = gx.ValidationDefinition(name=suite.name, data=batch, suite=context.suites.add(suite))
-        definitions.append(context.validation_definitions.add(definition))
+        for part, condition in _parts(suite, changed.get(suite.name)):
+            if condition:
+                query = f"select * from {suite.name} where {condition}"
+                asset = source.add_query_asset(part.name, query=query)
+            batch = asset.add_batch_definition_whole_table("whole table")
+            definition = gx.ValidationDefinition(name=part.name, data=batch, suite=context.suites.add(part))
+            definitions.append(context.validation_definitions.add(definition))
     return definitions, unopened
+
+
+def _parts(suite: "ExpectationSuite", condition: str | None) -> Iterator[tuple["ExpectationSuite", str | None]]:
+    """Yield the part of a suite for the whole table, and the part for the rows of a condition if there is one."""
+    import great_expectations as gx
+    from great_expectations.expectations.expectation import ColumnMapExpectation, MulticolumnMapExpectation
+
+    if condition is None:
+        yield suite, None
+        return
+    by_row = [
+        check for check in suite.expectations if isinstance(check, ColumnMapExpectation | MulticolumnMapExpectation)
+    ]
+    whole = [check for check in suite.expectations if check not in by_row]
+    yield gx.ExpectationSuite(suite.name, expectations=whole), None
+    yield gx.ExpectationSuite(f"{suite.name}{_CHANGED}", expectations=by_row), condition
 
 
 def _run(
@@ -291,7 +331,8 @@ def _check(table: str, result: "ExpectationValidationResult") -> Check:
     error = _error(result.exception_info or {})
     counted = "observed_value" if "unexpected_rows_query" in configuration.kwargs else "unexpected_count"
     return Check(
-        table=table,
+        table=table.removesuffix(_CHANGED),
+        rows="changed" if table.endswith(_CHANGED) else "all",
         expectation=configuration.description or configuration.type,
         column=_column(configuration.kwargs),
         severity=configuration.severity.value,
@@ -313,6 +354,7 @@ def _unopened(suite: "ExpectationSuite", error: Exception) -> Iterator[Check]:
         configuration = expectation.configuration
         yield Check(
             table=suite.name,
+            rows="all",
             expectation=configuration.description or configuration.type,
             column=_column(configuration.kwargs),
             severity=configuration.severity.value,
@@ -347,7 +389,7 @@ def _listed(summary: str, checks: Sequence[Check], report: QualityReport) -> str
     lines = []
     for check in checks:
         name = f"{check.table}.{check.column}" if check.column else check.table
-        page = f" ({report.pages[check.table]})" if check.table in report.pages else ""
+        page = f" ({report.pages[check.suite]})" if check.suite in report.pages else ""
         lines.append(f"- {name}: {check.expectation}: {check.observed}{page}.")
     return "\n".join([summary, *lines])
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from boat import memory as machine
 from boat.errors import SettingError
 from boat.events import is_missing
 
@@ -139,6 +140,17 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         chosen_ports=frozenset(ports),
         **ports,
     )
+
+
+def memory(environment: Mapping[str, str] | None = None) -> int:
+    """Return the memory budget of an installation in bytes (`BOAT_MEMORY`, default half of this machine's memory).
+
+    Raises:
+        SettingError: The value is not a size that this machine has.
+    """
+    env = os.environ if environment is None else environment
+    text = env.get("BOAT_MEMORY", "")
+    return machine.parse(text, "BOAT_MEMORY") if text else machine.of_machine() // 2
 
 
 @dataclass(frozen=True)

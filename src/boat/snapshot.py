@@ -13,9 +13,12 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from boat import kinds
@@ -32,6 +35,7 @@ MANIFEST = "manifest.json"
 _PRODUCTS_QUERY = "select shop, product_id, product_name, category, price, description_vector from marts.dim_products"
 _EXAMPLES_ORDER, _PRODUCTS_ORDER = ("started_at", "session_key", "position"), ("shop", "product_id")
 _MIN_DAYS = 3
+_BATCH = 2**16
 _TAKE_AGAIN = "Delete the folder and run `retrain` again: it takes a new snapshot."
 
 
@@ -163,9 +167,17 @@ def take(
                 f"No session with two products started in ({start or 'the beginning'}, {end}].",
                 "Load events of that time, or take a snapshot of more days.",
             )
-        split = _split(_session_starts(export), end, test_days, validation_days)
+        first = first_rows(export / RECOMMEND)
+        split = _split(_session_starts(export / RECOMMEND, first), end, test_days, validation_days)
         manifest = _manifest(
-            export, end=end, start=start, split=split, files=files, queries=queries, dbt_manifest=dbt_manifest
+            export,
+            end=end,
+            start=start,
+            split=split,
+            sessions=len(first),
+            files=files,
+            queries=queries,
+            dbt_manifest=dbt_manifest,
         )
         (export / MANIFEST).write_text(_to_json(manifest), encoding="utf-8")
         uri = _publish(export, artifacts.join(folder, manifest.digest[:16]))
@@ -248,11 +260,25 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _session_starts(folder: Path) -> list[datetime]:
-    """Return the start of each session with a recommend example, ascending."""
-    examples = pq.read_table(folder / RECOMMEND, columns=["session_key", "started_at"])
-    starts = examples.group_by("session_key").aggregate([("started_at", "min")])["started_at_min"]
-    return sorted(starts.cast("timestamp[us]").to_pylist())
+def first_rows(path: Path) -> np.ndarray:
+    """Return the first row of each session in a file of examples, int64 [sessions]. A session's rows are adjacent.
+
+    The keys are read in batches: all keys of a large shop would be more text than one Arrow array can hold.
+    """
+    rows, before, last = [], 0, None
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH, columns=["session_key"]):
+        keys = batch.column(0)
+        differs = pc.not_equal(keys.slice(1), keys.slice(0, len(keys) - 1)).to_numpy(zero_copy_only=False)
+        rows.append(before + np.flatnonzero(np.append(keys[0].as_py() != last, differs)))
+        before, last = before + len(keys), keys[-1].as_py()
+    return np.concatenate([np.empty(0, np.int64), *rows])
+
+
+def _session_starts(path: Path, first: np.ndarray) -> list[datetime]:
+    """Return the start of each session, in the order of the file: ascending."""
+    started_at = pq.read_table(path, columns=["started_at"])["started_at"].cast("timestamp[us]")
+    starts: list[datetime] = started_at.to_numpy()[first].astype("datetime64[us]").tolist()
+    return starts
 
 
 def _split(starts: Sequence[datetime], end: datetime, test_days: int | None, validation_days: int | None) -> Split:
@@ -287,6 +313,7 @@ def _manifest(
     end: datetime,
     start: datetime | None,
     split: Split,
+    sessions: int,
     files: Mapping[str, File],
     queries: Mapping[str, str],
     dbt_manifest: str,
@@ -296,7 +323,7 @@ def _manifest(
         as_of=end,
         window_from=start,
         split=split,
-        sessions=len(_session_starts(folder)),
+        sessions=sessions,
         intent=_intent_sessions(folder, split),
         files=files,
         queries=queries,
@@ -307,16 +334,15 @@ def _manifest(
 
 def _intent_sessions(folder: Path, split: Split) -> dict[str, tuple[int, int]]:
     """Return the number of sessions and of buying sessions in each part."""
-    events = pq.read_table(folder / INTENT, columns=["session_key", "started_at", "is_purchase"])
-    sessions = events.group_by("session_key").aggregate([("started_at", "min"), ("is_purchase", "max")])
-    counts = {"train": [0, 0], "validation": [0, 0], "test": [0, 0]}
-    starts = sessions["started_at_min"].cast("timestamp[us]").to_pylist()
-    for started, buys in zip(starts, sessions["is_purchase_max"].to_pylist(), strict=True):
-        late = (started >= split.validation_from) + (started >= split.test_from)
-        part = ("train", "validation", "test")[late]
-        counts[part][0] += 1
-        counts[part][1] += bool(buys)
-    return {part: (sessions, buying) for part, (sessions, buying) in counts.items()}
+    path = folder / INTENT
+    first = first_rows(path)
+    starts = _session_starts(path, first)
+    buys = pq.read_table(path, columns=["is_purchase"])["is_purchase"].to_numpy()[first].astype(bool)
+    bounds = [0, bisect_left(starts, split.validation_from), bisect_left(starts, split.test_from), len(starts)]
+    return {
+        part: (end - begin, int(buys[begin:end].sum()))
+        for part, (begin, end) in zip(("train", "validation", "test"), pairwise(bounds), strict=True)
+    }
 
 
 def _content_digest(manifest: Manifest) -> str:

@@ -1,5 +1,6 @@
 """`ingestion` loads events and builds and checks tables. An error stops it and is named."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -29,33 +30,46 @@ def test_ingestion_builds_checked_tables_until_a_check_fails(shop: Shop, shop_fi
     docs = Path(shop.platform.reports, "dbt.html")
     assert "recommend_examples" in docs.read_text()
 
-    # A second run changes nothing.
+    # A second run changes nothing, and says so.
     docs.write_text("")
-    ingestion(source=str(files), platform=shop.name, on_bad_rows="quarantine")
+    state = ingestion(source=str(files), platform=shop.name, on_bad_rows="quarantine", return_state=True)
+    assert (state.is_completed(), state.name) == (True, "Unchanged")
     freshness = shop.installation.api("GET", "/artifacts/freshness/latest")
     assert '"raw.loads"' in freshness["data"], "freshness is not checked without new files"
     assert (shop.count("raw.events"), shop.count("marts.fct_sessions")) == (events, sessions)
+
+    # A new load is built, and its rows are checked.
+    (files / "next.csv").write_text(f"{header}\ns3,2026-01-01T10:00:00,detail,p2\n")
+    ingestion(source=str(files), platform=shop.name, on_bad_rows="quarantine")
+    assert shop.count("marts.fct_sessions") == sessions + 1
     assert docs.read_text() == "", "the documentation is generated although no model has changed"
+    quality = shop.installation.api("GET", "/artifacts/quality/latest")
+    assert "on the rows of the newest loads" in quality["description"]
+    assert {row["rows"] for row in json.loads(quality["data"])} == {"all", "changed"}
 
     # A bad row that an earlier version loaded stops nothing. A shop without new events sends an alert.
     shop.plant("update raw.events set event_type = 'teleport' where source_line = 2")
     shop.plant("update raw.events set received_at = current_date - interval 3 day")
     ingestion(source=str(files), platform=shop.name)
-    assert "The shop shop sends no events" in shop.newest_alert()
+    assert "The shop shop sends no events" in shop.newest_alert(), "a run without new loads sends no alert"
+    ingestion(source=str(files), platform=shop.name, full_refresh=True)
 
     # A failed dbt test stops the flow. The error names the test and its SQL file.
     for _ in range(2):
         shop.plant("insert into raw.events select * replace ('twice' as load_id) from raw.events where source_line = 3")
     with pytest.raises(TransformError, match=r"unique_together_stg_events") as raised:
-        ingestion(source=str(files), platform=shop.name)
+        ingestion(source=str(files), platform=shop.name, full_refresh=True)
     assert ".sql" in str(raised.value)
     assert "unique_together_stg_events" in shop.newest_alert()
     shop.plant("delete from raw.events where load_id = 'twice'")
 
-    # A critical expectation stops the flow.
+    # A critical expectation stops the flow, and the next run checks everything again, although nothing is new.
+    ingestion(source=str(files), platform=shop.name, full_refresh=True)
     shop.plant("update marts.fct_session_events set event_time = '2999-01-01' where position = 2")
-    with pytest.raises(QualityError, match=r"event_time"):
-        ingestion(source=str(files), platform=shop.name)
+    Path(shop.platform.store, "checked.json").unlink()
+    for _ in range(2):
+        with pytest.raises(QualityError, match=r"event_time"):
+            ingestion(source=str(files), platform=shop.name)
     assert "event_time" in shop.newest_alert()
 
 

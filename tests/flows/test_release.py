@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from prefect.states import State
 
-from boat.errors import QualityError
-from boat.kinds import RECOMMEND
+from boat.errors import QualityError, RetrainError
+from boat.kinds import INTENT, RECOMMEND
 from boat.models.sessions import SessionEvent
 from boat.registry.tracking import Training
 from boat.serving.base import invoke
@@ -32,7 +32,14 @@ def test_models_are_released_refused_and_rolled_back_and_bad_data_stops_the_trai
     registry = shop.platform.registry
     ingestion(source=str(shop_files), platform=shop.name)
 
-    retrain(kinds=("recommend",), parameters=BRIEF, promote=False, platform=shop.name)
+    # A training that fails does not hold back the other kind. The run fails and its alert names the kind.
+    unusable = {"intent": {"model": "boosting", "leaves": 1}}
+    with pytest.raises(RetrainError, match="no new model of intent") as caught:
+        retrain(parameters={**BRIEF, **unusable}, promote=False, platform=shop.name)
+    assert "boat-recommend version 1" in str(caught.value)
+    assert "retrain failed" in shop.newest_alert()
+    assert "no new model of intent" in shop.newest_alert()
+    assert registry.by_alias(INTENT, "challenger") is None
     first: State = promote(platform=shop.name, kinds=("recommend",), return_state=True)
     assert "recommend version 1 answers" in first.message
     champion = registry.by_alias(RECOMMEND, "champion")

@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
 
 from boat import snapshot
 from boat.models import examples
+from boat.models.examples import Sessions
 
 
 def test_a_window_has_the_products_before_its_target_newest_first() -> None:
@@ -29,10 +33,31 @@ def test_sessions_of_unknown_products_have_empty_windows() -> None:
 
 
 def test_the_vocabulary_begins_with_the_most_frequent() -> None:
-    names, counts = examples.vocabulary(np.array(["b", "c", "a", "c", "a"], dtype=object))
+    part = Sessions(pa.table({"product_id": ["b", "c", "a", "c", "a"]}), np.array([0, 5]))
+    names, counts = part.vocabulary("product_id")
     assert names.tolist() == ["a", "c", "b"]
     assert counts.tolist() == [2, 2, 1]
     assert examples.encode(np.array(["c", "new", "a"], dtype=object), names).tolist() == [2, 0, 1]
+
+
+def test_a_session_is_found_across_batches_and_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "_BATCH", 3)
+    lengths = [1, 2, 6, 3, 1, 4]
+    keys = [str(session) for session, length in enumerate(lengths) for _ in range(length)]
+    pq.write_table(pa.table({"session_key": keys}), tmp_path / "keys.parquet", row_group_size=5)
+    assert snapshot.first_rows(tmp_path / "keys.parquet").tolist() == [0, 1, 3, 9, 12, 13]
+
+
+def test_texts_are_numbered_once_also_in_tables_of_several_parts() -> None:
+    parts = [pa.table({"url": pa.array(urls, pa.string())}) for urls in (["b", None, "a"], ["", "c", "b"])]
+    dictionaries = pa.concat_tables([part.set_column(0, "url", part["url"].dictionary_encode()) for part in parts])
+    for events in (pa.concat_tables(parts), dictionaries):
+        sessions = Sessions(events, np.array([0, 6]))
+        texts, numbers = sessions.distinct("url")
+        assert texts.tolist() == ["", "a", "b", "c"]
+        assert numbers.tolist() == [2, 0, 1, 0, 3, 2]
+        assert sessions.strings("url").tolist() == ["b", "", "a", "", "c", "b"]
+    assert Sessions(dictionaries.slice(0, 0), np.array([0])).strings("url").tolist() == []
 
 
 def test_sessions_are_cut_early_and_at_their_end() -> None:

@@ -52,7 +52,7 @@ def test_each_recommender_is_exported_with_the_same_signature(shop: Path, tmp_pa
     known, empty, unknown = model.predict(sessions.instances([_viewed("p3", "p4"), [], _viewed("new")]))
     assert "p4" not in known["product_id"]
     fit = examples.read(shop / snapshot.RECOMMEND, snapshot.read(shop).split, "fit")
-    popular = examples.vocabulary(fit.strings("product_id"))[0].tolist()
+    popular = fit.vocabulary("product_id")[0].tolist()
     assert empty["product_id"] == unknown["product_id"] == popular[:20]
     for answer in (known, empty, unknown):
         assert len(set(answer["product_id"])) == 20

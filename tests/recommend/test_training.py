@@ -152,7 +152,7 @@ def test_only_a_known_current_product_is_left_out(recommend: Recommend) -> None:
 
 def test_sessions_without_a_known_product_get_the_most_popular(recommend: Recommend, shop: Path) -> None:
     fit = examples.read(shop / snapshot.RECOMMEND, snapshot.read(shop).split, "fit")
-    popular = examples.vocabulary(fit.strings("product_id"))[0][:20].tolist()
+    popular = fit.vocabulary("product_id")[0][:20].tolist()
     page: SessionEvent = {"event_type": "pageview", "url": "/", "event_time": 1.0}
     for answer in recommend([], [page], ["unknown"], ["", ""], [{}]):
         assert answer["product_id"] == popular

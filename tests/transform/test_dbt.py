@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from boat import raw_log, warehouse
 from boat.errors import TransformError
-from boat.models import examples
 from boat.models.examples import Sessions
 from boat.models.sessions import instances
 from boat.recommend import training
@@ -112,7 +111,7 @@ def test_an_endpoint_sees_the_windows_and_pages_that_training_saw(
         rows = transaction.query("from marts.recommend_examples order by session_key, position")
     begins = [row for row, position in enumerate(rows["position"].to_pylist()) if position == 1]
     part = Sessions(rows, np.array([*begins, len(rows)]))
-    names, frequency = examples.vocabulary(part.strings("product_id"))
+    names, frequency = part.vocabulary("product_id")
     shares = (frequency / frequency.sum()).astype(np.float32)
     graph = RecommendGraph(PopularScores(shares), names, shares, window=6)
     learned = training.windows(part, names, RecommendParameters(window=6))

@@ -70,12 +70,16 @@ class JobResult:
         seconds: Duration of all attempts together.
         attempts: Number of starts. It is above 1 if hosts were lost.
         dollars: Cost in US dollars, or None if no price is configured.
+        cpu_seconds: CPU time of a local job, otherwise None.
+        peak_bytes: Largest resident memory of a local job, otherwise None.
     """
 
     job: str
     seconds: float
     attempts: int = 1
     dollars: float | None = None
+    cpu_seconds: float | None = None
+    peak_bytes: int | None = None
 
 
 class Compute(Protocol):

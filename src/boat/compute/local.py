@@ -1,6 +1,7 @@
 """Jobs as subprocesses of this machine."""
 
 import contextlib
+import json
 import os
 import queue
 import signal
@@ -12,11 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from boat.compute.base import LAST_LINES, JobResult, JobSpec
+from boat.compute.guard import RESOURCES
 from boat.compute.staging import fetch_inputs, publish_outputs
-from boat.errors import SettingError
+from boat.errors import SettingError, ended
 
 _GUARD = Path(__file__).with_name("guard.py")
 _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
@@ -53,23 +56,34 @@ class LocalCompute:
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="boat-job-") as folder:
             local = fetch_inputs(spec, Path(folder))
-            _run(local, on_line, stop)
+            resources = _run(local, on_line, stop)
             publish_outputs(spec, local)
-        return JobResult(spec.name, round(time.monotonic() - began, 2))
+        return JobResult(spec.name, round(time.monotonic() - began, 2), **resources)
 
 
-def _run(spec: JobSpec, on_line: Callable[[str], None], stop: threading.Event | None) -> None:
+def _run(spec: JobSpec, on_line: Callable[[str], None], stop: threading.Event | None) -> dict[str, Any]:
+    """Run a job to its end and return what it used."""
+    resources: dict[str, Any] = {}
+
+    def pass_on(line: str) -> None:
+        if line.startswith(RESOURCES):
+            resources.update(json.loads(line.removeprefix(RESOURCES)))
+        else:
+            last.append(line)
+            on_line(line)
+
     last: deque[str] = deque(maxlen=LAST_LINES)
     deadline = time.monotonic() + spec.timeout_seconds
     with _start(spec) as process:
         try:
-            finished = _follow(process, deadline, on_line, last, lambda: spec.check(stop))
+            finished = _follow(process, deadline, pass_on, lambda: spec.check(stop))
         finally:
             _end_group(process)
     if not finished:
         raise spec.failure(f"ran longer than {spec.timeout_seconds} s and was killed", last)
     if process.returncode:
-        raise spec.failure(f"ended with exit code {process.returncode}", last)
+        raise spec.failure(ended(process.returncode), last)
+    return resources
 
 
 def _start(spec: JobSpec) -> "subprocess.Popen[str]":
@@ -96,7 +110,6 @@ def _follow(
     process: "subprocess.Popen[str]",
     deadline: float,
     on_line: Callable[[str], None],
-    last: deque[str],
     check: Callable[[], None],
 ) -> bool:
     """Pass on the job's lines until it ends. Return False if it still runs at the deadline."""
@@ -116,7 +129,6 @@ def _follow(
                 process.wait(max(deadline - time.monotonic(), 0))
                 return True
             return False
-        last.append(line)
         on_line(line)
     return False
 

@@ -23,7 +23,7 @@ from boat import store
 from boat.compute import package
 from boat.compute.base import LAST_LINES, JobResult, JobSpec
 from boat.compute.job import END
-from boat.errors import ComputeError, JobError, SettingError
+from boat.errors import ComputeError, JobError, SettingError, ended
 
 _BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
 _SLICE_SECONDS = 0.5  # an interruption is handled only between two waits
@@ -386,7 +386,7 @@ def _failure(spec: JobSpec, state: JobState, last: deque[str]) -> JobError:
         return spec.failure(
             f"lost its host {state.attempts} times ({state.reason})", last, "Raise attempts= in the compute URL."
         )
-    code = f"ended with exit code {state.exit_code}" if state.exit_code is not None else "did not run"
+    code = ended(state.exit_code) if state.exit_code is not None else "did not run"
     reason = f" ({state.reason})" if state.reason else ""
     return spec.failure(f"{code}{reason}", last)
 

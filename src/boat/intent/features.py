@@ -9,7 +9,6 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import tensorflow as tf
 
 from boat.events import EVENT_TYPES
@@ -148,13 +147,12 @@ class Histories:
 
 def histories(sessions: Sessions) -> Histories:
     """Return the arrays of sessions from `intent.parquet`."""
-    types = sessions.strings("event_type")
-    kinds, inverse = np.unique(types.astype(str), return_inverse=True)
-    codes = np.array([EVENT_CODES.get(kind, OTHER) for kind in kinds], dtype=np.int32)
+    types, type_numbers = sessions.distinct("event_type")
+    codes = np.array([EVENT_CODES.get(name, OTHER) for name in types], dtype=np.int32)
     return Histories(
-        codes=codes[inverse],
-        products=_numbers(sessions.strings("product_id")),
-        pages=_numbers(sessions.strings("url")),
+        codes=codes[type_numbers],
+        products=sessions.distinct("product_id")[1],
+        pages=sessions.distinct("url")[1],
         seconds=sessions.seconds,
         offsets=sessions.offsets,
         buys=sessions.events["is_purchase"].to_numpy()[sessions.offsets[:-1]].astype(bool),
@@ -166,15 +164,6 @@ def _sample(session: np.ndarray, prefix: np.ndarray, size: int, seed: int) -> tu
         sample = np.sort(np.random.default_rng(seed).choice(len(session), size, replace=False))
         session, prefix = session[sample], prefix[sample]
     return session, prefix
-
-
-def _numbers(strings: np.ndarray) -> np.ndarray:
-    """Number the distinct strings from 1, int64. The empty string is 0."""
-    encoded = pa.array(strings, pa.string()).dictionary_encode()
-    names = np.array(encoded.dictionary.to_pylist(), dtype=object)
-    number = np.where(names == "", 0, np.arange(1, len(names) + 1))
-    numbers: np.ndarray = number[encoded.indices.to_numpy()].astype(np.int64)
-    return numbers
 
 
 def repeated(values: tf.Tensor) -> tf.Tensor:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from boat.models.pages import named
 from boat.models.sessions import PADDING
-from boat.snapshot import Split
+from boat.snapshot import Split, first_rows
 
 Part = Literal["train", "validation", "fit", "test"]
 """`fit` is train and validation together: all sessions before the test days."""
@@ -20,6 +20,7 @@ Part = Literal["train", "validation", "fit", "test"]
 _PAGE = "url_before"  # column of marts.recommend_examples
 
 CUTS = (1, 2, 4, 6, 8, 10)
+_WINDOWS_AT_ONCE = 2**20  # limits the memory of intermediate arrays
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Sessions:
     """Concatenated sessions, oldest first.
 
     Attributes:
-        events: One row per event, with the columns of the snapshot's file.
+        events: One row per event, with the columns of the snapshot's file that describe it. Each text is stored once.
         offsets: int64 [sessions + 1]; session `i` has the rows from `offsets[i]` up to `offsets[i + 1]`.
     """
 
@@ -49,7 +50,42 @@ class Sessions:
 
     def strings(self, column: str) -> np.ndarray:
         """Return a text column, object [events]; missing values are empty."""
-        return _numpy(pc.fill_null(self.events[column], ""))
+        texts, numbers = self.distinct(column)
+        strings: np.ndarray = texts[numbers]
+        return strings
+
+    def distinct(self, column: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the texts of a column, object [texts], and the number of each event's text, int32 [events].
+
+        The texts are sorted and distinct. Text 0 is the empty one: a missing value. There can be texts without events.
+        """
+        column_of_texts = self.events[column]
+        if not pa.types.is_dictionary(column_of_texts.type):
+            column_of_texts = column_of_texts.dictionary_encode()
+        chunks = column_of_texts.unify_dictionaries().chunks
+        if not chunks:
+            return np.array([""], object), np.empty(0, np.int32)
+        texts = np.array(["", *(text or "" for text in chunks[0].dictionary.to_pylist())], object)
+        distinct, number = np.unique(texts, return_inverse=True)
+        codes = np.concatenate([_numpy(pc.fill_null(chunk.indices, -1)) for chunk in chunks])
+        return distinct, number.astype(np.int32)[codes + 1]
+
+    def vocabulary(self, column: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the texts of a column, most frequent first, then by text.
+
+        Returns:
+            The texts, object [texts], and their frequencies, int64 [texts].
+        """
+        texts, numbers = self.distinct(column)
+        counts = np.bincount(numbers, minlength=len(texts))
+        order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+        return texts[order], counts[order]
+
+    def codes(self, column: str, names: np.ndarray) -> np.ndarray:
+        """Return the codes of a text column, int32 [events]: 1 for the first of `names`, 0 for an unknown text."""
+        texts, numbers = self.distinct(column)
+        codes: np.ndarray = encode(texts, names)[numbers]
+        return codes
 
 
 class Windows(NamedTuple):
@@ -80,32 +116,28 @@ def read(path: Path, split: Split, part: Part) -> Sessions:
         split: The snapshot's cuts.
         part: The part to read.
     """
-    events = pq.read_table(path)
+    columns = [name for name in pq.read_schema(path).names if name not in ("session_key", "position")]
+    events = pq.read_table(path, columns=columns, read_dictionary=_texts(path))
+    first = first_rows(path)
+    session = np.repeat(np.arange(len(first), dtype=np.int32), np.diff(first, append=len(events)))
     start: datetime | None = {"validation": split.validation_from, "test": split.test_from}.get(part)
     end: datetime | None = {"train": split.validation_from, "validation": split.test_from, "fit": split.test_from}.get(
         part
     )
+    inside = np.ones(len(events), bool)
     if start:
-        events = events.filter(pc.field("started_at") >= pa.scalar(start))
+        inside &= _numpy(pc.greater_equal(events["started_at"], pa.scalar(start)))
     if end:
-        events = events.filter((pc.field("started_at") < pa.scalar(end)) & (pc.field("event_time") < pa.scalar(end)))
-    keys = _numpy(events["session_key"].combine_chunks().dictionary_encode().indices) if len(events) else np.empty(0)
-    begins = np.flatnonzero(np.diff(keys, prepend=-1))
+        inside &= _numpy(pc.less(events["started_at"], pa.scalar(end)))
+        inside &= _numpy(pc.less(events["event_time"], pa.scalar(end)))
+    events = events.filter(pa.array(inside))
+    begins = np.flatnonzero(np.diff(session[inside], prepend=-1))
     return Sessions(events, np.append(begins, len(events)).astype(np.int64))
 
 
-def vocabulary(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct products, most frequent first, then by name.
-
-    Args:
-        products: Product id of each event, object [events].
-
-    Returns:
-        Product ids, object [products], and their frequencies, int64 [products].
-    """
-    names, counts = np.unique(products.astype(str), return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    return names[order].astype(object), counts[order]
+def _texts(path: Path) -> list[str]:
+    """Return the columns of text. They are read as numbers of distinct texts, which take a fraction of the memory."""
+    return [field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)]
 
 
 def encode(products: np.ndarray, names: np.ndarray) -> np.ndarray:
@@ -127,18 +159,21 @@ def windows(codes: np.ndarray, offsets: np.ndarray, length: int) -> Windows:
     compact = codes[codes > 0]
     session = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     targets = _targets(offsets)
-    index: np.ndarray = np.subtract.outer(known_before[targets], np.arange(1, length + 1))
-    inside = index >= known_before[offsets[session[targets]]][:, None]
-    recent = np.where(inside, compact[np.where(inside, index, 0)] if len(compact) else 0, 0)
-    return Windows(recent.astype(np.int32), codes[targets])
+    recent = np.zeros((len(targets), length), np.int32)
+    for begin in range(0, len(targets) if len(compact) else 0, _WINDOWS_AT_ONCE):
+        some = slice(begin, begin + _WINDOWS_AT_ONCE)
+        index: np.ndarray = np.subtract.outer(known_before[targets[some]], np.arange(1, length + 1))
+        inside = index >= known_before[offsets[session[targets[some]]]][:, None]
+        recent[some][inside] = compact[index[inside]]
+    return Windows(recent, codes[targets])
 
 
 def pages(part: Sessions) -> np.ndarray:
     """Return the page before each item, as `boat.models.pages` names it, object [events]; empty if unknown."""
     if _PAGE not in part.events.column_names:
         return np.full(len(part.events), "", object)
-    urls = pc.fill_null(part.events[_PAGE], "").combine_chunks().dictionary_encode()  # to name each URL once
-    names: np.ndarray = _numpy(named(urls.dictionary))[urls.indices.to_numpy()]
+    urls, numbers = part.distinct(_PAGE)
+    names: np.ndarray = _numpy(named(pa.array(urls, pa.string())))[numbers]
     return names
 
 
@@ -218,7 +253,8 @@ def _with_page(
     continues = np.flatnonzero(next_row < part.offsets[session + 1])
     page = np.full(len(session), "", object)
     if _PAGE in part.events.column_names:
-        page[continues] = _numpy(pc.fill_null(part.events[_PAGE].take(pa.array(next_row[continues])), ""))
+        urls, numbers = part.distinct(_PAGE)
+        page[continues] = urls[numbers[next_row[continues]]]
     has_page = np.flatnonzero(page != "")
     if not len(has_page):
         return filled

@@ -28,7 +28,7 @@ def co_occurrence(
 
 def vmis_knn(part: Sessions, names: np.ndarray, frequency: np.ndarray, parameters: RecommendParameters) -> tf.Module:
     """Score each product by the votes of similar sessions."""
-    codes = examples.encode(part.strings("product_id"), names)
+    codes = part.codes("product_id", names)
     sessions = counts.memberships(codes, part.offsets, part.seconds, len(names))
     return NeighbourScores(sessions, parameters.sample, parameters.neighbours, shares(frequency))
 
@@ -36,7 +36,7 @@ def vmis_knn(part: Sessions, names: np.ndarray, frequency: np.ndarray, parameter
 def pages(part: Sessions, names: np.ndarray, frequency: np.ndarray, parameters: RecommendParameters) -> tf.Module:
     """Score each product by how often it followed the page that the shopper is on."""
     urls = examples.shared_pages(part, _MOST_PAGES)
-    codes = examples.encode(part.strings("product_id"), names)
+    codes = part.codes("product_id", names)
     days = (part.seconds.max() - part.seconds) / _DAY
     before = examples.encode(examples.pages(part), urls)
     weights = 0.5 ** (days / parameters.half_life)

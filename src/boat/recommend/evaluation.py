@@ -78,7 +78,7 @@ class RecommendTestSet:
         self.folder, self.manifest = folder, manifest
         self.fit = examples.read(path, manifest.split, "fit")
         self.sessions = examples.read(path, manifest.split, "test")
-        names, self.counts = examples.vocabulary(self.fit.strings("product_id"))
+        names, self.counts = self.fit.vocabulary("product_id")
         self.vocabulary = len(names)
         catalogue = products.read(folder)
         candidates = pd.Index([*self.sessions.strings("product_id"), *catalogue.index]).unique()
@@ -89,7 +89,7 @@ class RecommendTestSet:
         self._set_targets(limit)
 
     def _set_targets(self, limit: int) -> None:
-        self.codes = examples.encode(self.sessions.strings("product_id"), self.names)
+        self.codes = self.sessions.codes("product_id", self.names)
         self.targets = _targets(self.sessions, limit)
         self.target = self.codes[self.sessions.offsets[self.targets.session] + self.targets.length]
 
@@ -109,7 +109,7 @@ class RecommendTestSet:
     @cached_property
     def learned(self) -> Windows:
         """Return the training examples of the days before the test."""
-        codes = examples.encode(self.fit.strings("product_id"), self.names[: self.vocabulary])
+        codes = self.fit.codes("product_id", self.names[: self.vocabulary])
         return examples.windows(codes, self.fit.offsets, asking.MAX_EVENTS)
 
     def predict(self, model: SavedModel) -> Ranked:

@@ -5,7 +5,6 @@ import time
 import numpy as np
 
 from boat.errors import DataError
-from boat.models import examples
 from boat.models.checkpoint import Checkpoint
 from boat.models.examples import Sessions
 from boat.models.fitted import FittedModel, Report
@@ -61,7 +60,7 @@ def _count(
     began = time.monotonic()
     recommender = RECOMMENDERS[parameters.model]
     build = recommender.load()
-    names, frequency = examples.vocabulary(train.strings("product_id"))
+    names, frequency = train.vocabulary("product_id")
     unseen = training.sample(training.windows(validation, names, parameters), parameters.seed)
     if not len(names) or not len(unseen.target):
         raise DataError(
@@ -78,7 +77,7 @@ def _count(
         weight: training.validation_mrr(scores, unseen, parameters) for weight, scores in candidates.items()
     }
     weight, mrr = max(mrr_by_weight.items(), key=lambda item: item[1])
-    names, frequency = examples.vocabulary(combined.strings("product_id"))
+    names, frequency = combined.vocabulary("product_id")
     scores = build(combined, names, frequency, parameters)
     if weight:
         scores = SummedScores([scores, counted.pages(combined, names, frequency, parameters)], [1.0, weight])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from boat import metrics
 from boat.evaluation.report import Slice
@@ -129,5 +130,5 @@ def _by_label(by: str, labels: np.ndarray) -> Cut:
 def _of_session(test_set: RecommendTestSet, column: str) -> np.ndarray:
     """Return a column at the first event of each target's session."""
     first = test_set.sessions.offsets[test_set.targets.session]
-    values: np.ndarray = test_set.sessions.events[column].to_numpy()[first]
+    values: np.ndarray = test_set.sessions.events[column].take(pa.array(first)).to_numpy()
     return values

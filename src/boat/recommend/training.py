@@ -81,7 +81,7 @@ def train(
     Raises:
         DataError: One of the parts has no examples.
     """
-    names, frequency = examples.vocabulary(part.strings("product_id"))
+    names, frequency = part.vocabulary("product_id")
     train_windows, validation_windows = windows(part, names, parameters), windows(validation, names, parameters)
     if not len(train_windows.target) or not len(validation_windows.target):
         raise DataError(
@@ -149,7 +149,7 @@ def _refit(
     counted: Sequence[Count],
     described: Catalogue,
 ) -> TrainedNextItem:
-    all_names, frequency = examples.vocabulary(all_sessions.strings("product_id"))
+    all_names, frequency = all_sessions.vocabulary("product_id")
     train_windows = windows(all_sessions, all_names, parameters)
     network = _initialised(train_windows, len(all_names), parameters)
     old_codes = np.append(0, examples.encode(all_names, names))
@@ -180,7 +180,7 @@ def _refit(
 
 def windows(part: Sessions, names: np.ndarray, parameters: RecommendParameters) -> Windows:
     """Build the examples of sessions, as codes."""
-    of_sessions = examples.windows(examples.encode(part.strings("product_id"), names), part.offsets, parameters.window)
+    of_sessions = examples.windows(part.codes("product_id", names), part.offsets, parameters.window)
     return of_sessions._replace(page=examples.pages_before_targets(part))
 
 

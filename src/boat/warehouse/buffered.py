@@ -4,7 +4,9 @@ Great Expectations reads the rows of a metric after the connection is back in th
 lazily from that connection, so every metric fails. This dialect fetches the few rows of a metric with the statement.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from duckdb_engine import Dialect
 from sqlalchemy import URL
@@ -29,6 +31,13 @@ class BufferedDialect(Dialect):
 
     supports_statement_cache = True
     execution_ctx_cls = _BufferedExecutionContext
+
+    def connect(self, *arguments: Any, settings: Mapping[str, str], **options: Any) -> Any:
+        """Connect, and set DuckDB's limits afterwards: all connections to a file must be opened with the same ones."""
+        connection = super().connect(*arguments, **options)
+        for name, value in settings.items():
+            connection.execute(f"set {name} = '{value}'")
+        return connection
 
 
 def url(path: Path) -> str:

@@ -1,5 +1,7 @@
 """DuckDB as the warehouse: one file on this machine, one process at a time."""
 
+import os
+import shutil
 import tempfile
 import threading
 from collections import defaultdict
@@ -13,6 +15,7 @@ from urllib.parse import parse_qsl
 import duckdb
 import filelock
 
+from boat import settings
 from boat.errors import BoatError, SettingError
 
 if TYPE_CHECKING:
@@ -22,7 +25,18 @@ LOCK_TIMEOUT_SECONDS = 600
 _thread_locks: "defaultdict[Path, threading.Lock]" = defaultdict(threading.Lock)
 """Lock of each database between the threads of this process."""
 _PREFIX = "duckdb:///"
-_OPTIONS = ("memory_limit", "threads")
+_OPTIONS = ("memory_limit", "threads", "max_temp_directory_size")
+_MEMORY_SHARE = 0.6
+"""Part of the memory budget for DuckDB. The rest is for Python: the flow, dbt and the services."""
+_SPILL_SHARE = 0.5
+"""Part of the free disk for what does not fit into DuckDB's memory."""
+
+
+def limited(url: str, budget: int) -> str:
+    """Return the URL of a warehouse with DuckDB's share of a memory budget in bytes, unless it has its own limit."""
+    if not url.startswith(_PREFIX) or "memory_limit=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}memory_limit={_mebibytes(budget * _MEMORY_SHARE)}"
 
 
 class DuckDBWarehouse:
@@ -32,8 +46,10 @@ class DuckDBWarehouse:
     next to the database. The threads of a process share the lock.
 
     Args:
-        url: `duckdb:///relative/path` or `duckdb:////absolute/path`, with `?memory_limit=2GB&threads=2` if DuckDB's
-            defaults (80 % of the memory, all cores) are too much, here or in dbt.
+        url: `duckdb:///relative/path` or `duckdb:////absolute/path`. Options limit DuckDB, here, in dbt and in Great
+            Expectations: `?memory_limit=2GB` (default 60 % of `BOAT_MEMORY`), `threads=2` (default all cores), and
+            `max_temp_directory_size=50GB` for the folder `FILE.tmp`, into which DuckDB writes what does not fit into
+            memory (default half of the free disk).
 
     Raises:
         SettingError: The URL has no file name, or an unknown option.
@@ -49,11 +65,12 @@ class DuckDBWarehouse:
                 "Write duckdb:///relative/path or duckdb:////absolute/path.",
             )
         self.path = Path(location).expanduser().absolute()
-        self._options = dict(parse_qsl(options))
-        if unknown := self._options.keys() - set(_OPTIONS):
+        chosen = dict(parse_qsl(options))
+        if unknown := chosen.keys() - set(_OPTIONS):
             raise SettingError(
-                f"The warehouse URL {url!r} has the unknown option {min(unknown)!r}.", f"Use {' or '.join(_OPTIONS)}."
+                f"The warehouse URL {url!r} has the unknown option {min(unknown)!r}.", f"Use {', '.join(_OPTIONS)}."
             )
+        self._options = {**_limits(self.path.parent), **chosen}
 
     @contextmanager
     def exclusive(self, timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
@@ -97,7 +114,7 @@ class DuckDBWarehouse:
                 connection.close()
 
     def dbt_environment(self) -> Mapping[str, str]:
-        limits = {f"BOAT_DUCKDB_{name.upper()}": value for name, value in {**_defaults(), **self._options}.items()}
+        limits = {f"BOAT_DUCKDB_{name.upper()}": value for name, value in self._options.items()}
         return {"BOAT_DBT_TARGET": self.dialect, "BOAT_DUCKDB_PATH": str(self.path), **limits}
 
     def sqlalchemy_url(self) -> str:
@@ -107,7 +124,7 @@ class DuckDBWarehouse:
         return buffered.url(self.path)
 
     def connect_arguments(self) -> Mapping[str, Any]:
-        return {}
+        return {"settings": self._options}
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         try:
@@ -118,18 +135,29 @@ class DuckDBWarehouse:
                 hint = "Close the other program that has it open (a DuckDB shell, a notebook) and retry."
             raise BoatError(f"Cannot open the warehouse {self.path}: {error}", hint) from error
         # Set after opening: all connections of a process to a file must be opened with the same configuration.
-        connection.execute("set TimeZone = 'UTC'; set autoinstall_known_extensions = false")
-        for name, value in self._options.items():
-            connection.execute(f"set {name} = ?", [value])
+        _configure(connection, self._options)
         return connection
 
 
-def _defaults() -> dict[str, str]:
-    """Return DuckDB's default of each option on this machine."""
-    with duckdb.connect() as connection:
-        return {
-            name: str(connection.execute(f"select current_setting('{name}')").fetchall()[0][0]) for name in _OPTIONS
-        }
+def _configure(connection: duckdb.DuckDBPyConnection, options: Mapping[str, str]) -> None:
+    connection.execute("set TimeZone = 'UTC'; set autoinstall_known_extensions = false")
+    for name, value in options.items():
+        connection.execute(f"set {name} = ?", [value])
+
+
+def _limits(folder: Path) -> dict[str, str]:
+    """Return the default of each option on this machine, with the spill folder on the disk of `folder`."""
+    while not folder.exists():
+        folder = folder.parent
+    return {
+        "memory_limit": _mebibytes(settings.memory() * _MEMORY_SHARE),
+        "threads": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1),
+        "max_temp_directory_size": _mebibytes(shutil.disk_usage(folder).free * _SPILL_SHARE),
+    }
+
+
+def _mebibytes(size: float) -> str:
+    return f"{int(size / 2**20)}MiB"
 
 
 class DuckDBTransaction:
@@ -181,5 +209,5 @@ class DuckDBTransaction:
 def scratch() -> Iterator[DuckDBTransaction]:
     """Open a temporary DuckDB. It is on disk, so that it need not fit into memory."""
     with tempfile.TemporaryDirectory(prefix="boat-scratch-") as folder, duckdb.connect(f"{folder}/db") as connection:
-        connection.execute("set TimeZone = 'UTC'; set autoinstall_known_extensions = false")
+        _configure(connection, _limits(Path(folder)))
         yield DuckDBTransaction(connection)
