@@ -1,4 +1,4 @@
-"""Examples look back from an event and never ahead."""
+"""Examples contain only events before their target."""
 
 from pathlib import Path
 
@@ -35,14 +35,14 @@ def test_the_vocabulary_begins_with_the_most_frequent() -> None:
     assert examples.encode(np.array(["c", "new", "a"], dtype=object), names).tolist() == [2, 0, 1]
 
 
-def test_sessions_are_cut_early_and_at_their_end() -> None:
-    session, shown = examples.cuts(np.array([1, 3, 4, 0, 9]))
-    assert list(zip(session.tolist(), shown.tolist(), strict=True)) == [
+def test_sessions_are_cut_after_early_events_and_at_their_end() -> None:
+    session, length = examples.cuts(np.array([1, 3, 4, 0, 9]))
+    assert list(zip(session.tolist(), length.tolist(), strict=True)) == [
         (0, 1), (1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 4), (4, 1), (4, 2), (4, 4), (4, 6), (4, 8), (4, 9),
     ]  # fmt: skip
 
 
-def test_no_part_sees_anything_of_a_later_one(shop: Path) -> None:
+def test_no_part_contains_events_of_a_later_part(shop: Path) -> None:
     split = snapshot.read(shop).split
     for name in (snapshot.RECOMMEND, snapshot.INTENT):
         parts = {part: examples.read(shop / name, split, part) for part in ("train", "validation", "fit", "test")}
@@ -57,7 +57,7 @@ def test_no_part_sees_anything_of_a_later_one(shop: Path) -> None:
         )
 
 
-def test_an_event_after_the_cut_is_left_out_though_its_session_began_before(shop: Path) -> None:
+def test_events_after_the_cut_are_left_out_even_if_their_session_began_before(shop: Path) -> None:
     split = snapshot.read(shop).split
     path = shop / snapshot.RECOMMEND
     whole = examples.read(path, split, "train")
@@ -69,7 +69,7 @@ def test_an_event_after_the_cut_is_left_out_though_its_session_began_before(shop
     assert shortened.lengths[-1] == 1
 
 
-def test_a_model_is_shown_the_last_events_oldest_first_and_padded_at_the_end(shop: Path) -> None:
+def test_a_model_gets_the_last_events_oldest_first_and_padded_at_the_end(shop: Path) -> None:
     part = examples.read(shop / snapshot.INTENT, snapshot.read(shop).split, "test")
     rows = part.events.slice(0, 3).to_pylist()
     columns = examples.columns(part, np.array([0, 0]), np.array([3, 1]), longest=2)
