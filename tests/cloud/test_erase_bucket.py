@@ -30,7 +30,7 @@ SHOPPERS = [
 
 @pytest.fixture
 def prefix(cloud: "Cloud") -> str:
-    """URI of a prefix in a versioned bucket, like the bucket of the CloudFormation template."""
+    """Return the URI of a prefix in a versioned bucket, like the bucket of the CloudFormation template."""
     bucket = urlsplit(cloud.store).netloc
     boto3.client("s3").put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     return f"s3://{bucket}/erase"
@@ -54,7 +54,7 @@ def everything(prefix: str) -> bytes:
 
 @pytest.fixture
 def warehouse(prefix: str, tmp_path: Path) -> DuckDBWarehouse:
-    """A warehouse loaded from the bucket. One file was replaced, and one of two snapshots has the client."""
+    """Load a warehouse from the bucket. One file was replaced, and one of two snapshots has the client."""
     events = [{"event_type": "pageview", "event_time": "2024-01-01T10:00:00Z"} | shopper for shopper in SHOPPERS]
     content = "".join(json.dumps(event) + "\n" for event in events).encode()
     put(prefix, f"landing/{FILE}", content)

@@ -30,7 +30,7 @@ BUCKET = "landing"
 
 @pytest.fixture
 def s3(aws: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:  # noqa: F811
-    """An empty landing bucket in the environment of the function."""
+    """Create an empty landing bucket, set the variables of the function, and yield the S3 client."""
     monkeypatch.setenv("BOAT_COLLECT_LANDING", f"s3://{BUCKET}/")
     monkeypatch.setenv("BOAT_COLLECT_ORIGINS", "https://mugs.example")
     client = aws.client("s3")
@@ -129,7 +129,7 @@ def test_an_event_that_cannot_be_stored_is_not_acknowledged(s3: Any) -> None:
 
 @pytest.fixture
 def lambda_python(tmp_path: Path) -> dict[str, str]:
-    """Environment of a Python with the unpacked function and boto3 only, as on Lambda."""
+    """Return the environment of a Python with only the unpacked function and boto3, as on Lambda."""
     function, runtime = tmp_path / "function", tmp_path / "runtime"
     zipfile.ZipFile(BytesIO(package.functions()["CollectKey"].content)).extractall(function)
     runtime.mkdir()
