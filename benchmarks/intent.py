@@ -227,9 +227,9 @@ def main() -> int:
     }
     failed = 0
     for name in options.sets:
-        judge, path = sets[name]
+        evaluate, path = sets[name]
         if path.is_file():
-            failed |= measure(name, judge, path, options.seeds)
+            failed |= measure(name, evaluate, path, options.seeds)
         else:
             print(f"Skipped {name}: {path} does not exist.", file=sys.stderr)
     return failed

@@ -41,7 +41,7 @@ def put(prefix: str, name: str, body: bytes) -> None:
     boto3.client("s3").put_object(Bucket=parts.netloc, Key=f"{parts.path[1:]}/{name}", Body=body)
 
 
-def everything(prefix: str) -> bytes:
+def all_content(prefix: str) -> bytes:
     """Return the content of all objects below a prefix, including old versions."""
     client, parts = boto3.client("s3"), urlsplit(prefix)
     versions = client.list_object_versions(Bucket=parts.netloc, Prefix=parts.path[1:]).get("Versions", [])
@@ -84,12 +84,12 @@ def test_a_client_is_erased_from_all_versions_in_the_bucket(prefix: str, warehou
     }
     assert dry.searched.snapshot_names == ("with", "without")
     assert dry.searched.files == 3
-    assert b"anna" in everything(prefix)
+    assert b"anna" in all_content(prefix)
     proof = erase(*where, delete_snapshots=True, dry_run=False)
     assert proof.is_complete
-    assert b"anna" not in everything(prefix)
-    assert everything(f"{prefix}/snapshots/with/") == b""
-    assert everything(f"{prefix}/snapshots/without/") != b""
+    assert b"anna" not in all_content(prefix)
+    assert all_content(f"{prefix}/snapshots/with/") == b""
+    assert all_content(f"{prefix}/snapshots/without/") != b""
     assert all(file.already_loaded for file in raw_log.load(warehouse, f"{prefix}/landing").files)
     with warehouse.transaction() as transaction:
         left = transaction.query("select event_id from raw.events order by 1")["event_id"].to_pylist()

@@ -60,7 +60,7 @@ def content(answer: dict[str, Any]) -> bytes:
     return base64.b64decode(answer["body"])
 
 
-def kept(s3: Any) -> dict[str, list[dict[str, Any]]]:
+def stored_lines(s3: Any) -> dict[str, list[dict[str, Any]]]:
     """Return the lines of each object in the bucket."""
     keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
     read = {key: s3.get_object(Bucket=BUCKET, Key=key)["Body"].read().decode() for key in keys}
@@ -71,7 +71,7 @@ def test_a_batch_becomes_a_landing_file_and_its_bad_event_a_dead_letter(s3: Any)
     answer = ask(body=json.dumps([GOOD, {"event_type": "add"}]), content_type="application/json")
     assert answer["statusCode"] == 200
     assert json.loads(content(answer))["accepted"] == 1
-    objects = kept(s3)
+    objects = stored_lines(s3)
     letters, events = sorted(objects, key=lambda key: "dead-letter" not in key)
     assert events.startswith("events/20")
     assert objects[events][0]["product_id"] == "blue-mug"
@@ -98,12 +98,12 @@ def test_a_gzipped_body_and_a_pixel_are_accepted(s3: Any) -> None:
     form = base64.b64encode(b"v=2&cid=1.2&en=page_view").decode()
     assert ask(body=form, packed=True, content_type="application/x-www-form-urlencoded")["statusCode"] == 200
     assert ask(query="v=2&tid=G-ABC&cid=1.2&en=page_view")["statusCode"] == 200
-    assert len(kept(s3)) == 4
+    assert len(stored_lines(s3)) == 4
 
 
 def test_events_of_a_page_on_another_origin_are_not_stored(s3: Any) -> None:
     assert ask(body=json.dumps(GOOD), origin="https://elsewhere.example")["statusCode"] == 403
-    assert kept(s3) == {}
+    assert stored_lines(s3) == {}
 
 
 def test_an_origin_is_compared_in_the_notation_of_browsers(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +154,6 @@ def test_the_package_is_complete(s3: Any, lambda_python: dict[str, str]) -> None
     command = [sys.executable, "-S", "-c", code]  # -S: without the packages of this environment
     done = subprocess.run(command, env={**inherited, **lambda_python}, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "200\n"), done.stderr
-    ((row,),) = kept(s3).values()
+    ((row,),) = stored_lines(s3).values()
     assert row["extra"]["os"] == "iOS"
     assert row["extra"]["device"] == "iPhone"

@@ -44,10 +44,10 @@ def sessions_in_python(events: list[Event]) -> dict[str, list[Event]]:
     for event in first.values():
         shoppers[event.get("session_id") or event["client_id"]].append(event)
     sessions: dict[str, list[Event]] = {}
-    for shopper, theirs in shoppers.items():
-        theirs.sort(key=lambda event: (event["event_time"], FUNNEL.index(event["event_type"]), event["number"]))
+    for shopper, shopper_events in shoppers.items():
+        shopper_events.sort(key=lambda event: (event["event_time"], FUNNEL.index(event["event_type"]), event["number"]))
         key, previous = f"shop:{shopper}", None
-        for event in theirs:
+        for event in shopper_events:
             time = event["event_time"]
             if "client_id" in event and (previous is None or time - previous > timedelta(minutes=30)):
                 key = f"shop:{shopper}:{int((time - datetime(1970, 1, 1)).total_seconds())}"

@@ -157,7 +157,7 @@ class Emulator:
         session = botocore.session.get_session()
         self._models = {name: session.get_service_model(name) for name in ("batch", "ecs", "logs")}
 
-    # What tests ask
+    # State for the tests
 
     def active(self) -> list[Job]:
         return [job for job in self.jobs.values() if not job.ended]

@@ -124,10 +124,10 @@ class SageMaker:
     # Models and configurations
 
     def _create_model(self, body: Body) -> Body:
-        return {"ModelArn": self._keep(self.models, "model", "model", body["ModelName"], body)}
+        return {"ModelArn": self._store(self.models, "model", "model", body["ModelName"], body)}
 
     def _describe_model(self, body: Body) -> Body:
-        return self._kept(self.models, "model", "model", body["ModelName"])
+        return self._stored(self.models, "model", "model", body["ModelName"])
 
     def _list_models(self, body: Body) -> Body:
         return self._page("Models", self.models, body)
@@ -141,10 +141,10 @@ class SageMaker:
         for variant in body["ProductionVariants"]:
             self._describe_model(variant)
         kind = ("endpoint-config", "endpoint configuration")
-        return {"EndpointConfigArn": self._keep(self.configs, *kind, body["EndpointConfigName"], body)}
+        return {"EndpointConfigArn": self._store(self.configs, *kind, body["EndpointConfigName"], body)}
 
     def _describe_endpoint_config(self, body: Body) -> Body:
-        return self._kept(self.configs, "endpoint-config", "endpoint configuration", body["EndpointConfigName"])
+        return self._stored(self.configs, "endpoint-config", "endpoint configuration", body["EndpointConfigName"])
 
     def _list_endpoint_configs(self, body: Body) -> Body:
         return self._page("EndpointConfigs", self.configs, body)
@@ -154,19 +154,19 @@ class SageMaker:
         del self.configs[body["EndpointConfigName"]]
         return {}
 
-    def _keep(self, where: dict[str, Body], kind: str, noun: str, name: str, body: Body) -> str:
+    def _store(self, resources: dict[str, Body], kind: str, noun: str, name: str, body: Body) -> str:
         arn = self._arn(kind, name)
-        if name in where:
+        if name in resources:
             raise SageMakerError("ValidationException", f'Cannot create already existing {noun} "{arn}".')
         key = "ModelArn" if kind == "model" else "EndpointConfigArn"
-        where[name] = {key: arn, "CreationTime": time.time(), **{k: v for k, v in body.items() if k != "Tags"}}
+        resources[name] = {key: arn, "CreationTime": time.time(), **{k: v for k, v in body.items() if k != "Tags"}}
         self.tags[arn] = _plain_tags(body)
         return arn
 
-    def _kept(self, where: dict[str, Body], kind: str, noun: str, name: str) -> Body:
-        if name not in where:
+    def _stored(self, resources: dict[str, Body], kind: str, noun: str, name: str) -> Body:
+        if name not in resources:
             raise SageMakerError("ValidationException", f'Could not find {noun} "{self._arn(kind, name)}".')
-        return where[name]
+        return resources[name]
 
     def _page(self, key: str, where: dict[str, Body], body: Body) -> Body:
         entries = [entry for name, entry in sorted(where.items()) if body.get("NameContains", "") in name]
