@@ -168,8 +168,8 @@ class SageMaker:
             raise SageMakerError("ValidationException", f'Could not find {noun} "{self._arn(kind, name)}".')
         return resources[name]
 
-    def _page(self, key: str, where: dict[str, Body], body: Body) -> Body:
-        entries = [entry for name, entry in sorted(where.items()) if body.get("NameContains", "") in name]
+    def _page(self, key: str, resources: dict[str, Body], body: Body) -> Body:
+        entries = [entry for name, entry in sorted(resources.items()) if body.get("NameContains", "") in name]
         start = int(body.get("NextToken", 0))
         end = start + int(body.get("MaxResults", 10))
         return {key: entries[start:end]} | ({"NextToken": str(end)} if end < len(entries) else {})
