@@ -1,4 +1,4 @@
-"""Accuracy of exported recommenders, trained on one file of sessions and tested on another.
+"""Measure the accuracy of exported recommenders, trained on one file of sessions and tested on another.
 
 Every item of a test session after the first is a target, given the items before it (`--targets last`: only the last
 item). An unknown target is a miss, and ties count against the model. `--repeats drop` never lists the current item;
@@ -34,13 +34,13 @@ from boat.recommend.graph import OUTPUTS
 from boat.recommend.parameters import RecommendModel, RecommendParameters
 
 VALIDATION_SHARE = 0.05
-LOOKED_AT = 50
+EVENTS_PER_REQUEST = 50
 BATCH = 500
 DEFAULT = RecommendParameters().model
 
 
 def learn(train: Path, parameters: RecommendParameters, path: Path) -> float:
-    """Train a model and export it; returns the seconds of all but reading the file."""
+    """Train and export a model. Return the seconds, without the time to read the file."""
     train_views = views.read(train)
     if parameters.repeats == "drop":
         train_views = views.collapsed(train_views)
@@ -70,7 +70,7 @@ def score(path: Path, test: Sessions, targets: str, products: int) -> dict[str, 
         model = SavedModel(Path(folder, "model"))
     session, length = positions(test, targets)
     answers = [
-        model.score(examples.columns(test, session[at : at + BATCH], length[at : at + BATCH], LOOKED_AT))
+        model.score(examples.columns(test, session[at : at + BATCH], length[at : at + BATCH], EVENTS_PER_REQUEST))
         for at in range(0, len(session), BATCH)
     ]
     listed, scores = (np.concatenate([answer[name] for answer in answers]) for name in ("product_id", "score"))
@@ -98,7 +98,7 @@ def milliseconds(model: SavedModel, test: Sessions, session: np.ndarray, length:
     """Measure the median time of one session per request."""
     durations = []
     for at in range(min(200, len(session))):
-        columns = examples.columns(test, session[at : at + 1], length[at : at + 1], LOOKED_AT)
+        columns = examples.columns(test, session[at : at + 1], length[at : at + 1], EVENTS_PER_REQUEST)
         began = time.perf_counter()
         model.score(columns)
         durations.append(1000 * (time.perf_counter() - began))
@@ -106,7 +106,7 @@ def milliseconds(model: SavedModel, test: Sessions, session: np.ndarray, length:
 
 
 def measure(options: argparse.Namespace, model: RecommendModel, seed: int) -> dict[str, float]:
-    """Figures of one model of the family."""
+    """Train a model and return its figures."""
     parameters = replace(
         parse(options.parameters, RecommendParameters), model=model, repeats=options.repeats, seed=seed
     )
@@ -118,8 +118,8 @@ def measure(options: argparse.Namespace, model: RecommendModel, seed: int) -> di
     return {name: round(value, 4) for name, value in {**figures, "train_seconds": seconds}.items()}
 
 
-def tell(model: str, runs: Sequence[Mapping[str, float]], least: Mapping[str, float]) -> int:
-    """Print a line a run, the worst of them held to the bars."""
+def report(model: str, runs: Sequence[Mapping[str, float]], least: Mapping[str, float]) -> int:
+    """Print a line per run, and compare the worst figures of all runs with the bars."""
     bars = [at_least(name, min(run[name] for run in runs), limit) for name, limit in least.items()]
     return max(conclude("accuracy", run, *bars, model=model) for run in runs)
 
@@ -143,7 +143,7 @@ def main() -> int:
     failed = 0
     for model in options.models:
         runs = [measure(options, model, seed) for seed in (options.seed if model == DEFAULT else options.seed[:1])]
-        failed |= tell(model, runs, dict(options.least) if model == DEFAULT else {})
+        failed |= report(model, runs, dict(options.least) if model == DEFAULT else {})
     return failed
 
 

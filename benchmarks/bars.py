@@ -1,4 +1,4 @@
-"""The last line of a benchmark: figures and bars as JSON, and an exit status that says whether the bars hold."""
+"""The result of a benchmark: a JSON line of figures and bars, and an exit status of 1 if a bar does not hold."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Bar:
-    """A figure and the limit it must keep."""
+    """A figure and its limit."""
 
     name: str
     value: float
@@ -16,17 +16,17 @@ class Bar:
 
 
 def at_most(name: str, value: float, limit: float) -> Bar:
-    """A bar from above."""
+    """Return a bar that holds if the value is at most the limit."""
     return Bar(name, value, limit, value <= limit)
 
 
 def at_least(name: str, value: float, limit: float) -> Bar:
-    """A bar from below."""
+    """Return a bar that holds if the value is at least the limit."""
     return Bar(name, value, limit, value >= limit)
 
 
-def conclude(benchmark: str, figures: Mapping[str, float | str], *bars: Bar, **beside: str) -> int:
-    """Print the line, with what shall stand `beside` the figures; returns the exit status."""
-    line = {"benchmark": benchmark, **beside, "figures": dict(figures), "bars": [asdict(bar) for bar in bars]}
+def conclude(benchmark: str, figures: Mapping[str, float | str], *bars: Bar, **labels: str) -> int:
+    """Print the JSON line and return the exit status. `labels` describe the run, such as `model="blend"`."""
+    line = {"benchmark": benchmark, **labels, "figures": dict(figures), "bars": [asdict(bar) for bar in bars]}
     print(json.dumps(line), flush=True)
     return 0 if all(bar.holds for bar in bars) else 1

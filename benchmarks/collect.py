@@ -66,7 +66,7 @@ class Run:
         return sorted(self.acks)[int(share * (len(self.acks) - 1))] * 1000
 
 
-def together(runs: Sequence[Run]) -> Run:
+def combine(runs: Sequence[Run]) -> Run:
     """Combine several rounds into one run."""
     acks = [ack for run in runs for ack in run.acks]
     sums = [sum(getattr(run, name) for run in runs) for name in ("seconds", "events", "cpu_seconds", "handled")]
@@ -99,7 +99,7 @@ def request(port: int, sender: int, number: int, size: int) -> bytes:
     return head.encode() + body
 
 
-async def sender(port: int, number: int, size: int, run: Run, start: float) -> None:
+async def send_events(port: int, number: int, size: int, run: Run, start: float) -> None:
     """Send one request after the other on one connection until the run ends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     sent = 0
@@ -118,20 +118,20 @@ async def sender(port: int, number: int, size: int, run: Run, start: float) -> N
     writer.close()
 
 
-async def load(port: int, connections: int, size: int, seconds: float) -> Run:
+async def run_senders(port: int, connections: int, size: int, seconds: float) -> Run:
     """Run all senders at the same time."""
     run = Run(seconds)
     start = time.perf_counter() + WARM_UP_SECONDS
-    await asyncio.gather(*(sender(port, number, size, run, start) for number in range(connections)))
+    await asyncio.gather(*(send_events(port, number, size, run, start) for number in range(connections)))
     return run
 
 
-def collected(size: int, connections: int, seconds: float) -> Run:
+def run_collector(size: int, connections: int, seconds: float) -> Run:
     """Run the senders on a new collector, and count the lines in its files."""
     with tempfile.TemporaryDirectory(prefix="boat-benchmark-", dir=disk()) as folder:
         no_limit = ["--events-per-second", "1e9", "--burst", "1000000000"]
-        with serving("-m", "boat", "collect", "--landing", folder, *no_limit) as server:
-            run = measured(server, size, connections, seconds)
+        with running_server("-m", "boat", "collect", "--landing", folder, *no_limit) as server:
+            run = run_and_measure(server, size, connections, seconds)
         stored = sum(path.read_bytes().count(b"\n") for path in Path(folder).rglob("*.ndjson"))
     if stored < run.handled:
         raise RuntimeError(f"{run.handled} events were acknowledged, but only {stored} were stored.")
@@ -139,16 +139,16 @@ def collected(size: int, connections: int, seconds: float) -> Run:
     return run
 
 
-def answered(size: int, connections: int, seconds: float) -> Run:
+def run_peer(size: int, connections: int, seconds: float) -> Run:
     """Run the senders on the peer."""
-    with serving(__file__, "--peer", str(size)) as server:
-        run = measured(server, size, connections, seconds)
+    with running_server(__file__, "--peer", str(size)) as server:
+        run = run_and_measure(server, size, connections, seconds)
     print(f"{size} per request: {run.events_per_second:.0f} events/s by the peer", file=sys.stderr)
     return run
 
 
 @contextmanager
-def serving(*command: str) -> Iterator[tuple[int, int]]:
+def running_server(*command: str) -> Iterator[tuple[int, int]]:
     """Open a server on the server's core, with its port and process id."""
     port = free_port()
     server = subprocess.Popen([sys.executable, *command, "--port", str(port)], stdout=sys.stderr)
@@ -161,11 +161,11 @@ def serving(*command: str) -> Iterator[tuple[int, int]]:
         server.wait(30)
 
 
-def measured(server: tuple[int, int], size: int, connections: int, seconds: float) -> Run:
+def run_and_measure(server: tuple[int, int], size: int, connections: int, seconds: float) -> Run:
     """Run the senders on a server, and add the server's processor time."""
     port, process = server
     before = cpu_seconds(process)
-    run = asyncio.run(load(port, connections, size, seconds))
+    run = asyncio.run(run_senders(port, connections, size, seconds))
     run.cpu_seconds = cpu_seconds(process) - before
     return run
 
@@ -246,12 +246,12 @@ def main() -> int:
     os.sched_setaffinity(0, CORES[1:] or CORES)
     few = max(1, options.connections // 4)  # a shop has fewer servers than shoppers, and they send more events
     kinds: list[tuple[Callable[[int, int, float], Run], int, int]] = [
-        (answered, 1, options.connections),
-        (collected, 1, options.connections),
-        (collected, BATCH, few),
+        (run_peer, 1, options.connections),
+        (run_collector, 1, options.connections),
+        (run_collector, BATCH, few),
     ]
     rounds = [[run(size, senders, options.seconds) for run, size, senders in kinds] for _ in range(options.rounds)]
-    peer, single, batched = (together(runs) for runs in zip(*rounds, strict=True))
+    peer, single, batched = (combine(runs) for runs in zip(*rounds, strict=True))
     figures = {
         "durable_events_per_s": round(single.events_per_second),
         "ack_p50_ms": round(single.milliseconds(0.5), 2),

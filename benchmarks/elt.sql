@@ -1,7 +1,7 @@
--- The marts, written by hand for DuckDB and one file of the Coveo layout: what `elt.py` holds ours against.
+-- The marts, written by hand for DuckDB and one file of the Coveo layout. `elt.py` compares Boat's marts with these.
 create schema marts;
 
--- In the order of the file: a row's number is its line.
+-- Keep the order of the file, so that the number of a row gives its line.
 set preserve_insertion_order = true;
 
 create table lines as
@@ -17,7 +17,7 @@ from read_csv('{files}/browsing_train.csv', header = true, columns = {
 
 set preserve_insertion_order = false;
 
--- Equal lines are one event, but equal purchases, adds and removes are pieces.
+-- Equal lines are one event, but equal purchases, adds and removes are separate events.
 create table raw as
 select
     case when copy = 1 then content_id else md5(concat_ws(chr(31), content_id, copy)) end as event_id,
@@ -111,18 +111,18 @@ from (
         *, row_number() over (partition by session_key order by position) as item_position,
         count(*) over (partition by session_key) as item_count,
         case
-            when place_1 <> coalesce(url, '') and event_time - time_1 >= interval 1 second then place_1
-            when place_2 <> coalesce(url, '') and event_time - time_2 >= interval 1 second then place_2
-            when place_3 <> coalesce(url, '') and event_time - time_3 >= interval 1 second then place_3
+            when page_1 <> coalesce(url, '') and event_time - time_1 >= interval 1 second then page_1
+            when page_2 <> coalesce(url, '') and event_time - time_2 >= interval 1 second then page_2
+            when page_3 <> coalesce(url, '') and event_time - time_3 >= interval 1 second then page_3
         end as url_before
     from (
         select
             session_key, shop, position, event_time, event_type, product_id, url,
             lag(case when event_type in ('detail', 'add', 'purchase') then product_id end ignore nulls) over in_session
                 as previous_product_id,
-            lag(place, 1) over in_session as place_1, lag(event_time, 1) over in_session as time_1,
-            lag(place, 2) over in_session as place_2, lag(event_time, 2) over in_session as time_2,
-            lag(place, 3) over in_session as place_3, lag(event_time, 3) over in_session as time_3
+            lag(page, 1) over in_session as page_1, lag(event_time, 1) over in_session as time_1,
+            lag(page, 2) over in_session as page_2, lag(event_time, 2) over in_session as time_2,
+            lag(page, 3) over in_session as page_3, lag(event_time, 3) over in_session as time_3
         from (
             select
                 *,
@@ -130,7 +130,7 @@ from (
                     when event_type in ('add', 'remove', 'purchase') and product_id is not null
                         then event_type || ':' || product_id
                     else url
-                end as place
+                end as page
             from marts.fct_session_events
         )
         window in_session as (partition by session_key order by position)
@@ -200,7 +200,7 @@ days as (
     left join counted using (day)
     left join unseen using (day)
 ),
-beside as (
+compared as (
     select
         *, count(*) over weekdays_before_it as weekdays_before, avg(events) over weekdays_before_it as weekday_events,
         avg(product_events) over weekdays_before_it as weekday_product_events, avg(events) over month_before as trailing_events,
@@ -230,4 +230,4 @@ select
         + (add_events = 0 and trailing_adds >= 20)::integer + (remove_events = 0 and trailing_removes >= 20)::integer
         + (purchase_events = 0 and trailing_purchases >= 20)::integer end as vanished_types,
     case when days_before >= 7 and product_events > 0 then unseen_events / product_events end as unseen_product_share
-from beside;
+from compared;

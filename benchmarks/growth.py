@@ -89,14 +89,14 @@ def night(shop: Warehouse, folder: Path, day: Path) -> Night:
     return Night(seconds, seconds - dbt_start, cpu_seconds() - cpu)
 
 
-def quickest_night(everything: Warehouse, folder: Path, history: int) -> Night:
+def quickest_night(full_log: Warehouse, folder: Path, history: int) -> Night:
     """Return the shortest times of the nights after a history: other work on the machine only makes a night longer."""
     folder.mkdir()
     shop = warehouse.connect(f"duckdb:///{folder}/warehouse.duckdb")
-    raw_log.load(shop, export(everything, folder / "history.parquet", NIGHTS + history - 1, NIGHTS))
+    raw_log.load(shop, export(full_log, folder / "history.parquet", NIGHTS + history - 1, NIGHTS))
     build(shop, folder)
     nights = [
-        night(shop, folder, export(everything, folder / f"night-{ago}.parquet", ago, ago))
+        night(shop, folder, export(full_log, folder / f"night-{ago}.parquet", ago, ago))
         for ago in reversed(range(NIGHTS))
     ]
     return Night(
@@ -112,10 +112,12 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="boat-benchmark-") as name:
         folder = Path(name)
-        everything = days(folder, options.sessions_a_day)
-        nights = {history: quickest_night(everything, folder / str(history), history) for history in HISTORIES}
+        full_log = days(folder, options.sessions_a_day)
+        nights = {history: quickest_night(full_log, folder / str(history), history) for history in HISTORIES}
     figures = {
-        f"{field}_{history}": round(value, 2) for history, it in nights.items() for field, value in vars(it).items()
+        f"{field}_{history}": round(value, 2)
+        for history, night in nights.items()
+        for field, value in vars(night).items()
     }
     ratio = round(nights[90].seconds / nights[9].seconds, 3)
     cpu_ratio = round(nights[90].cpu_seconds / nights[9].cpu_seconds, 3)

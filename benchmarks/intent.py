@@ -86,7 +86,7 @@ def diginetica(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray, Chances]:
         groups.append(first + session)
         chances.append(block(views, starts, first, test, (session, prefix), seed))
         print(f"diginetica, seed {seed}: evaluated sessions {first} to {last}", file=sys.stderr)
-    return np.concatenate(labels), np.concatenate(groups), joined(chances)
+    return np.concatenate(labels), np.concatenate(groups), join(chances)
 
 
 def block(
@@ -102,13 +102,13 @@ def block(
     candidates = family.candidates(train, validation, train_and_validation, parameters, lambda epoch: None)
     columns = examples.columns(test, *cuts, max(test.lengths))
     graphs = {name: IntentGraph(candidate.odds, parameters.window) for name, candidate in candidates.items()}
-    ours: Chances = {name: graph.serve(**columns)["purchase"].numpy() for name, graph in graphs.items()}
+    chances: Chances = {name: graph.serve(**columns)["purchase"].numpy() for name, graph in graphs.items()}
     session, _prefix = validation.cuts(seed)
-    ours["live"] = ours[family.best(candidates, validation.buys[session], session)]
+    chances["live"] = chances[family.best(candidates, validation.buys[session], session)]
     prefixes = train_and_validation.prefixes(seed)
     features = train_and_validation.features(*prefixes, parameters.window)
     table = features, train_and_validation.buys[prefixes[0]], prefixes[0]
-    return {**ours, **peers(table, histories(test).features(*cuts, parameters.window), seed)}
+    return {**chances, **peers(table, histories(test).features(*cuts, parameters.window), seed)}
 
 
 def read_views(path: Path) -> pd.DataFrame:
@@ -147,20 +147,20 @@ def uci(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray, Chances]:
     features, row = table.to_numpy(float), np.arange(len(table))
     chances: list[Chances] = []
     order = []
-    for learn, judge in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(features, label):
-        learned = features[learn], label[learn], row[learn]
+    for train_rows, test_rows in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(features, label):
+        train_table = features[train_rows], label[train_rows], row[train_rows]
         boosted = boosting.fit(
-            *learned, members=DEFAULTS.members, leaves=DEFAULTS.leaves, most_rounds=DEFAULTS.rounds, seed=seed
+            *train_table, members=DEFAULTS.members, leaves=DEFAULTS.leaves, most_rounds=DEFAULTS.rounds, seed=seed
         )
-        odds = boosted.log_odds(features[judge])
-        chances.append({"live": 1 / (1 + np.exp(-odds)), **peers(learned, features[judge], seed)})
-        order.append(judge)
+        odds = boosted.log_odds(features[test_rows])
+        chances.append({"live": 1 / (1 + np.exp(-odds)), **peers(train_table, features[test_rows], seed)})
+        order.append(test_rows)
         print(f"uci, seed {seed}: a fold with {boosted.rounds} rounds", file=sys.stderr)
     rows = np.concatenate(order)
-    return label[rows], rows, joined(chances)
+    return label[rows], rows, join(chances)
 
 
-def joined(parts: Sequence[Chances]) -> Chances:
+def join(parts: Sequence[Chances]) -> Chances:
     """Join the chances of all parts."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -168,20 +168,20 @@ def joined(parts: Sequence[Chances]) -> Chances:
 def figures(label: np.ndarray, group: np.ndarray, chances: Chances) -> dict[str, float]:
     """Return PR-AUC and more of each model, with 95 % intervals over resampled sessions."""
     drawn = list(resampled(group))
-    every = {name: [area(label, chance, rows) for rows in drawn] for name, chance in chances.items()}
+    resampled_areas = {name: [area(label, chance, rows) for rows in drawn] for name, chance in chances.items()}
     result: dict[str, float] = {
         "judged": len(label),
         "sessions": len(np.unique(group)),
         "base_rate": float(label.mean()),
     }
     for name, chance in chances.items():
-        low, high = np.quantile(every[name], [0.025, 0.975])
+        low, high = np.quantile(resampled_areas[name], [0.025, 0.975])
         result |= {f"pr_auc_{name}": average_precision_score(label, chance)}
         result |= {f"pr_auc_{name}_low": low, f"pr_auc_{name}_high": high}
         result |= {f"roc_auc_{name}": roc_auc_score(label, chance), f"log_loss_{name}": log_loss(label, chance)}
         result |= {f"ece_{name}": metrics.expected_calibration_error(metrics.calibration(label, chance))}
     for peer in ("default", "tuned"):
-        low, high = np.quantile(np.subtract(every["live"], every[peer]), [0.025, 0.975])
+        low, high = np.quantile(np.subtract(resampled_areas["live"], resampled_areas[peer]), [0.025, 0.975])
         result |= {f"above_{peer}": result["pr_auc_live"] - result[f"pr_auc_{peer}"]}
         result |= {f"above_{peer}_low": low, f"above_{peer}_high": high}
     return result
@@ -202,13 +202,13 @@ def area(label: np.ndarray, chance: np.ndarray, rows: np.ndarray) -> float:
 
 
 def measure(
-    name: str, judge: Callable[[Path, int], tuple[np.ndarray, np.ndarray, Chances]], path: Path, seeds: Sequence[int]
+    name: str, evaluate: Callable[[Path, int], tuple[np.ndarray, np.ndarray, Chances]], path: Path, seeds: Sequence[int]
 ) -> int:
     """Measure all seeds, print the mean figures and compare the live model with the peers."""
     runs: list[Mapping[str, float]] = []
     for seed in seeds:
         with threadpool_limits(1, "openmp"):  # on busy cores, OpenMP's threads mostly wait for each other
-            runs.append(figures(*judge(path, seed)))
+            runs.append(figures(*evaluate(path, seed)))
         print(name, {figure: round(float(value), 4) for figure, value in runs[-1].items()}, file=sys.stderr)
     means = {figure: round(float(np.mean([run[figure] for run in runs])), 4) for figure in runs[0]}
     bars: list[Bar] = [at_least(f"above_{peer}", means[f"above_{peer}"], 0.0) for peer in ("default", "tuned")]
@@ -227,9 +227,9 @@ def main() -> int:
     }
     failed = 0
     for name in options.sets:
-        judge, path = sets[name]
+        evaluate, path = sets[name]
         if path.is_file():
-            failed |= measure(name, judge, path, options.seeds)
+            failed |= measure(name, evaluate, path, options.seeds)
         else:
             print(f"Skipped {name}: {path} does not exist.", file=sys.stderr)
     return failed

@@ -1,6 +1,6 @@
-"""Requests per second of the endpoint host with the nightly recommender, one session per request.
+"""Measure the requests per second of the endpoint host with the nightly recommender, one session per request.
 
-A model is trained on a file of views and served by a real host. Senders of this process ask it over HTTP, one session
+A model is trained on a file of views and served by a real host. Senders in this process call it over HTTP, one session
 after another. The peer is the exported model, called without a host, one session at a time.
 
     python benchmarks/serving.py --train train.txt --test test.txt [--seconds 10] [--senders 8]

@@ -1,10 +1,10 @@
-"""Training speed of the nightly recommender: examples per second, seconds to a given MRR@20.
+"""Measure the training speed of the nightly recommender: examples per second, and seconds to an MRR@20.
 
 Time runs from the first counted event to the end of the epoch that reaches the target, without validation in between.
 The model is trained on the whole training file.
 
 `--ways` also measures examples per second with XLA and with bfloat16, each in a separate process. They have no bar.
-They are off because they are not faster on a processor; this option shows whether they are on yours.
+They are off because they were not faster on a CPU. This option shows whether they are faster on this machine.
 
     python benchmarks/training.py --train train.txt --test test.txt [--targets-mrr 0.314 0.36] [--limits 13 129]
         [--ways]
@@ -24,7 +24,6 @@ import tensorflow as tf
 
 import views
 from bars import at_most, conclude
-from boat.models import examples
 from boat.models.parameters import parse
 from boat.recommend import training
 from boat.recommend.blend import Mix
@@ -36,7 +35,7 @@ WAYS = {
     "xla": {"TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit"},
     "bfloat16": {"ONEDNN_DEFAULT_FPMATH_MODE": "BF16"},
 }
-"""Settings of TensorFlow for each way, made before it starts."""
+"""Environment variables of TensorFlow for each way."""
 WAY_EPOCHS = 2
 
 
@@ -70,7 +69,7 @@ def learn(
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Print a line with the speed of each way and of the plain one."""
+    """Print a line per way with its speed, also relative to the plain way."""
     parameters = json.dumps({**json.loads(options.parameters), "epochs": WAY_EPOCHS})
     command = [sys.executable, __file__, "--train", str(options.train), "--test", str(options.test)]
     command += ["--parameters", parameters, "--seed", str(options.seed), "--targets-mrr", "0", "--limits", "inf"]

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parent.parent
 TEST_DATA = Path(os.environ.get("BOAT_TEST_DATA") or ROOT.parent / "shared" / "data")
 """Folder of public data sets, one folder each; they are not part of the repository."""
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as for a shell's background processes
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in background processes of a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests send SIGINT to child processes
 
 
@@ -77,20 +77,20 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def every_fault(request: pytest.FixtureRequest) -> bool:
-    """Whether to inject each fault as often as promised, instead of a few times."""
+    """Return whether to inject the full number of faults (`--soak`) instead of a few."""
     return bool(request.config.getoption("--soak"))
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty BOAT_HOME."""
+    """Return an empty BOAT_HOME."""
     monkeypatch.setenv("BOAT_HOME", str(tmp_path / "boat"))
     return tmp_path / "boat"
 
 
 @pytest.fixture(scope="session")
 def public_data() -> Callable[[str], Path]:
-    """Return the folder of a public data set by its name; skip the test if the data set is missing."""
+    """Return a function that returns the folder of a public data set, or skips the test if it is missing."""
 
     def folder(name: str) -> Path:
         path = TEST_DATA / name
@@ -103,7 +103,7 @@ def public_data() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Installation]":
-    """Prefect server, worker, endpoint host and reports, started once for all tests that need them."""
+    """Start Prefect server, worker, endpoint host and reports, once for all tests that need them."""
     from tests.installation import running_installation
 
     with running_installation(tmp_path_factory.mktemp("installation")) as running:
@@ -112,7 +112,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Installa
 
 @pytest.fixture(scope="session")
 def sagemaker(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Emulators]":
-    """SageMaker's emulator, with moto for S3 and CloudWatch, started once for all tests that need them."""
+    """Start SageMaker's emulator, and moto for S3 and CloudWatch, once for all tests that need them."""
     from tests.cloud.sagemaker.running_emulator import running_emulators
 
     with running_emulators(tmp_path_factory.mktemp("sagemaker")) as running:
@@ -121,7 +121,7 @@ def sagemaker(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Emulators]"
 
 @pytest.fixture(scope="session")
 def emulated_jobs() -> "Iterator[tuple[str, Emulator]]":
-    """moto for S3, and the emulator of Batch, ECS and Logs, started once for all tests that need them."""
+    """Start moto for S3, and the emulator of Batch, ECS and Logs, once for all tests that need them."""
     from tests.cloud.batch.running import running_cloud
 
     with running_cloud() as started:
@@ -130,7 +130,7 @@ def emulated_jobs() -> "Iterator[tuple[str, Emulator]]":
 
 @pytest.fixture
 def cloud(emulated_jobs: "tuple[str, Emulator]", monkeypatch: pytest.MonkeyPatch) -> "Iterator[Cloud]":
-    """The environment of a machine in an account with Batch, ECS and a store. Its containers are killed at the end."""
+    """Yield an account with Batch, ECS and a store, and set its environment. Kill its containers at the end."""
     from cloudpathlib import S3Client
 
     from tests.cloud.batch.running import Cloud

@@ -63,7 +63,7 @@ class Installation:
 
     @contextmanager
     def as_client(self) -> Iterator[None]:
-        """Let flows that are called in this process report to this installation."""
+        """Send the runs of flows that are called in this process to this installation."""
         with temporary_settings(
             {
                 PREFECT_API_URL: self.settings.prefect_api_url,

@@ -35,7 +35,7 @@ class Shop:
             return int(transaction.query(f"select count(*) as rows from {table}")["rows"][0].as_py())
 
     def plant(self, sql: str) -> None:
-        """Change data without a flow."""
+        """Execute SQL to change data without a flow."""
         with self.platform.warehouse.transaction() as transaction:
             transaction.execute(sql)
 
@@ -47,7 +47,7 @@ class Shop:
 
 @pytest.fixture(scope="session")
 def shop_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Landing files of a small synthetic shop."""
+    """Generate landing files of a small synthetic shop."""
     folder = tmp_path_factory.mktemp("landing")
     synthetic.generate(folder, sessions=SESSIONS, days=8, seed=3, products=150)
     return folder
@@ -55,7 +55,7 @@ def shop_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def client(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
-    """An installation that receives the runs of flows called in the test."""
+    """Yield the installation, which receives the runs of flows called in the test."""
     for name, value in installation.environment.items():
         monkeypatch.setenv(name, value)
     with installation.as_client():
@@ -65,6 +65,6 @@ def client(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 @pytest.fixture
 def shop(client: Installation, request: pytest.FixtureRequest) -> Shop:
-    """A shop named after the test."""
+    """Return a shop named after the test."""
     name = request.node.name.replace("_", "-")[:60].strip("-")
     return Shop(name, client.platform(name), client)

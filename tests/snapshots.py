@@ -1,4 +1,4 @@
-"""A small shop with a rule in it: what follows a product is certain, and who adds to the cart mostly buys."""
+"""Snapshots of small shops. Product p8 always follows p7, and most sessions with an add also buy."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -51,7 +51,7 @@ def _session(number: int, products: int, buyers: bool, draw: np.random.Generator
 
 @pytest.fixture(scope="session")
 def shop_snapshot(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Return a function that takes a snapshot of a shop with one session an hour."""
+    """Return a function that takes a snapshot of a new shop with one session per hour."""
 
     def take(
         products: int = 40, sessions: int = 700, buyers: bool = True, vectors: Mapping[str, str] | None = None
@@ -75,7 +75,7 @@ def shop_snapshot(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
 
 @pytest.fixture(scope="session")
 def shop(shop_snapshot: Callable[..., Path]) -> Path:
-    """Return the snapshot of an ordinary shop."""
+    """Return the snapshot of a shop with the default numbers of products and sessions."""
     return shop_snapshot()
 
 

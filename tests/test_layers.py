@@ -1,4 +1,4 @@
-"""Imports go one way: flows, then tasks, then the core, which knows no orchestrator."""
+"""Imports go one way: flows, then tasks, then the core, which never imports Prefect."""
 
 import ast
 import re
@@ -56,7 +56,7 @@ MODULES = sorted(path for room in MAY_IMPORT for path in (ROOT / room).rglob("*.
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Dotted names that a module imports, wherever in it."""
+    """Yield the dotted names of all imports in a module, including imports in functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -66,7 +66,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
+def test_a_module_imports_only_lower_layers(path: Path) -> None:
     room = next(room for room in MAY_IMPORT if path.is_relative_to(ROOT / room))
     own = {name for name in imports(path) if name.split(".")[0] in OWN}
     assert {name for name in own if name.split(".")[0] not in MAY_IMPORT[room]} == set()
@@ -80,7 +80,7 @@ def room_of(path: Path) -> str:
 
 
 def rooms_imported(path: Path) -> set[str]:
-    """Return the rooms of `src/boat` that a module imports, wherever in it."""
+    """Return the rooms of `src/boat` that a module imports, including imports in functions."""
     rooms: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -93,7 +93,7 @@ def rooms_imported(path: Path) -> set[str]:
     return (rooms & ARROWS.keys()) - {room_of(path)}
 
 
-def test_the_rooms_of_the_core_import_each_other_as_the_table_says() -> None:
+def test_every_room_imports_exactly_the_rooms_of_the_table() -> None:
     imported: dict[str, set[str]] = {}
     for path in (ROOT / "src/boat").rglob("*.py"):
         imported.setdefault(room_of(path), set()).update(rooms_imported(path))
@@ -102,7 +102,7 @@ def test_the_rooms_of_the_core_import_each_other_as_the_table_says() -> None:
     }
 
 
-def test_no_room_imports_itself_by_way_of_others() -> None:
+def test_imports_between_rooms_have_no_cycle() -> None:
     TopologicalSorter({room: rooms.split() for room, rooms in ARROWS.items()}).prepare()
 
 
@@ -114,7 +114,7 @@ def test_the_core_never_imports_prefect(path: Path) -> None:
 @pytest.mark.parametrize(
     "module", ["flows.ingestion", "flows.retrain", "flows.promote", "boat.recommend", "boat.intent"]
 )
-def test_importing_a_flow_or_a_kind_loads_no_tensorflow_and_makes_no_folder(module: str, tmp_path: Path) -> None:
+def test_importing_a_flow_or_a_kind_loads_no_tensorflow_and_creates_no_folder(module: str, tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'src')]}; import {module}; "
         "print(sorted({'tensorflow', 'mlflow', 'great_expectations', 'optuna', 'sklearn'} & set(sys.modules)))"

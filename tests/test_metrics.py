@@ -1,15 +1,15 @@
-"""Figures of merit agree with hand-worked numbers and with scikit-learn."""
+"""Metrics agree with numbers calculated by hand and with scikit-learn."""
 
 import math
 
 import numpy as np
 import pytest
-from sklearn import metrics as known
+from sklearn import metrics as sklearn_metrics
 
 from boat import metrics
 
 
-def test_ranks_are_places_in_the_list_and_ties_count_against_the_model() -> None:
+def test_ranks_are_positions_in_the_list_and_ties_count_against_the_model() -> None:
     candidates = np.array([[7, 8, 9], [7, 8, 9], [7, 8, 9], [7, 8, 9]])
     scores = np.array([[3.0, 2, 1], [3, 2, 1], [2, 2, 1], [1, 1, 1]])
     rank = metrics.ranks(scores, candidates, np.array([7, 5, 7, 7]))
@@ -27,7 +27,7 @@ def test_coverage_counts_each_product_once() -> None:
     assert metrics.coverage(np.array([[1, 2], [2, 3]]), 6) == 0.5
 
 
-def test_the_interval_holds_the_mean_and_narrows_with_more_values() -> None:
+def test_the_interval_contains_the_mean_and_narrows_with_more_values() -> None:
     values = np.random.default_rng(1).random(4000)
     low, high = metrics.interval(values)
     few_low, few_high = metrics.interval(values[:100])
@@ -49,21 +49,23 @@ def answers(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray]:
     return draw.random(3000) < probability, probability
 
 
-def test_they_agree_with_scikit_learn(answers: tuple[np.ndarray, np.ndarray]) -> None:
+def test_metrics_of_probabilities_agree_with_scikit_learn(answers: tuple[np.ndarray, np.ndarray]) -> None:
     label, probability = answers
-    assert metrics.pr_auc(label, probability) == pytest.approx(known.average_precision_score(label, probability))
-    assert metrics.roc_auc(label, probability) == pytest.approx(known.roc_auc_score(label, probability))
-    assert metrics.brier(label, probability) == pytest.approx(known.brier_score_loss(label, probability))
+    assert metrics.pr_auc(label, probability) == pytest.approx(
+        sklearn_metrics.average_precision_score(label, probability)
+    )
+    assert metrics.roc_auc(label, probability) == pytest.approx(sklearn_metrics.roc_auc_score(label, probability))
+    assert metrics.brier(label, probability) == pytest.approx(sklearn_metrics.brier_score_loss(label, probability))
     sure = np.clip(probability, 1e-7, 1 - 1e-7)
-    assert metrics.log_loss(label, probability) == pytest.approx(known.log_loss(label, sure))
+    assert metrics.log_loss(label, probability) == pytest.approx(sklearn_metrics.log_loss(label, sure))
 
 
-def test_an_honest_probability_is_calibrated_and_a_doubled_one_is_not(answers: tuple[np.ndarray, np.ndarray]) -> None:
+def test_a_true_probability_is_calibrated_and_a_doubled_one_is_not(answers: tuple[np.ndarray, np.ndarray]) -> None:
     label, probability = answers
-    honest, doubled = (metrics.calibration(label, each) for each in (probability, probability * 2))
-    assert sum(row["count"] for row in honest) == 3000
-    assert metrics.expected_calibration_error(honest) < 0.03
-    assert metrics.expected_calibration_error(doubled) == pytest.approx(
+    true_table, doubled_table = (metrics.calibration(label, chances) for chances in (probability, probability * 2))
+    assert sum(row["count"] for row in true_table) == 3000
+    assert metrics.expected_calibration_error(true_table) < 0.03
+    assert metrics.expected_calibration_error(doubled_table) == pytest.approx(
         abs(2 * probability.mean() - label.mean()), rel=0.2
     )
 
@@ -78,11 +80,13 @@ def test_calibration_by_hand() -> None:
     assert metrics.expected_calibration_error(table) == pytest.approx(0.5 * 0.3 + 0.5 * 0.1)
 
 
-def test_the_interval_of_the_pr_auc_holds_it_and_counts_whole_groups(answers: tuple[np.ndarray, np.ndarray]) -> None:
+def test_the_interval_of_the_pr_auc_contains_it_and_resamples_whole_groups(
+    answers: tuple[np.ndarray, np.ndarray],
+) -> None:
     label, probability = answers
     low, high = metrics.pr_auc_interval(label, probability, np.arange(3000))
     assert low < metrics.pr_auc(label, probability) < high
-    # The same rows ten times over tell nothing new.
+    # Ten copies of each row add no information.
     group, ten = np.tile(np.arange(3000), 10), (np.tile(values, 10) for values in answers)
     assert metrics.pr_auc_interval(*ten, group) == pytest.approx((low, high), abs=1e-9)  # type: ignore[misc]
 
@@ -91,7 +95,7 @@ def test_resampled_pr_auc_equals_scikit_learn(answers: tuple[np.ndarray, np.ndar
     label, probability = (values[:200] for values in answers)
     draws = metrics.pr_auc_draws(label, probability, np.arange(200), seed=5)
     drawn = np.random.default_rng(5).integers(200, size=200)
-    assert draws[0] == pytest.approx(known.average_precision_score(label[drawn], probability[drawn]))
+    assert draws[0] == pytest.approx(sklearn_metrics.average_precision_score(label[drawn], probability[drawn]))
 
 
 def test_lift_by_hand() -> None:
@@ -103,7 +107,7 @@ def test_lift_by_hand() -> None:
     assert math.isnan(metrics.lift(np.zeros(3), np.ones(3), 0.1))
 
 
-def test_one_class_alone_has_no_areas() -> None:
+def test_the_areas_need_both_classes() -> None:
     assert math.isnan(metrics.pr_auc(np.zeros(3, bool), np.array([0.1, 0.2, 0.3])))
     assert math.isnan(metrics.roc_auc(np.ones(3, bool), np.array([0.1, 0.2, 0.3])))
     assert math.isfinite(metrics.log_loss(np.array([True, False]), np.array([0.0, 1.0])))

@@ -108,9 +108,9 @@ def test_no_proxy_is_extended(before: dict[str, str], after: dict[str, str]) -> 
 
 @pytest.fixture
 def answering() -> Iterator[str]:
-    """Address of a server that answers 404 to every request."""
+    """Start a server that answers 404 to every request, and yield its address."""
 
-    class Nothing(BaseHTTPRequestHandler):
+    class NotFoundHandler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_error(404)
 
@@ -118,7 +118,7 @@ def answering() -> Iterator[str]:
 
         def log_message(self, *_: object) -> None: ...
 
-    with HTTPServer(("127.0.0.1", 0), Nothing) as server:
+    with HTTPServer(("127.0.0.1", 0), NotFoundHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -126,7 +126,7 @@ def answering() -> Iterator[str]:
 
 @pytest.fixture
 def proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Environment with proxies that do not listen, and without an exception for this machine."""
+    """Set proxies that do not listen, without an exception for this machine."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         for spelled in (name, name.upper()):
             monkeypatch.setenv(spelled, NOTHING_LISTENS)

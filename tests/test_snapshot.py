@@ -1,4 +1,4 @@
-"""A snapshot is complete, immutable, named by its content, and cut by time."""
+"""A snapshot is complete, immutable, named by its digest and split by time."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from boat.warehouse import Warehouse
 
 FIRST = datetime(2024, 5, 1)
 
-# One session of three items and a purchase's three events before it every 6 hours; every fifth session buys.
+# A session of three product views begins every 6 hours. Every fifth session buys.
 MARTS = """
 create schema marts;
 create table marts.fct_session_events as
@@ -50,7 +50,7 @@ def shop(tmp_path: Path) -> Callable[[int], Warehouse]:
     return build
 
 
-def test_a_snapshot_holds_everything_up_to_the_newest_event(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+def test_a_snapshot_contains_all_rows_up_to_the_newest_event(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
     reference = snapshot.take(shop(120), tmp_path, dbt_manifest="abc")
     manifest = snapshot.read(reference.uri)
     assert manifest.as_of == reference.as_of == FIRST + timedelta(hours=6 * 119, minutes=3)
@@ -61,13 +61,13 @@ def test_a_snapshot_holds_everything_up_to_the_newest_event(shop: Callable[[int]
     assert "marts.recommend_examples" in manifest.queries[RECOMMEND]
 
 
-def test_rows_are_in_the_order_of_time(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+def test_rows_are_sorted_by_time(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
     reference = snapshot.take(shop(120), tmp_path)
     rows = pq.read_table(Path(reference.uri) / RECOMMEND).to_pylist()
     assert rows == sorted(rows, key=lambda row: (row["started_at"], row["session_key"], row["position"]))
 
 
-def test_a_window_holds_its_sessions_and_nothing_later(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+def test_a_window_contains_its_sessions_and_no_later_events(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
     end = FIRST + timedelta(days=20, minutes=2)  # between the second and the third event of a session
     reference = snapshot.take(shop(120), tmp_path, days=10, as_of=end.replace(tzinfo=UTC))
     rows = pq.read_table(Path(reference.uri) / RECOMMEND)
@@ -76,19 +76,21 @@ def test_a_window_holds_its_sessions_and_nothing_later(shop: Callable[[int], War
     assert reference.sessions == 40
 
 
-def test_the_same_content_is_the_same_snapshot_and_no_copy(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
-    shop_of_today = shop(120)
-    first = snapshot.take(shop_of_today, tmp_path)
-    made_at = (Path(first.uri) / RECOMMEND).stat().st_mtime_ns
-    again = snapshot.take(shop_of_today, tmp_path)
+def test_the_same_content_gives_the_same_snapshot_without_a_copy(
+    shop: Callable[[int], Warehouse], tmp_path: Path
+) -> None:
+    shop_warehouse = shop(120)
+    first = snapshot.take(shop_warehouse, tmp_path)
+    modified_at = (Path(first.uri) / RECOMMEND).stat().st_mtime_ns
+    again = snapshot.take(shop_warehouse, tmp_path)
     assert again == first
-    assert (Path(first.uri) / RECOMMEND).stat().st_mtime_ns == made_at
+    assert (Path(first.uri) / RECOMMEND).stat().st_mtime_ns == modified_at
     assert [path.name for path in (tmp_path / "snapshots").iterdir()] == [Path(first.uri).name]
-    assert snapshot.take(shop_of_today, tmp_path, dbt_manifest="another").digest != first.digest
+    assert snapshot.take(shop_warehouse, tmp_path, dbt_manifest="another").digest != first.digest
 
 
 @pytest.mark.parametrize("name", [RECOMMEND, INTENT, PRODUCTS])
-def test_a_changed_byte_is_found(shop: Callable[[int], Warehouse], tmp_path: Path, name: str) -> None:
+def test_a_changed_byte_is_detected(shop: Callable[[int], Warehouse], tmp_path: Path, name: str) -> None:
     reference = snapshot.take(shop(120), tmp_path)
     content = bytearray((Path(reference.uri) / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -97,7 +99,7 @@ def test_a_changed_byte_is_found(shop: Callable[[int], Warehouse], tmp_path: Pat
         snapshot.read(reference.uri)
 
 
-def test_a_changed_manifest_is_found(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+def test_a_changed_manifest_is_detected(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
     reference = snapshot.take(shop(120), tmp_path)
     path = Path(reference.uri) / snapshot.MANIFEST
     path.write_text(path.read_text().replace('"sessions": 120', '"sessions": 121'))
@@ -106,14 +108,14 @@ def test_a_changed_manifest_is_found(shop: Callable[[int], Warehouse], tmp_path:
 
 
 def test_a_damaged_snapshot_is_taken_again(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
-    shop_of_today = shop(120)
-    reference = snapshot.take(shop_of_today, tmp_path)
+    shop_warehouse = shop(120)
+    reference = snapshot.take(shop_warehouse, tmp_path)
     (Path(reference.uri) / INTENT).unlink()
-    assert snapshot.take(shop_of_today, tmp_path) == reference
+    assert snapshot.take(shop_warehouse, tmp_path) == reference
     assert snapshot.read(reference.uri).digest == reference.digest
 
 
-def test_a_snapshot_of_an_older_layout_says_to_run_retrain_again(
+def test_a_snapshot_of_an_older_layout_is_refused_with_the_next_step(
     shop: Callable[[int], Warehouse], tmp_path: Path
 ) -> None:
     folder = Path(snapshot.take(shop(120), tmp_path).uri)
@@ -126,7 +128,7 @@ def test_a_snapshot_of_an_older_layout_says_to_run_retrain_again(
         snapshot.read(folder)
 
 
-def test_a_folder_that_is_no_snapshot_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_snapshot_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="nothing-here"):
         snapshot.read(tmp_path / "nothing-here")
 
@@ -138,18 +140,20 @@ def test_an_empty_window_is_refused_with_the_next_step(shop: Callable[[int], War
         snapshot.take(shop(0), tmp_path)
 
 
-def test_a_month_is_cut_by_days(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+def test_a_month_is_split_by_days(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
     split = snapshot.read(snapshot.take(shop(120), tmp_path).uri).split
     end = FIRST + timedelta(hours=6 * 119, minutes=3)
     assert (split.validation_from, split.test_from) == (end - timedelta(days=4), end - timedelta(days=2))
 
 
-def test_the_days_can_be_chosen(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+def test_the_numbers_of_test_and_validation_days_are_parameters(
+    shop: Callable[[int], Warehouse], tmp_path: Path
+) -> None:
     split = snapshot.read(snapshot.take(shop(120), tmp_path, test_days=1, validation_days=5).uri).split
     assert split.test_from - split.validation_from == timedelta(days=5)
 
 
-def test_a_day_is_cut_by_shares_and_says_so(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+def test_a_few_days_are_split_by_shares_with_the_reason(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
     split = snapshot.read(snapshot.take(shop(10), tmp_path).uri).split
     assert "2.3 days cannot be cut by days" in split.rule
     start = FIRST + timedelta(minutes=1)
@@ -157,12 +161,12 @@ def test_a_day_is_cut_by_shares_and_says_so(shop: Callable[[int], Warehouse], tm
     assert split.test_from == start + timedelta(hours=6 * 9)
 
 
-def test_days_without_a_session_are_cut_by_shares(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+def test_days_without_sessions_are_split_by_shares(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
     split = snapshot.read(snapshot.take(shop(120), tmp_path, as_of=FIRST + timedelta(days=90)).uri).split
     assert "by shares" in split.rule
     assert split.test_from == FIRST + timedelta(hours=6 * 108, minutes=1)
 
 
-def test_sessions_that_cannot_be_cut_in_three_are_refused(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+def test_too_few_sessions_for_three_parts_are_refused(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="1/0/1"):
         snapshot.take(shop(2), tmp_path)

@@ -30,7 +30,7 @@ SHOPPERS = [
 
 @pytest.fixture
 def prefix(cloud: "Cloud") -> str:
-    """URI of a prefix in a versioned bucket, like the bucket of the CloudFormation template."""
+    """Return the URI of a prefix in a versioned bucket, like the bucket of the CloudFormation template."""
     bucket = urlsplit(cloud.store).netloc
     boto3.client("s3").put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     return f"s3://{bucket}/erase"
@@ -41,7 +41,7 @@ def put(prefix: str, name: str, body: bytes) -> None:
     boto3.client("s3").put_object(Bucket=parts.netloc, Key=f"{parts.path[1:]}/{name}", Body=body)
 
 
-def everything(prefix: str) -> bytes:
+def all_content(prefix: str) -> bytes:
     """Return the content of all objects below a prefix, including old versions."""
     client, parts = boto3.client("s3"), urlsplit(prefix)
     versions = client.list_object_versions(Bucket=parts.netloc, Prefix=parts.path[1:]).get("Versions", [])
@@ -54,7 +54,7 @@ def everything(prefix: str) -> bytes:
 
 @pytest.fixture
 def warehouse(prefix: str, tmp_path: Path) -> DuckDBWarehouse:
-    """A warehouse loaded from the bucket. One file was replaced, and one of two snapshots has the client."""
+    """Load a warehouse from the bucket. One file was replaced, and one of two snapshots has the client."""
     events = [{"event_type": "pageview", "event_time": "2024-01-01T10:00:00Z"} | shopper for shopper in SHOPPERS]
     content = "".join(json.dumps(event) + "\n" for event in events).encode()
     put(prefix, f"landing/{FILE}", content)
@@ -84,12 +84,12 @@ def test_a_client_is_erased_from_all_versions_in_the_bucket(prefix: str, warehou
     }
     assert dry.searched.snapshot_names == ("with", "without")
     assert dry.searched.files == 3
-    assert b"anna" in everything(prefix)
+    assert b"anna" in all_content(prefix)
     proof = erase(*where, delete_snapshots=True, dry_run=False)
     assert proof.is_complete
-    assert b"anna" not in everything(prefix)
-    assert everything(f"{prefix}/snapshots/with/") == b""
-    assert everything(f"{prefix}/snapshots/without/") != b""
+    assert b"anna" not in all_content(prefix)
+    assert all_content(f"{prefix}/snapshots/with/") == b""
+    assert all_content(f"{prefix}/snapshots/without/") != b""
     assert all(file.already_loaded for file in raw_log.load(warehouse, f"{prefix}/landing").files)
     with warehouse.transaction() as transaction:
         left = transaction.query("select event_id from raw.events order by 1")["event_id"].to_pylist()

@@ -44,7 +44,7 @@ TRAINING = {"seed": 0, "max_minutes": 5, "parameters": BRIEF}
 
 
 @dataclass(frozen=True)
-class Night:
+class CloudNight:
     """State after a night."""
 
     platform: Platform
@@ -94,7 +94,7 @@ def night(
     emulated_jobs: tuple[str, Emulator],
     sagemaker: Emulators,
     shop_files: Path,
-) -> Iterator[Night]:
+) -> Iterator[CloudNight]:
     cloud = Cloud(*emulated_jobs)
     folder = tmp_path_factory.mktemp("night")
     with (
@@ -108,17 +108,17 @@ def night(
             platform = save_platform(installation, cloud, sagemaker, account)
             before = len(cloud.emulator.jobs)
             promoted = asyncio.run(run_night(shop_files))
-            yield Night(platform, cloud, account, promoted, jobs=len(cloud.emulator.jobs) - before)
+            yield CloudNight(platform, cloud, account, promoted, jobs=len(cloud.emulator.jobs) - before)
 
 
 @pytest.fixture
-def in_the_account(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_the_account(night: CloudNight, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in night.cloud.environment.items():
         monkeypatch.setenv(name, value)
 
 
 def test_both_endpoints_answer_the_stock_client_with_the_promoted_versions(
-    night: Night, sagemaker: Emulators, in_the_account: None
+    night: CloudNight, sagemaker: Emulators, in_the_account: None
 ) -> None:
     assert night.promoted == "recommend version 1 answers. intent version 1 answers."
     body = json.dumps({"instances": instances([[{"event_type": "pageview", "url": "home"}]])})
@@ -129,7 +129,7 @@ def test_both_endpoints_answer_the_stock_client_with_the_promoted_versions(
 
 
 def test_the_tables_are_in_snowflake_the_models_on_s3_and_the_jobs_ran_on_batch(
-    night: Night, in_the_account: None
+    night: CloudNight, in_the_account: None
 ) -> None:
     (model,) = night.platform.registry.versions(RECOMMEND)
     assert model.uri.startswith(f"{night.cloud.store}/models/recommend-")
@@ -139,7 +139,7 @@ def test_the_tables_are_in_snowflake_the_models_on_s3_and_the_jobs_ran_on_batch(
     assert any("fct_sessions" in statement["sql"].lower() for statement in night.account.history())
 
 
-def test_results_of_tasks_are_stored_on_s3(night: Night, in_the_account: None) -> None:
+def test_results_of_tasks_are_stored_on_s3(night: CloudNight, in_the_account: None) -> None:
     block = S3Bucket(bucket_name=BUCKET, bucket_folder="results", credentials=AwsCredentials())
     block.save("results", overwrite=True)
 
@@ -161,7 +161,7 @@ def test_results_of_tasks_are_stored_on_s3(night: Night, in_the_account: None) -
 
 
 def test_a_local_training_on_the_same_snapshot_gives_the_same_recommendations(
-    night: Night, tmp_path: Path, in_the_account: None
+    night: CloudNight, tmp_path: Path, in_the_account: None
 ) -> None:
     (challenger,) = night.platform.registry.versions(RECOMMEND)
     folder = store.fetch(challenger.snapshot_uri, tmp_path / "cache")

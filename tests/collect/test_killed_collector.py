@@ -19,7 +19,7 @@ LOAD_SECONDS = 0.25
 
 
 @dataclass
-class Client:
+class EventSender:
     """Sends events and batches until it is stopped. Requests without an answer are sent again with the same ids."""
 
     number: int
@@ -56,7 +56,7 @@ class Client:
 @pytest.mark.parametrize("kills", [10, pytest.param(50, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
 def test_every_acknowledged_event_is_stored_exactly_once(kills: int, tmp_path: Path) -> None:
     folder, port, ended = tmp_path / "landing", free_port(), threading.Event()
-    clients = [Client(number, port, ended) for number in range(CLIENTS)]
+    clients = [EventSender(number, port, ended) for number in range(CLIENTS)]
     threads = [threading.Thread(target=client.run, daemon=True) for client in clients]
     options = ("--events-per-second", "1e9", "--burst", "1000000000", "--rotate-seconds", "1")
     for turn in range(kills):

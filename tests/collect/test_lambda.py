@@ -30,7 +30,7 @@ BUCKET = "landing"
 
 @pytest.fixture
 def s3(aws: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:  # noqa: F811
-    """An empty landing bucket in the environment of the function."""
+    """Create an empty landing bucket, set the variables of the function, and yield the S3 client."""
     monkeypatch.setenv("BOAT_COLLECT_LANDING", f"s3://{BUCKET}/")
     monkeypatch.setenv("BOAT_COLLECT_ORIGINS", "https://mugs.example")
     client = aws.client("s3")
@@ -60,7 +60,7 @@ def content(answer: dict[str, Any]) -> bytes:
     return base64.b64decode(answer["body"])
 
 
-def kept(s3: Any) -> dict[str, list[dict[str, Any]]]:
+def stored_lines(s3: Any) -> dict[str, list[dict[str, Any]]]:
     """Return the lines of each object in the bucket."""
     keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
     read = {key: s3.get_object(Bucket=BUCKET, Key=key)["Body"].read().decode() for key in keys}
@@ -71,7 +71,7 @@ def test_a_batch_becomes_a_landing_file_and_its_bad_event_a_dead_letter(s3: Any)
     answer = ask(body=json.dumps([GOOD, {"event_type": "add"}]), content_type="application/json")
     assert answer["statusCode"] == 200
     assert json.loads(content(answer))["accepted"] == 1
-    objects = kept(s3)
+    objects = stored_lines(s3)
     letters, events = sorted(objects, key=lambda key: "dead-letter" not in key)
     assert events.startswith("events/20")
     assert objects[events][0]["product_id"] == "blue-mug"
@@ -98,12 +98,12 @@ def test_a_gzipped_body_and_a_pixel_are_accepted(s3: Any) -> None:
     form = base64.b64encode(b"v=2&cid=1.2&en=page_view").decode()
     assert ask(body=form, packed=True, content_type="application/x-www-form-urlencoded")["statusCode"] == 200
     assert ask(query="v=2&tid=G-ABC&cid=1.2&en=page_view")["statusCode"] == 200
-    assert len(kept(s3)) == 4
+    assert len(stored_lines(s3)) == 4
 
 
 def test_events_of_a_page_on_another_origin_are_not_stored(s3: Any) -> None:
     assert ask(body=json.dumps(GOOD), origin="https://elsewhere.example")["statusCode"] == 403
-    assert kept(s3) == {}
+    assert stored_lines(s3) == {}
 
 
 def test_an_origin_is_compared_in_the_notation_of_browsers(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_an_event_that_cannot_be_stored_is_not_acknowledged(s3: Any) -> None:
 
 @pytest.fixture
 def lambda_python(tmp_path: Path) -> dict[str, str]:
-    """Environment of a Python with the unpacked function and boto3 only, as on Lambda."""
+    """Return the environment of a Python with only the unpacked function and boto3, as on Lambda."""
     function, runtime = tmp_path / "function", tmp_path / "runtime"
     zipfile.ZipFile(BytesIO(package.functions()["CollectKey"].content)).extractall(function)
     runtime.mkdir()
@@ -154,6 +154,6 @@ def test_the_package_is_complete(s3: Any, lambda_python: dict[str, str]) -> None
     command = [sys.executable, "-S", "-c", code]  # -S: without the packages of this environment
     done = subprocess.run(command, env={**inherited, **lambda_python}, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "200\n"), done.stderr
-    ((row,),) = kept(s3).values()
+    ((row,),) = stored_lines(s3).values()
     assert row["extra"]["os"] == "iOS"
     assert row["extra"]["device"] == "iPhone"

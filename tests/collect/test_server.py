@@ -27,7 +27,7 @@ NO_LIMIT = ("--events-per-second", "1e9", "--burst", "1000000000")
 
 @pytest.fixture(scope="module")
 def collecting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collecting]:
-    """A collector for the tests that do not stop it."""
+    """Start a collector for all tests that do not stop it."""
     landing_folder = tmp_path_factory.mktemp("shared") / "landing"
     with running_collector(landing_folder, "--rotate-seconds", "0.5", *NO_LIMIT) as running:
         yield running

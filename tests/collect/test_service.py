@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture
 def landing(installation: Installation) -> Path:
-    """The landing folder of `ingestion/hourly`."""
+    """Return the landing folder of `ingestion/hourly`."""
     with installation.as_client():
         return Path(Platform.load("default").landing)
 

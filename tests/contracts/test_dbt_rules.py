@@ -1,4 +1,4 @@
-"""The dbt project excludes by the same ranges, types and words as the doors."""
+"""The dbt project excludes events by the ranges, types and words of `boat.events`."""
 
 import ast
 import re
@@ -28,7 +28,7 @@ def test_ranges_match_the_contract() -> None:
     assert float(variables["largest_quantity"]) == events.MAX_QUANTITY
 
 
-def test_event_types_and_their_need_of_a_product_match_the_contract(rules: str) -> None:
+def test_event_types_and_types_with_a_product_match_the_contract(rules: str) -> None:
     (types,) = re.findall(r"return\((\[.*?\])\)", rules)
     (without_product,) = re.findall(r"product_id is null and event_type not in (\(.*?\))", rules)
     assert set(ast.literal_eval(types)) == set(events.EVENT_TYPES)
@@ -37,5 +37,5 @@ def test_event_types_and_their_need_of_a_product_match_the_contract(rules: str) 
 
 def test_placeholders_of_an_order_number_match_the_contract(rules: str) -> None:
     (words,) = re.findall(r"lower\(\{\{ text \}\}\) in (\(.*?'\))\n", rules)
-    backslash_n = "\\n"  # its own condition: databases differ in how they read a backslash
+    backslash_n = "\\n"  # a separate condition, because databases parse a backslash differently
     assert {*ast.literal_eval(words), backslash_n} == {*events.MISSING_WORDS, "-"}

@@ -1,4 +1,4 @@
-"""The same event gives the same row of the raw log, whichever door it comes through and however it is written."""
+"""The same event gives the same row of the raw log, in every file format, through the collector and in any notation."""
 
 import json
 import random
@@ -22,7 +22,7 @@ from boat.raw_log import load
 from boat.warehouse import connect
 
 Event = dict[str, Any]
-Door = Callable[[Path, list[Event]], None]
+Writer = Callable[[Path, list[Event]], None]
 
 NOW = datetime.now(UTC).replace(tzinfo=None, microsecond=0) - timedelta(minutes=5)
 
@@ -60,7 +60,7 @@ def _json_request(path: Path, rows: list[Event]) -> None:
 
 
 COLLECTED = "20240101T100000-0a1b2c3d.ndjson"
-DOORS: dict[str, Door] = {
+WRITERS: dict[str, Writer] = {
     "events.csv": _csv,
     "SEMICOLONS.CSV": _semicolons,
     "events.ndjson": _ndjson,
@@ -114,8 +114,8 @@ def shopper_events(draw: st.DrawFn) -> Event:
     return event
 
 
-def written(event: Event, choose: random.Random) -> Event:
-    """Return an event under other names and in other notations."""
+def rewritten(event: Event, choose: random.Random) -> Event:
+    """Return the event with synonyms of its columns and other notations of its values."""
     row: Event = {}
     for column, value in event.items():
         name = choose.choice(ALIASES.get(column, (column,)))
@@ -142,36 +142,36 @@ def _notation(column: str, value: Any, choose: random.Random) -> Any:
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    logical=st.lists(shopper_events(), min_size=1, max_size=12, unique_by=lambda event: event["event_time"]),
+    sent=st.lists(shopper_events(), min_size=1, max_size=12, unique_by=lambda event: event["event_time"]),
     seed=st.integers(0, 10**6),
 )
-def test_an_event_is_the_same_row_through_every_door(
-    tmp_path_factory: pytest.TempPathFactory, logical: list[Event], seed: int
+def test_an_event_is_the_same_row_in_every_format_and_through_the_collector(
+    tmp_path_factory: pytest.TempPathFactory, sent: list[Event], seed: int
 ) -> None:
     folder, choose = tmp_path_factory.mktemp("doors"), random.Random(seed)
     landing = folder / "landing"
     landing.mkdir()
-    (landing / "0.ndjson").write_text("".join(json.dumps(event, default=str) + "\n" for event in logical))
-    for name, door in DOORS.items():
-        if door in {_csv, _semicolons, _parquet}:  # a table has one name for a column of all rows
-            names = {column: choose.choice(ALIASES.get(column, (column,))) for column in logical[0]}
-            rows = [{names[column]: _notation(column, event[column], choose) for column in event} for event in logical]
+    (landing / "0.ndjson").write_text("".join(json.dumps(event, default=str) + "\n" for event in sent))
+    for name, write in WRITERS.items():
+        if write in {_csv, _semicolons, _parquet}:  # a table has one name for each column
+            names = {column: choose.choice(ALIASES.get(column, (column,))) for column in sent[0]}
+            rows = [{names[column]: _notation(column, event[column], choose) for column in event} for event in sent]
         else:
-            rows = [written(event, choose) for event in logical]
+            rows = [rewritten(event, choose) for event in sent]
         (landing / name).parent.mkdir(exist_ok=True)
-        door(landing / name, rows)
+        write(landing / name, rows)
     warehouse = connect(f"duckdb:///{folder / 'warehouse.duckdb'}")
-    first, *others = load(warehouse, landing).files
-    assert (first.source_file, first.accepted) == ("0.ndjson", len(logical))
-    # An event without an id gets one of its content: the same id is the same content.
-    assert {(file.source_file, file.duplicate, file.failed) for file in others} == {
-        (name, len(logical), 0) for name in DOORS
+    first, *copies = load(warehouse, landing).files
+    assert (first.source_file, first.accepted) == ("0.ndjson", len(sent))
+    # An event without an id gets a digest of its content as id, so duplicates have the same content.
+    assert {(file.source_file, file.duplicate, file.failed) for file in copies} == {
+        (name, len(sent), 0) for name in WRITERS
     }
     with warehouse.transaction() as transaction:
         orders = transaction.query(
             "select json_extract_string(extra, '$.transaction_id') as id from raw.events order by event_time"
         )
-    expected = [event["transaction_id"] for event in sorted(logical, key=lambda event: event["event_time"])]
+    expected = [event["transaction_id"] for event in sorted(sent, key=lambda event: event["event_time"])]
     assert orders["id"].to_pylist() == expected
 
 
@@ -196,9 +196,9 @@ def test_a_hit_of_google_analytics_is_the_row_of_the_same_purchase(
     warehouse = connect(f"duckdb:///{tmp_path / 'warehouse.duckdb'}")
     load(warehouse, tmp_path / COLLECTED)
     with warehouse.transaction() as transaction:
-        found = transaction.query(
+        loaded = transaction.query(
             """select shop, session_id, client_id, event_type, product_id, url, price, quantity,
                 json_extract_string(extra, '$.transaction_id') as transaction_id
             from raw.events"""
         )
-    assert [tuple(row.values()) for row in found.to_pylist()] == [PURCHASE]
+    assert [tuple(row.values()) for row in loaded.to_pylist()] == [PURCHASE]

@@ -1,6 +1,6 @@
-"""Raw values and what they mean, held to every implementation of the rules in `boat.events`.
+"""All implementations of the rules in `boat.events` give a raw value the same meaning.
 
-An implementation has a function for each rule: from text to the value that it means, None if missing, or REFUSED.
+An implementation has a function for each rule. It returns the value of a text, `None` if missing, or REFUSED.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,8 +25,8 @@ class Implementation:
     """The rules in one language.
 
     Attributes:
-        rules: Functions by the name of their rule; a language has those that it needs.
-        is_exact: Whether times are exact to the microsecond; a float holds 16 digits.
+        rules: Functions by the name of their rule. A language has only the rules that it needs.
+        is_exact: Whether times are exact to the microsecond. A float has only 16 digits.
     """
 
     rules: Mapping[str, Rule]
@@ -34,7 +34,7 @@ class Implementation:
 
 
 def python() -> Implementation:
-    """`boat.events`, for the collector."""
+    """Return the rules of `boat.events`, for the collector."""
 
     def event_type(text: str) -> str | None:
         return events.event_type(text) or (IGNORED if events.plain_type(text) else None)
@@ -51,7 +51,7 @@ def python() -> Implementation:
 
 
 def tensorflow() -> Implementation:
-    """`boat.models.graphs`, for the exported models."""
+    """Return the rules of `boat.models.graphs`, for the exported models."""
     import tensorflow as tf
 
     from boat.models.graphs import OTHER_TYPE, EventReader, identifiers, seconds
@@ -75,7 +75,7 @@ def tensorflow() -> Implementation:
 
 
 def sql() -> Implementation:
-    """`boat.landing.values`, for files."""
+    """Return the rules of `boat.landing.values`, for files."""
     import duckdb
 
     from boat.landing import values
@@ -132,9 +132,9 @@ def _refusing(rule: Rule) -> Rule:
 
 
 def _if_plausible(time: Any) -> Any:
-    """Return a time as a door takes it. SQL reads some that are not plausible where Python refuses to read them."""
+    """Return a plausible time or REFUSED. SQL parses some implausible times that Python refuses."""
     is_taken = time is None or (isinstance(time, datetime) and events.plausible(time, events.utc_now()))
-    return time if is_taken else REFUSED  # DuckDB gives a year before 1 or after 9999 as text
+    return time if is_taken else REFUSED  # DuckDB returns a year before 1 or after 9999 as text
 
 
 def _decoded(values: Any) -> str:
@@ -167,7 +167,7 @@ TYPES: Mapping[str, str | None] = {
     "Order Completed": "purchase",
     "refund": "refund",
     "Order Refunded": "refund",
-    "clic\u212a": "click",  # the sign of the kelvin is a K
+    "clic\u212a": "click",  # the Kelvin sign is a K
     "scroll": IGNORED,
     "Session Start": IGNORED,
     "detail_": IGNORED,
@@ -211,7 +211,7 @@ IDS: Mapping[str, str | None] = {
     "not set": "not set",
     "N/A-1": "N/A-1",
     "nan7": "nan7",
-    "\u200b": "\u200b",  # not one of the blanks
+    "\u200b": "\u200b",  # a zero-width space is not a blank
     "(not \u017fet)": "(not \u017fet)",  # a long s is another letter
 }
 ORDER_NUMBERS: Mapping[str, str | None] = {
@@ -305,12 +305,12 @@ def _agree(implementation: Implementation, rule: str, values: Mapping[str, Any])
     different = {
         raw: (read[raw], value) for raw, value in values.items() if not _same(implementation, read[raw], value)
     }
-    assert not different, "by raw value: what was read, and what it means"
+    assert not different, "by raw value: the value read and the expected value"
 
 
 def _same(implementation: Implementation, read: Any, value: Any) -> bool:
     if isinstance(value, datetime) and isinstance(read, datetime) and not implementation.is_exact:
-        # 16 digits: a quarter of a microsecond now, 16 microseconds in the year 5138.
+        # 16 digits are exact to a quarter of a microsecond now, and to 16 microseconds in the year 5138.
         return abs(read - value) <= timedelta(microseconds=1 if value.year < 2100 else 20)
     return bool(read == value)
 
@@ -329,7 +329,7 @@ def test_every_name_of_an_event_type_is_understood_however_it_is_spelled(impleme
         lambda name: name.replace("_", "-").upper(),
         lambda name: f"\u00a0{name}\t",
     )
-    names = {spell(name): known for name, known in events.TYPE_NAMES.items() for spell in spellings}
+    names = {spell(name): event_type for name, event_type in events.TYPE_NAMES.items() for spell in spellings}
     _agree(implementation, "event_type", names)
     _agree(implementation, "event_type", dict.fromkeys(events.UNUSED_TYPES, IGNORED))
 
@@ -341,7 +341,7 @@ def test_every_word_for_missing_is_missing(implementation: Implementation, rule:
 
 
 @pytest.mark.parametrize("rule", ["identifier", "order_number", "number", "event_type", "moment"])
-def test_every_blank_around_a_value_goes(implementation: Implementation, rule: str) -> None:
+def test_blanks_around_a_value_are_removed(implementation: Implementation, rule: str) -> None:
     raw, value = {
         "identifier": ("a 1", "a 1"),
         "order_number": ("T1.0", "T1.0"),
@@ -353,9 +353,9 @@ def test_every_blank_around_a_value_goes(implementation: Implementation, rule: s
     _agree(implementation, rule, dict.fromkeys([*around, events.BLANKS + raw + events.BLANKS], value))
 
 
-# Texts that lie near the rules: pieces of them, and anything else.
+# Texts that resemble the values of the rules, and random texts.
 PIECES = (*events.BLANKS, *events.MISSING_WORDS, *events.TYPE_NAMES, *"0123456789", ".0", ".", "-", "_", "e5", "a", "é")
-# PostgreSQL, DuckDB and RE2 have no text with a zero byte, and UTF-8 no half of a surrogate pair.
+# PostgreSQL, DuckDB and RE2 do not support a zero byte in a text; UTF-8 does not support half a surrogate pair.
 LETTERS = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 TEXTS = (
     st.lists(st.sampled_from(PIECES), max_size=5).map("".join)
@@ -366,14 +366,14 @@ TEXTS = (
 SPELLED = st.sampled_from(sorted(events.TYPE_NAMES)).flatmap(
     lambda name: st.tuples(*(st.sampled_from((letter, letter.upper(), " ", "-", "")) for letter in name)).map("".join)
 )
-MOMENTS = st.integers(10**9, 2**63 // 10**9 - 1)  # nanoseconds end in the year 2262
+MOMENTS = st.integers(10**9, 2**63 // 10**9 - 1)  # the largest time in nanoseconds is in the year 2262
 FRACTIONS = st.integers(0, 999_999)
 UNITS = st.sampled_from((1, 10**3, 10**6, 10**9))
 
 
 @pytest.fixture(scope="module")
-def others() -> dict[str, Implementation]:
-    """All implementations but the one in Python."""
+def other_implementations() -> dict[str, Implementation]:
+    """Return all implementations except Python's."""
     return {name: make() for name, make in IMPLEMENTATIONS.items() if name != "python"}
 
 
@@ -385,19 +385,19 @@ BOUNDED = settings(max_examples=100, deadline=None, suppress_health_check=[Healt
 @given(text=TEXTS | SPELLED)
 @example("İ")
 @example("\x85view\x85")
-def test_all_implementations_read_a_text_alike(others: dict[str, Implementation], text: str) -> None:
+def test_all_implementations_read_a_text_alike(other_implementations: dict[str, Implementation], text: str) -> None:
     for rule, read in PYTHON.rules.items():
-        for name, other in others.items():
-            if rule in other.rules and rule != "time_number":
-                assert (name, rule, other.rules[rule](text)) == (name, rule, read(text))
+        for name, implementation in other_implementations.items():
+            if rule in implementation.rules and rule != "time_number":
+                assert (name, rule, implementation.rules[rule](text)) == (name, rule, read(text))
 
 
 @BOUNDED
 @given(seconds=MOMENTS, microseconds=FRACTIONS, unit=UNITS)
 def test_all_implementations_read_a_number_since_1970_alike(
-    others: dict[str, Implementation], seconds: int, microseconds: int, unit: int
+    other_implementations: dict[str, Implementation], seconds: int, microseconds: int, unit: int
 ) -> None:
     text = str(seconds * unit + microseconds * unit // 1_000_000)
     time = PYTHON.rules["time_number"](text)
-    for name, other in others.items():
-        assert _same(other, other.rules["time_number"](text), time), (name, text)
+    for name, implementation in other_implementations.items():
+        assert _same(implementation, implementation.rules["time_number"](text), time), (name, text)

@@ -51,13 +51,15 @@ class WarehouseContract(ABC):
         with warehouse.transaction() as transaction:
             assert transaction.query("select count(*) as n from t").to_pylist() == [{"n": 0}]
 
-    def test_of_many_transactions_that_insert_a_missing_row_one_does(self, warehouse: Warehouse) -> None:
+    def test_only_one_of_many_transactions_inserts_a_missing_row(self, warehouse: Warehouse) -> None:
         with warehouse.transaction() as transaction:
             transaction.execute("create table t (n integer)")
 
         def add(_: int) -> None:
             with warehouse.transaction() as transaction:
-                transaction.query("select count(*) as n from t")  # a read before the lock must not count
+                transaction.query(
+                    "select count(*) as n from t"
+                )  # the insert must not use this read from before the lock
                 transaction.lock()
                 transaction.execute("insert into t select 1 where not exists (select 1 from t)")
                 time.sleep(0.05)
@@ -213,7 +215,7 @@ class TestDuckDB(WarehouseContract):
 
     @pytest.fixture(params=["exclusive", "transaction"])
     def holder(self, request: pytest.FixtureRequest, url: str) -> Iterator[subprocess.Popen[str]]:
-        """A second process that has locked the warehouse."""
+        """Start a second process that locks the warehouse."""
         command = [sys.executable, "-c", _HOLD.format(how=request.param), url]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None

@@ -35,7 +35,7 @@ def remember(home: Path, **ports: int) -> None:
 
 @pytest.fixture
 def busy_port() -> Iterator[int]:
-    """A port on which another program listens."""
+    """Yield a port on which another program listens."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -106,7 +106,7 @@ def test_the_collector_accepts_the_shops_of_its_demo_page_and_of_the_variable(
 
 @pytest.fixture
 def foreign_variables(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
-    """Variables of a user for other installations."""
+    """Set and return variables of a user for other installations."""
     variables = {
         "PREFECT_API_URL": "https://elsewhere.example/api",
         "PREFECT_API_KEY": "pnu_key",

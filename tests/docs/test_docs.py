@@ -150,10 +150,10 @@ def test_every_command_and_option_of_boat_is_documented() -> None:
         assert {option for option in options - {"--help"} if option not in docs} == set(), command
 
 
-def test_every_command_in_the_docs_is_run_or_has_a_reason_not_to_be() -> None:
+def test_every_command_in_the_docs_is_run_or_has_a_reason() -> None:
     for page, command in commands():
-        known = command.startswith(("prefect deployment run ", *NOT_RUN)) or "boat load" in command
-        assert known, f"{page}: {command} is not run by any test. Run it here, or give the reason in NOT_RUN."
+        is_run = command.startswith(("prefect deployment run ", *NOT_RUN)) or "boat load" in command
+        assert is_run, f"{page}: {command} is not run by any test. Run it here, or give the reason in NOT_RUN."
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_run_in_the_docs_has_parameters_that_its_flow_accepts(command: str) ->
     words = shlex.split(command, comments=True)
     name, deployment = words[3].split("/")
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
-    assert deployment in {each["name"] for each in deployments if each["entrypoint"].endswith(f":{name}")}
+    assert deployment in {deployed["name"] for deployed in deployments if deployed["entrypoint"].endswith(f":{name}")}
     values = dict(word.split("=", 1) for word in words[4:] if word != "-p")
     flow(name).validate_parameters(
         {key: yaml.safe_load(value) for key, value in values.items()}

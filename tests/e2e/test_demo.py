@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def demo(installation: Installation, shop_files: Path) -> str:
-    """Output of `make demo EVENTS=…`."""
+    """Run `make demo EVENTS=…` and return its output."""
     ran = installation.command("python", "-m", "deployments.demo", "--events", str(shop_files), timeout=420)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return str(ran.stdout)

@@ -40,8 +40,8 @@ create table marts.dim_products as
 Answer = Callable[..., Mapping[str, tf.Tensor]]
 
 
-def _walk(number: int, draw: np.random.Generator) -> Iterator[dict[str, object]]:
-    """Yield a session around one of the circles, which are categories. New products of the last days are forks."""
+def _session(number: int, draw: np.random.Generator) -> Iterator[dict[str, object]]:
+    """Yield a session of successive products in a category. In the last days, some are replaced by new products."""
     started = FIRST + timedelta(hours=number)
     circle, step = int(draw.integers(CIRCLES)), int(draw.integers(ROUND))
     adds = draw.random() < 0.3
@@ -70,7 +70,7 @@ def _walk(number: int, draw: np.random.Generator) -> Iterator[dict[str, object]]
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, draw = tmp_path_factory.mktemp("circles"), np.random.default_rng(0)
-    events = pa.Table.from_pylist([event for number in range(900) for event in _walk(number, draw)])
+    events = pa.Table.from_pylist([event for number in range(900) for event in _session(number, draw)])
     pq.write_table(events, folder / "events.parquet")
     built = warehouse.connect(f"duckdb:///{folder}/shop.duckdb")
     with built.transaction() as transaction:
@@ -81,7 +81,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def counted(shop: Path) -> Callable[..., tf.Module]:
-    """Return a function that fits a counting recommender: with renamed products, or on the test days."""
+    """Return a function that fits a counting recommender, with renamed products or with the test days."""
 
     def fit(model: RecommendModel, renamed: str = "", leaking: bool = False) -> tf.Module:
         split = snapshot.read(shop).split
@@ -101,7 +101,7 @@ def _renamed(part: Sessions, prefix: str) -> Sessions:
     return Sessions(part.events.set_column(column, "product_id", names), part.offsets)
 
 
-class Around(tf.Module):
+class ChangedModel(tf.Module):
     """A model that changes the inputs or outputs of a good model."""
 
     def __init__(self, good: tf.Module, answer: Answer) -> None:
@@ -116,7 +116,7 @@ class Around(tf.Module):
         return self._answer(self._good.serve, columns)
 
 
-class Odds(tf.Module):
+class CountOdds(tf.Module):
     """An intent model that counts adds and views."""
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], kind, name) for name, kind in sessions.INPUTS.items()])
@@ -217,7 +217,7 @@ def failing(evaluated: EvaluationReport) -> list[str]:
 def test_good_models_pass_all_behaviour_tests(
     counted: Callable[..., tf.Module], report: Callable[[KindName, tf.Module], EvaluationReport]
 ) -> None:
-    recommend, intent = report("recommend", counted("co_occurrence")), report("intent", Odds())
+    recommend, intent = report("recommend", counted("co_occurrence")), report("intent", CountOdds())
     assert failing(recommend) == failing(intent) == []
     assert [result.name for result in recommend.challenger.behaviour if result.value is None] == []
     assert not [name for name in refusing("intent", intent) if name.startswith("behaviour")]
@@ -245,7 +245,7 @@ def test_a_bad_recommender_fails_the_test_for_its_fault(
     counted: Callable[..., tf.Module],
     report: Callable[[KindName, tf.Module], EvaluationReport],
 ) -> None:
-    evaluated = report("recommend", Around(counted("co_occurrence"), bad))
+    evaluated = report("recommend", ChangedModel(counted("co_occurrence"), bad))
     assert f"behaviour {refused_by}" in refusing("recommend", evaluated)
 
 
@@ -283,14 +283,14 @@ def test_a_recommender_with_wrong_training_data_fails_the_test_for_it(
 def test_a_bad_intent_model_fails_the_test_for_its_fault(
     bad: Answer, refused_by: str, report: Callable[[KindName, tf.Module], EvaluationReport]
 ) -> None:
-    assert f"behaviour {refused_by}" in refusing("intent", report("intent", Around(Odds(), bad)))
+    assert f"behaviour {refused_by}" in refusing("intent", report("intent", ChangedModel(CountOdds(), bad)))
 
 
 def test_an_exception_in_a_model_fails_the_test_and_not_the_report() -> None:
     suite: Suite[int] = Suite()
 
     @suite.at_most(1, "critical")
-    def answers(bed: int) -> float:
+    def answers(model: int) -> float:
         """It answers."""
         raise ValueError("no such tensor")
 
@@ -303,8 +303,8 @@ def test_a_test_that_does_not_apply_to_the_data_passes() -> None:
     suite: Suite[int] = Suite()
 
     @suite.at_least(1, "critical")
-    def asked(bed: int) -> float | None:
-        """It is asked."""
+    def not_applicable(model: int) -> float | None:
+        """Return no value."""
         return None
 
     (result,) = suite.run(0)

@@ -32,7 +32,7 @@ from boat.recommend import baselines
 from boat.recommend.parameters import RecommendParameters
 
 
-class Constant(tf.Module):
+class ConstantModel(tf.Module):
     """A model with the same answer to all sessions."""
 
     def __init__(self, outputs: dict[str, tf.Tensor]) -> None:
@@ -59,7 +59,7 @@ def _constant(path: Path, kind: str, parameters: Mapping[str, float] | None = No
         "snapshot_digest": "",
         "products": 0,
     }
-    export(Constant(outputs), path, kind=kind, **about)  # type: ignore[arg-type]
+    export(ConstantModel(outputs), path, kind=kind, **about)  # type: ignore[arg-type]
     return path
 
 
@@ -106,11 +106,11 @@ def test_a_job_writes_the_metrics_of_challenger_champion_and_baselines(
 
 def test_every_item_after_the_first_of_a_session_is_a_target(shop: Path, tmp_path: Path) -> None:
     # A list with one product scores exactly its share among the targets.
-    one = _constant(tmp_path / "m", "recommend", product_id=tf.constant(["p3"]), score=tf.constant([1.0]))
+    model = _constant(tmp_path / "m", "recommend", product_id=tf.constant(["p3"]), score=tf.constant([1.0]))
     test = examples.read(shop / snapshot.RECOMMEND, snapshot.read(shop).split, "test")
     products = test.strings("product_id")
     targets = np.delete(products, test.offsets[:-1])
-    figures = evaluate.evaluate("recommend", one, shop).challenger.metrics
+    figures = evaluate.evaluate("recommend", model, shop).challenger.metrics
     assert figures["targets"] == len(targets)
     assert figures["mrr_at_20"] == pytest.approx(np.mean(targets == "p3"))
 
@@ -130,7 +130,7 @@ def test_intent_is_compared_with_the_base_rate_and_event_counts(shop: Path, tmp_
     challenger, champion = report.challenger.metrics, report.champion.metrics
     base_rate, logistic = (report.baselines[name].metrics for name in ("base_rate", "logistic"))
     assert challenger["pr_auc"] > challenger["base_rate"] + 0.15
-    assert challenger["ece"] < champion["ece"]  # of ten groups of 17: chance alone puts them 0.09 apart
+    assert challenger["ece"] < champion["ece"]  # ten groups of 17 sessions: chance alone causes an error of 0.09
     assert challenger["log_loss"] < base_rate["log_loss"] < champion["log_loss"]
     assert logistic["pr_auc"] > champion["pr_auc"]
     assert champion["pr_auc"] == pytest.approx(champion["base_rate"])
@@ -220,23 +220,23 @@ def test_popular_lists_the_most_frequent_without_the_current() -> None:
 
 
 def test_co_occurrence_by_hand() -> None:
-    # 2 came twice right after 1; 3 came once, two steps after 1 and right after 2.
+    # Product 2 follows 1 twice. Product 3 follows 2 once, and 1 once in two steps.
     learned = Windows(np.array([[1, 0], [1, 0], [2, 1]], np.int32), np.array([2, 2, 3]))
     ranked = baselines.CoOccurrence(learned, 4).recommend(np.array([[1, 0], [2, 1], [4, 0]]))
     assert ranked.products[0, :2].tolist() == [2, 3]
     assert ranked.scores[0, :2] == pytest.approx([2.0, 0.8], abs=1e-5)
-    assert ranked.products[1, 0] == 3  # 2 is the current product
+    assert ranked.products[1, 0] == 3  # product 2 is the current one
     assert ranked.scores[1, 0] == pytest.approx(1.0 + 0.8 * 0.8, abs=1e-5)
-    assert ranked.products[2, :2].tolist() == [2, 3]  # nothing is known of 4: the most popular
+    assert ranked.products[2, :2].tolist() == [2, 3]  # product 4 has no followers, so the list is by popularity
 
 
 @pytest.mark.soak
 def test_real_sessions_are_predicted_better_than_by_co_occurrence(
     public_data: Callable[[str], Path], tmp_path: Path, snapshot_of_views: Callable[[Path], Path]
 ) -> None:
-    taken = snapshot_of_views(public_data("serenade_bol") / "events.parquet")
-    train(kinds.load("recommend"), taken, tmp_path, RecommendParameters(epochs=2, refit_epochs=1))
-    figures = evaluate.evaluate("recommend", tmp_path / "model.tar.gz", taken)
+    snapshot_folder = snapshot_of_views(public_data("serenade_bol") / "events.parquet")
+    train(kinds.load("recommend"), snapshot_folder, tmp_path, RecommendParameters(epochs=2, refit_epochs=1))
+    figures = evaluate.evaluate("recommend", tmp_path / "model.tar.gz", snapshot_folder)
     assert figures.challenger.metrics["hr_at_20"] > 0.6
     co_occurrence = figures.baselines["co_occurrence"]
     assert figures.challenger.metrics["mrr_at_20"] > 1.2 * co_occurrence.metrics["mrr_at_20"]

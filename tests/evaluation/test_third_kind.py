@@ -1,4 +1,4 @@
-"""A third kind of model needs a package and one word in `boat.kinds`: no other line of the code changes."""
+"""A third kind of model needs a package and one word in `boat.kinds`. No other code changes."""
 
 import json
 import os

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 @pytest.fixture
 def views(shop: Shop, tmp_path: Path) -> Shop:
-    """A shop without purchases, so that only one model is trained."""
+    """Return a shop without purchases, so that only one model is trained."""
     synthetic.generate(tmp_path / "files", sessions=3000, days=8, seed=3, products=100)
     raw_log.load(shop.platform.warehouse, tmp_path / "files")
     shop.plant("delete from raw.events where event_type = 'purchase'")

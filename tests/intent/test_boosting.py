@@ -1,4 +1,4 @@
-"""Boosted trees in TensorFlow say what scikit-learn says, and stop before they learn noise by heart."""
+"""Boosted trees in TensorFlow agree with scikit-learn, and stop before they overfit."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ Table = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @pytest.fixture(scope="module")
 def table(shop: Path) -> Table:
-    """Features of real starts of sessions, whether they buy, and their session."""
+    """Return features of session starts, whether the sessions buy, and the numbers of the sessions."""
     part = histories(examples.read(shop / snapshot.INTENT, snapshot.read(shop).split, "fit"))
-    session, shown = part.prefixes(seed=0)
-    return part.features(session, shown, 30), part.buys[session], session
+    session, length = part.prefixes(seed=0)
+    return part.features(session, length, 30), part.buys[session], session
 
 
-def test_the_graph_gives_the_chances_of_scikit_learn(table: Table) -> None:
+def test_the_graph_has_the_chances_of_scikit_learn(table: Table) -> None:
     features, _label, _session = table
     boosted = boosting.fit(*table, members=3, leaves=8, most_rounds=60, seed=0)
     odds = ForestOdds(boosted.forest()).of(tf.constant(features)).numpy()
@@ -35,18 +35,18 @@ def test_the_graph_gives_the_chances_of_scikit_learn(table: Table) -> None:
     assert np.ptp(chance) > 0.3
 
 
-def test_values_on_a_threshold_and_beyond_all_seen_go_the_same_way(table: Table) -> None:
+def test_values_on_thresholds_and_out_of_range_take_the_same_branch(table: Table) -> None:
     boosted = boosting.fit(*table, members=2, leaves=8, most_rounds=40, seed=0)
     forest = boosted.forest()
     draw = np.random.default_rng(0)
-    asked = np.tile(table[0][:1], (500, 1))
+    rows = np.tile(table[0][:1], (500, 1))
     thresholds = forest.threshold[forest.left != np.arange(forest.left.shape[1])]
     for column in range(len(FEATURES)):
-        asked[:, column] = draw.choice([*thresholds.astype(np.float32), -1e30, 1e30], len(asked))
-    np.testing.assert_allclose(ForestOdds(forest).of(tf.constant(asked)).numpy(), boosted.log_odds(asked), atol=1e-5)
+        rows[:, column] = draw.choice([*thresholds.astype(np.float32), -1e30, 1e30], len(rows))
+    np.testing.assert_allclose(ForestOdds(forest).of(tf.constant(rows)).numpy(), boosted.log_odds(rows), atol=1e-5)
 
 
-def test_rounds_end_early_where_there_is_nothing_to_learn() -> None:
+def test_boosting_stops_early_on_noise() -> None:
     draw = np.random.default_rng(0)
     features, label = draw.random((600, 5)), draw.random(600) < 0.3
     noise = boosting.fit(features, label, np.arange(600), members=3, leaves=8, most_rounds=400, seed=0)
@@ -56,7 +56,7 @@ def test_rounds_end_early_where_there_is_nothing_to_learn() -> None:
     assert clear.loss < 0.1 < noise.loss
 
 
-def test_rows_of_a_group_stay_together_and_the_seed_decides(table: Table) -> None:
+def test_rows_of_a_session_stay_together_and_the_seed_decides(table: Table) -> None:
     features, label, session = table
     odds = [
         boosting.fit(features, label, session, members=2, leaves=4, most_rounds=20, seed=seed).log_odds(features)

@@ -1,4 +1,4 @@
-"""The exported purchase-intent model: events in, a probability out."""
+"""The exported intent models return a calibrated probability for any session."""
 
 import json
 from collections.abc import Callable
@@ -79,7 +79,7 @@ def test_adding_to_the_cart_raises_the_intent(ask: Ask) -> None:
     assert adding > looking + 0.2
 
 
-def test_probabilities_are_calibrated_on_days_not_seen(model: SavedModel, shop: Path) -> None:
+def test_probabilities_are_calibrated_on_the_test_days(model: SavedModel, shop: Path) -> None:
     test = examples.read(shop / snapshot.INTENT, snapshot.read(shop).split, "test")
     session, length = examples.cuts(test.lengths)
     label = histories(test).buys[session]
@@ -108,7 +108,7 @@ def test_times_of_any_unit_and_notation_and_types_of_any_spelling_are_understood
     assert answers == pytest.approx(answers[:1] * len(unknown), abs=1e-6)
 
 
-def test_refunds_and_types_that_are_not_used_change_nothing_and_a_transaction_is_a_purchase(ask: Ask) -> None:
+def test_refunds_and_unused_types_change_nothing_and_a_transaction_is_a_purchase(ask: Ask) -> None:
     plain = _session("pageview", "detail", "add")
     (alone,) = ask(plain)
     for name in ("refund", "Order Refunded", "scroll", "begin_checkout", ""):
@@ -178,7 +178,7 @@ def test_strange_sessions_get_a_probability(ask: Ask) -> None:
     assert all(0 < answer < 1 for session in strange for answer in ask(session))
 
 
-def test_after_a_purchase_the_question_is_the_next_one(ask: Ask) -> None:
+def test_events_before_a_purchase_do_not_change_the_intent_after_it(ask: Ask) -> None:
     after, fresh = ask(_session("detail", "add", "purchase", "pageview", "detail"), _session("pageview", "detail"))
     assert after == pytest.approx(fresh, abs=0.05)
 
@@ -200,7 +200,7 @@ def test_the_seed_decides_the_weights(shop: Path) -> None:
     assert not all(np.allclose(first, second, atol=1e-3) for first, second in zip(runs[0], runs[2], strict=True))
 
 
-def test_a_snapshot_without_purchases_names_the_obstacle(shop_snapshot: Callable[..., Path]) -> None:
+def test_a_snapshot_without_purchases_names_the_reason(shop_snapshot: Callable[..., Path]) -> None:
     manifest = snapshot.read(shop_snapshot(sessions=120, buyers=False))
     assert manifest.purchases == 0
     assert manifest.intent_obstacle == f"0 of {manifest.intent['train'][0]} train sessions contain a purchase"

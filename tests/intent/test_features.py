@@ -1,4 +1,4 @@
-"""Hand-made features of a session's start agree with hand-worked numbers."""
+"""Features of a session's start agree with numbers calculated by hand."""
 
 from collections.abc import Sequence
 
@@ -15,8 +15,8 @@ THURSDAY_MORNING = 1_700_125_200.0  # 2023-11-16 09:00 UTC
 WIDTH = 6
 
 
-class Features(tf.Module):
-    """Takes the place of a model and gives a feature for its log-odds."""
+class FeatureModel(tf.Module):
+    """A model that returns the features as log-odds."""
 
     def __call__(self, window: tf.Tensor) -> tf.Tensor:
         return features(window)
@@ -25,7 +25,7 @@ class Features(tf.Module):
 def _of(*events: SessionEvent) -> dict[str, float]:
     (instance,) = sessions.instances([events])
     columns = {name: tf.constant([values], sessions.INPUTS[name]) for name, values in instance.items()}
-    window = IntentGraph(Features(), WIDTH).window(**columns)
+    window = IntentGraph(FeatureModel(), WIDTH).window(**columns)
     (row,) = features(window).numpy()
     return dict(zip(FEATURES, row.tolist(), strict=True))
 
@@ -53,12 +53,12 @@ def test_events_are_counted_by_type(shopping: dict[str, float]) -> None:
     assert (shopping["in_cart"], shopping["events_since_add"]) == (1, 0)
 
 
-def test_repeats_are_seen(shopping: dict[str, float]) -> None:
+def test_repeats_are_counted(shopping: dict[str, float]) -> None:
     names = ("products", "product_repeats", "product_most", "product_before", "pages", "page_repeats")
     assert [shopping[name] for name in names] == [2, 2, 3, 2, 3, 2]
 
 
-def test_times_are_gaps_and_the_clock(shopping: dict[str, float]) -> None:
+def test_times_become_gaps_hour_and_weekday(shopping: dict[str, float]) -> None:
     names = ("seconds", "gap_1", "gap_2", "gap_3", "gap_mean", "gap_longest", "gap_shortest")
     assert [shopping[name] for name in names] == [60, 15, 5, 30, 15, 30, 5]
     assert shopping["hour"] == pytest.approx(9 + 60 / 3600)

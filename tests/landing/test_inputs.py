@@ -1,4 +1,4 @@
-"""Files in the shape of real exports: every value is read correctly or refused, whatever the other rows hold."""
+"""Values of landing files are read correctly or refused, independently of the other rows."""
 
 import gzip
 import json
@@ -23,8 +23,8 @@ NOON = datetime(2019, 10, 1, 12)
 TWO_TIMES = ["2024-05-01T10:00:00Z", "2024-05-01T10:01:00Z"]
 
 
-class Shop:
-    """A landing folder and the raw log that its files are loaded into."""
+class LandingShop:
+    """A landing folder and its raw log."""
 
     def __init__(self, folder: Path) -> None:
         self.landing = folder / "landing"
@@ -48,20 +48,20 @@ class Shop:
         return load(self.warehouse, self.landing, QUARANTINE)
 
     def rows(self, columns: str, table: str = "raw.events") -> list[tuple[Any, ...]]:
-        """Load what is new, and return columns in the order of the files' lines."""
+        """Load new files, and return columns of a table in the order of files and lines."""
         self.load()
         with self.warehouse.transaction() as transaction:
-            found = transaction.query(f"select {columns} from {table} order by source_file, source_line, 1").to_pylist()
-        return [tuple(row.values()) for row in found]
+            rows = transaction.query(f"select {columns} from {table} order by source_file, source_line, 1").to_pylist()
+        return [tuple(row.values()) for row in rows]
 
     def refused(self) -> list[tuple[int, str, str]]:
-        """Return line, reason and column of the rows that were refused."""
+        """Return line, reason and column of the dead letters."""
         return self.rows("source_line, reason, field", "raw.dead_letters")
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    return Shop(tmp_path)
+def shop(tmp_path: Path) -> LandingShop:
+    return LandingShop(tmp_path)
 
 
 READ_AS_NOON = [
@@ -81,7 +81,7 @@ READ_AS_NOON = [
     "1569931200000000",
     "1569931200000000000",
 ]
-NO_TIME_OF_OURS = [
+OTHER_NOTATIONS = [
     "20191001120000",
     "20191001",
     "201910011200",
@@ -111,39 +111,39 @@ NO_TIME_OF_OURS = [
 ]
 
 
-def test_times_in_the_documented_notations_are_read_in_utc(shop: Shop) -> None:
+def test_times_in_the_documented_notations_are_read_in_utc(shop: LandingShop) -> None:
     shop.csv("event_time,event_type,session_id", *(f"{time},search,s" for time in READ_AS_NOON))
     shop.load()
     assert shop.refused() == []
     assert {time for (time,) in shop.rows("event_time")} == {NOON}
 
 
-def test_other_notations_of_a_time_are_refused_and_never_read_as_another_time(shop: Shop) -> None:
-    shop.csv("event_time,event_type,session_id", *(f"{time},search,s" for time in NO_TIME_OF_OURS))
+def test_other_notations_of_a_time_are_refused_and_never_read_as_another_time(shop: LandingShop) -> None:
+    shop.csv("event_time,event_type,session_id", *(f"{time},search,s" for time in OTHER_NOTATIONS))
     assert shop.rows("event_time") == []
     refused = shop.refused()
-    assert [line for line, *_ in refused] == list(range(2, len(NO_TIME_OF_OURS) + 2))
+    assert [line for line, *_ in refused] == list(range(2, len(OTHER_NOTATIONS) + 2))
     assert {(reason, field) for _, reason, field in refused} == {
         ("not_a_time", "event_time"),
         ("time_out_of_range", "event_time"),
     }
 
 
-@pytest.mark.parametrize("other", ["2019-10-01 12:00:00 PST", "2019-10-01T12:00:00+05:30", "x", ""])
-def test_a_time_does_not_depend_on_neighbouring_rows(shop: Shop, other: str) -> None:
+@pytest.mark.parametrize("neighbour", ["2019-10-01 12:00:00 PST", "2019-10-01T12:00:00+05:30", "x", ""])
+def test_a_time_does_not_depend_on_neighbouring_rows(shop: LandingShop, neighbour: str) -> None:
     noon = "2019-10-01 12:00:00,search,s"
-    shop.csv("event_time,event_type,session_id", noon, f"{other},search,other", noon.replace("s", "t"), f"{noon}2")
+    shop.csv("event_time,event_type,session_id", noon, f"{neighbour},search,other", noon.replace("s", "t"), f"{noon}2")
     times = shop.rows("event_time, session_id")
-    assert [time for time, session in times if session != "other"] == [NOON] * (len(times) - ("+05" in other))
+    assert [time for time, session in times if session != "other"] == [NOON] * (len(times) - ("+05" in neighbour))
 
 
-def test_fractions_of_a_second_are_cut_to_microseconds(shop: Shop) -> None:
+def test_fractions_of_a_second_are_cut_to_microseconds(shop: LandingShop) -> None:
     times = ["2019-10-01T12:00:00.123456789Z", "2019-10-01T12:00:00.5", "1569931200.5", "1569931200123.9999"]
     shop.csv("event_time,event_type,session_id", *(f"{time},search,s{n}" for n, time in enumerate(times)))
     assert [time.microsecond for (time,) in shop.rows("event_time")] == [123456, 500000, 500000, 123999]
 
 
-def test_a_day_without_time_is_its_midnight_and_timestamps_of_parquet_are_exact(shop: Shop) -> None:
+def test_a_day_without_time_is_its_midnight_and_timestamps_of_parquet_are_exact(shop: LandingShop) -> None:
     nanoseconds = pa.array([1569931200000000123], pa.timestamp("ns"))
     zoned = pa.array([1569931200000], pa.timestamp("ms", "Europe/Berlin"))
     for name, column in {"a": nanoseconds, "b": zoned, "c": pa.array(["2019-10-01"])}.items():
@@ -151,7 +151,7 @@ def test_a_day_without_time_is_its_midnight_and_timestamps_of_parquet_are_exact(
     assert [time for (time,) in shop.rows("event_time")] == [NOON, NOON, datetime(2019, 10, 1)]
 
 
-def test_a_product_has_one_id_in_every_format(shop: Shop) -> None:
+def test_a_product_has_one_id_in_every_format(shop: LandingShop) -> None:
     times = pa.array([1569931200000] * 2)
     floats = {"event_time": times, "event_type": ["view", "search"], "user_id": [530496790.0, 5304967901234567.0]}
     shop.parquet(floats | {"product_id": [355908.0, None]}, "a.parquet")
@@ -165,11 +165,11 @@ def test_a_product_has_one_id_in_every_format(shop: Shop) -> None:
     assert shop.rows("client_id, product_id") == [
         ("530496790", "355908"),
         ("5304967901234567", None),
-    ]  # b and c are the first event again
+    ]  # the rows of b.csv and c.ndjson are duplicates of the first
     assert shop.rows("product_id", "raw.products") == [("355908",)]
 
 
-AS_THEY_ARE = [
+PLAIN_TEXTS = [
     "007",
     "12e5",
     "1E3",
@@ -188,39 +188,39 @@ AS_THEY_ARE = [
 
 
 @pytest.mark.parametrize("ending", ["csv", "ndjson", "parquet"])
-def test_other_text_is_an_unchanged_id(shop: Shop, ending: str) -> None:
+def test_any_other_text_is_an_unchanged_id(shop: LandingShop, ending: str) -> None:
     columns = {"event_time": "2024-05-01", "event_type": "view", "session_id": "s"}
     if ending == "csv":
-        shop.csv("event_time,event_type,session_id,product_id", *(f"2024-05-01,view,s,{id}" for id in AS_THEY_ARE))
+        shop.csv("event_time,event_type,session_id,product_id", *(f"2024-05-01,view,s,{id}" for id in PLAIN_TEXTS))
     elif ending == "ndjson":
-        shop.ndjson(*({**columns, "product_id": id} for id in AS_THEY_ARE))
+        shop.ndjson(*({**columns, "product_id": id} for id in PLAIN_TEXTS))
     else:
-        whole = {name: [value] * len(AS_THEY_ARE) for name, value in columns.items()}
-        shop.parquet(whole | {"product_id": AS_THEY_ARE})
-    assert [product for (product,) in shop.rows("product_id")] == AS_THEY_ARE
+        whole = {name: [value] * len(PLAIN_TEXTS) for name, value in columns.items()}
+        shop.parquet(whole | {"product_id": PLAIN_TEXTS})
+    assert [product for (product,) in shop.rows("product_id")] == PLAIN_TEXTS
 
 
-def test_large_numbers_keep_the_digits_that_they_show(shop: Shop) -> None:
+def test_large_numbers_keep_their_digits(shop: LandingShop) -> None:
     large = [1.2345678901234567e19, 1e16, 9007199254740993.0]
     shop.parquet({"event_time": ["2024-05-01"] * 3, "event_type": ["search"] * 3, "user_id": large}, "a.parquet")
     shop.ndjson(
         *({"event_time": "2024-05-01", "event_type": "pageview", "user_id": number} for number in [*large, 10**25]),
         name="b.ndjson",
     )
-    shown = ["12345678901234567000", "10000000000000000", "9007199254740992"]
-    assert [client for (client,) in shop.rows("client_id")] == [*shown, *shown, str(10**25)]
+    digits = ["12345678901234567000", "10000000000000000", "9007199254740992"]
+    assert [client for (client,) in shop.rows("client_id")] == [*digits, *digits, str(10**25)]
 
 
 @pytest.mark.parametrize(
     "column", [pa.array([["a", "b"], ["c"]]), pa.array([{"id": "a"}, {"id": "b"}]), pa.array([True, False])]
 )
-def test_a_list_an_object_or_a_boolean_is_no_id(shop: Shop, column: pa.Array) -> None:
+def test_a_list_an_object_or_a_boolean_is_not_an_id(shop: LandingShop, column: pa.Array) -> None:
     shop.parquet({"event_time": TWO_TIMES, "event_type": ["view"] * 2, "client_id": ["u"] * 2, "product_id": column})
     with pytest.raises(DataError, match=r"events\.parquet: the column 'product_id' has the type (list|struct|bool)"):
         shop.load()
 
 
-def test_a_list_an_object_or_a_boolean_in_json_is_no_id(shop: Shop) -> None:
+def test_a_list_an_object_or_a_boolean_in_json_is_not_an_id(shop: LandingShop) -> None:
     event = {"event_time": "2024-05-01", "event_type": "view", "session_id": "s"}
     shop.ndjson(*({**event, "product_id": value} for value in (["a"], {"id": "a"}, True, "[a]", "true")))
     assert [product for (product,) in shop.rows("product_id")] == ["[a]", "true"]
@@ -230,7 +230,7 @@ def test_a_list_an_object_or_a_boolean_in_json_is_no_id(shop: Shop) -> None:
 WORDS = [*events.MISSING_WORDS, "NULL", "None", "NaN", "N/A", "(NOT SET)", "\\N", " undefined ", "  "]
 
 
-def test_a_word_for_missing_is_no_id_number_or_time(shop: Shop) -> None:
+def test_a_word_for_missing_is_not_an_id_a_number_or_a_time(shop: LandingShop) -> None:
     shop.csv(
         "event_time,event_type,session_id,client_id,product_id,price,quantity,order_id,shop",
         *(f"2024-05-01,pageview,s,{word},{word},{word},{word},{word},{word}" for word in WORDS),
@@ -238,18 +238,19 @@ def test_a_word_for_missing_is_no_id_number_or_time(shop: Shop) -> None:
         *(f"{word},pageview,s,,,,,," for word in WORDS),
     )
     missing = (None, None, None, None, None, "shop")
-    assert shop.rows("client_id, product_id, price, quantity, extra, shop") == [missing]  # equal views are one
+    # equal page views are one event
+    assert shop.rows("client_id, product_id, price, quantity, extra, shop") == [missing]
     assert [(reason, field) for _, reason, field in shop.refused()] == [("missing", "session_id")] * len(WORDS) + [
         ("missing", "event_time")
     ] * len(WORDS)
 
 
-def test_a_search_for_the_word_none_is_a_search(shop: Shop) -> None:
+def test_a_search_for_the_word_none_is_a_search(shop: LandingShop) -> None:
     shop.csv("event_time,event_type,session_id,query,url", "2024-05-01,search,s,none,null")
     assert shop.rows("query, url") == [("none", "null")]
 
 
-def test_a_placeholder_is_no_order_number(shop: Shop) -> None:
+def test_a_placeholder_is_not_an_order_number(shop: LandingShop) -> None:
     placeholders = ["0", "000", "0.0", "-", "null", "(not set)"]
     shop.csv(
         "event_time,event_type,user_id,product_id,transactionid",
@@ -261,7 +262,7 @@ def test_a_placeholder_is_no_order_number(shop: Shop) -> None:
 @pytest.mark.parametrize(
     "name", ["transaction_id", "transactionid", "TransactionId", "order_id", "orderId", "invoice_no"]
 )
-def test_an_order_number_is_one_field_under_any_of_its_names(shop: Shop, name: str) -> None:
+def test_all_names_of_the_order_number_become_transaction_id(shop: LandingShop, name: str) -> None:
     shop.csv(f"event_time,event_type,user_id,product_id,{name}", "2024-05-01,purchase,u,p,4000.0", name="a.csv")
     shop.ndjson(
         {"event_time": "2024-05-01", "event_type": "purchase", "user_id": "u", "product_id": "q", name: 4000},
@@ -273,25 +274,25 @@ def test_an_order_number_is_one_field_under_any_of_its_names(shop: Shop, name: s
 BAD_NUMBERS = ["inf", "-inf", "1e400", "1e11", "-1e11", "9,50", "€9", "1_000", "0x10", "true"]
 
 
-def test_a_price_that_is_no_number_or_absurd_is_refused(shop: Shop) -> None:
+def test_a_price_that_is_not_a_number_or_out_of_range_is_refused(shop: LandingShop) -> None:
     shop.csv("event_time,event_type,user_id,product_id,price", *(f'2024-05-01,view,u,p,"{n}"' for n in BAD_NUMBERS))
     refused = shop.refused()
     assert [(line, field) for line, _, field in refused] == [(n, "price") for n in range(2, len(BAD_NUMBERS) + 2)]
     assert {reason for _, reason, _ in refused} == {"not_a_number", "out_of_range"}
 
 
-def test_an_absurd_tax_of_an_order_is_refused(shop: Shop) -> None:
+def test_a_tax_out_of_range_is_refused(shop: LandingShop) -> None:
     amounts = ["inf", "nan(1)", "1e300", "abc"]
     shop.csv("event_time,event_type,user_id,product_id,tax", *(f"2024-05-01,purchase,u,p,{n}" for n in amounts))
     assert shop.refused() == [(line, "not_a_number", "tax") for line in range(2, 6)]
 
 
-def test_a_negative_shipping_and_a_negative_quantity_are_loaded(shop: Shop) -> None:
+def test_a_negative_shipping_and_a_negative_quantity_are_loaded(shop: LandingShop) -> None:
     shop.csv("event_time,event_type,user_id,product_id,quantity,shipping", "2024-05-01,purchase,u,p,-1,-4.99")
     assert shop.rows("quantity, extra") == [(-1.0, '{"shipping":"-4.99"}')]
 
 
-def test_a_refund_is_a_purchase_of_fewer_than_no_pieces(shop: Shop) -> None:
+def test_a_refund_is_a_purchase_with_a_negative_quantity(shop: LandingShop) -> None:
     shop.csv(
         "event_time,event_type,user_id,product_id,quantity",
         "2024-05-01,refund,u,p,2",
@@ -301,7 +302,7 @@ def test_a_refund_is_a_purchase_of_fewer_than_no_pieces(shop: Shop) -> None:
     assert shop.rows("event_type, quantity") == [("purchase", -2.0), ("purchase", -3.0), ("purchase", -1.0)]
 
 
-def test_a_column_is_found_by_its_exact_name_first(shop: Shop) -> None:
+def test_an_exact_column_name_has_priority(shop: LandingShop) -> None:
     columns = {"event_time": TWO_TIMES, "event_type": ["view"] * 2, "client_id": ["u"] * 2}
     shop.parquet(columns | {"SKU": ["master"] * 2, "sku": ["variant-1", "variant-2"]})
     (file,) = shop.load().files
@@ -310,17 +311,17 @@ def test_a_column_is_found_by_its_exact_name_first(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("name", ["Event_Time", "EVENT_TIME", "eventTime", "event time", "Event-Time", " event_time "])
-def test_a_column_is_recognised_in_any_case_and_with_any_separators(shop: Shop, name: str) -> None:
+def test_a_column_is_recognised_in_any_case_and_with_any_separators(shop: LandingShop, name: str) -> None:
     shop.csv(f"{name},event_type,session_id", "2019-10-01 12:00:00,search,s")
     assert shop.rows("event_time") == [(NOON,)]
 
 
-def test_the_browser_comes_before_the_user(shop: Shop) -> None:
+def test_a_visitor_id_has_priority_over_a_user_id(shop: LandingShop) -> None:
     shop.csv("event_time,event_type,user_id,visitor_id", "2024-05-01,search,account,browser")
     assert shop.rows("client_id, extra") == [("browser", '{"user_id":"account"}')]
 
 
-def test_keys_of_ndjson_are_understood_in_each_row(shop: Shop) -> None:
+def test_rows_of_ndjson_may_have_different_keys(shop: LandingShop) -> None:
     shop.ndjson(
         {"timestamp": TWO_TIMES[0], "event": "page_view", "user_id": "u1", "url": "/"},
         {"timestamp": TWO_TIMES[0], "event": "view_item", "user_id": "u1", "user_session": "s1", "product_id": "p1"},
@@ -352,12 +353,12 @@ UNUSED = {
 
 
 @pytest.mark.parametrize("column", UNUSED.values(), ids=UNUSED)
-def test_a_column_that_is_not_used_costs_no_row(shop: Shop, column: pa.Array) -> None:
+def test_an_unused_column_of_any_type_refuses_no_row(shop: LandingShop, column: pa.Array) -> None:
     shop.parquet({"event_time": TWO_TIMES, "event_type": ["search"] * 2, "session_id": ["a", "b"], "other": column})
     assert shop.rows("session_id, json_valid(coalesce(extra, '{}'))") == [("a", True), ("b", True)]
 
 
-def test_ids_of_old_parquet_writers_are_text(shop: Shop) -> None:
+def test_binary_ids_of_old_parquet_writers_are_text(shop: LandingShop) -> None:
     ids = pa.array([b"p1", "grün".encode()], pa.binary())
     shop.parquet({"event_time": TWO_TIMES, "event_type": ["view"] * 2, "client_id": ["u"] * 2, "product_id": ids})
     assert shop.rows("product_id") == [("p1",), ("grün",)]
@@ -367,25 +368,25 @@ HEADER = "event_time,event_type,user_id,product_id,price,quantity,transaction_id
 PEN, CUP = (f"2024-05-01 10:00:00,purchase,u1,{product},3,1,T-9" for product in ("pen", "cup"))
 
 
-def test_equal_lines_of_an_order_are_pieces_and_the_same_file_again_counts_once(shop: Shop) -> None:
+def test_equal_lines_of_an_order_are_separate_events_unless_the_exports_overlap(shop: LandingShop) -> None:
     shop.csv(HEADER, PEN, PEN, CUP, PEN, name="a.csv")
     assert [product for (product,) in shop.rows("product_id")] == ["pen", "pen", "cup", "pen"]
-    shop.csv(HEADER, PEN, CUP, PEN, name="b.csv")  # an overlapping export
+    shop.csv(HEADER, PEN, CUP, PEN, name="b.csv")  # an export that overlaps with a.csv
     assert [(file.accepted, file.duplicate) for file in shop.load().files if not file.already_loaded] == [(0, 3)]
 
 
-def test_equal_views_are_one_event_and_equal_adds_are_two(shop: Shop) -> None:
+def test_equal_views_are_one_event_and_equal_adds_are_two(shop: LandingShop) -> None:
     view, add = "2024-05-01 10:00:00,view,u1,pen,3,,", "2024-05-01 10:00:00,add,u1,pen,3,,"
     shop.csv(HEADER, view, view, add, add)
     assert [event_type for (event_type,) in shop.rows("event_type")] == ["detail", "add", "add"]
 
 
-def test_a_repeated_event_id_counts_once(shop: Shop) -> None:
+def test_a_repeated_event_id_counts_once(shop: LandingShop) -> None:
     shop.csv(f"event_id,{HEADER}", f"e1,{PEN}", f"e1,{PEN}", f"e2,{PEN}")
     assert [id for (id,) in shop.rows("event_id")] == ["e1", "e2"]
 
 
-def test_the_first_of_equal_lines_keeps_the_id_of_its_content(shop: Shop) -> None:
+def test_the_first_of_equal_lines_keeps_the_id_of_its_content(shop: LandingShop) -> None:
     shop.csv(HEADER, PEN, name="a.csv")
     ((first,),) = shop.rows("event_id")
     shop.csv(HEADER, PEN, PEN, name="b.csv")
@@ -393,7 +394,7 @@ def test_the_first_of_equal_lines_keeps_the_id_of_its_content(shop: Shop) -> Non
     assert len(shop.rows("event_id")) == 2
 
 
-def test_types_that_are_known_and_not_used_are_counted_and_no_bad_rows(shop: Shop) -> None:
+def test_unused_event_types_are_counted_and_are_not_bad_rows(shop: LandingShop) -> None:
     types = ["view_item", "scroll", "session_start", "Product List Viewed", "scroll", "page_view"]
     shop.csv("event_time,event_type,user_id,product_id", *(f"2024-05-01,{name},u,p" for name in types))
     (file,) = shop.load().files
@@ -401,7 +402,7 @@ def test_types_that_are_known_and_not_used_are_counted_and_no_bad_rows(shop: Sho
     assert file.unused == (("scroll", 2), ("Product List Viewed", 1), ("session_start", 1))
 
 
-def test_a_device_with_a_wrong_clock_counts_at_the_receipt(shop: Shop) -> None:
+def test_an_event_of_a_wrong_clock_gets_the_time_of_receipt(shop: LandingShop) -> None:
     shop.csv(
         "event_time,received_at,event_type,client_id",
         "2024-05-01 10:00:00,2024-05-09 10:00:01,search,late",
@@ -436,7 +437,7 @@ LOADED: dict[str, str | bytes] = {
 
 
 @pytest.mark.parametrize("name", LOADED)
-def test_a_file_is_loaded_with_any_spelling_of_its_ending(shop: Shop, name: str) -> None:
+def test_a_file_is_loaded_with_any_spelling_of_its_extension(shop: LandingShop, name: str) -> None:
     shop.write(name, LOADED[name])
     assert [(client, product) for client, product in shop.rows("client_id, product_id")] in (
         [("u1", "p1")],
@@ -447,7 +448,7 @@ def test_a_file_is_loaded_with_any_spelling_of_its_ending(shop: Shop, name: str)
 @pytest.mark.parametrize(
     "name", ["b.csv", "b.parquet", "b.json.gz", "events.xlsx", "readme.txt", "old.csv.bak", "b.CSV"]
 )
-def test_an_empty_or_unknown_file_does_not_stop_the_others_and_is_named(shop: Shop, name: str) -> None:
+def test_an_empty_or_unknown_file_does_not_stop_the_others_and_is_named(shop: LandingShop, name: str) -> None:
     shop.write("a.csv", LINE)
     shop.write(name, gzip.compress(b"") if name.endswith("gz") else b"" if name.startswith("b") else b"text")
     report = shop.load()
@@ -459,7 +460,7 @@ def test_an_empty_or_unknown_file_does_not_stop_the_others_and_is_named(shop: Sh
 
 
 VALUES = st.one_of(
-    st.sampled_from([*READ_AS_NOON, *NO_TIME_OF_OURS, *AS_THEY_ARE, *WORDS]),
+    st.sampled_from([*READ_AS_NOON, *OTHER_NOTATIONS, *PLAIN_TEXTS, *WORDS]),
     st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8),
     st.integers(-(10**20), 10**20).map(str),
     st.floats(allow_nan=False, allow_infinity=False).map(str),
@@ -469,20 +470,20 @@ VALUES = st.one_of(
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(VALUES, min_size=2, max_size=30, unique=True))
 def test_a_value_never_depends_on_another_row(tmp_path_factory: pytest.TempPathFactory, values: list[str]) -> None:
-    """Each value is read as a time, an id and a price, in a file of its own and among the others alike."""
-    together, alone = (Shop(tmp_path_factory.mktemp(name)) for name in ("together", "alone"))
+    # Each value is read as a time, an id and a price: once in a separate file, and once with all other values.
+    shared, separate = (LandingShop(tmp_path_factory.mktemp(name)) for name in ("together", "alone"))
     rows = [
         {"event_time": "2024-05-01", "event_type": "search", "session_id": "s", "query": value, column: value}
         for value in values
         for column in ("event_time", "product_id", "price")
     ]
-    together.ndjson(*rows)
+    shared.ndjson(*rows)
     for number, row in enumerate(rows):
-        alone.ndjson(row, name=f"{number}.ndjson")
-    assert _read(together) == _read(alone)
+        separate.ndjson(row, name=f"{number}.ndjson")
+    assert _loaded_rows(shared) == _loaded_rows(separate)
 
 
-def _read(shop: Shop) -> list[str]:
+def _loaded_rows(shop: LandingShop) -> list[str]:
     good = shop.rows("query, event_time, product_id, price")
     bad = shop.rows("reason, field, payload", "raw.dead_letters")
     return sorted(map(repr, good + bad))

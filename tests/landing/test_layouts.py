@@ -1,4 +1,4 @@
-"""Known exports: each file loads with the meaning that its publisher documents. All rows are invented."""
+"""Files of known layouts are loaded as their publishers document them. All rows are invented."""
 
 import gzip
 import json
@@ -23,7 +23,7 @@ from boat.warehouse.duckdb import DuckDBWarehouse
 
 Write = Callable[[str, str], Path]
 BODY = ("session_id", "client_id", "event_time", "event_type", "product_id", "url", "query", "price", "quantity")
-APART = BadRows("quarantine", 1)
+QUARANTINE = BadRows("quarantine", 1)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def file(folder: Path) -> Write:
-    """Write a landing file: name and text."""
+    """Return a function that writes a landing file from a name and text."""
 
     def write(name: str, text: str) -> Path:
         path = folder / name
@@ -63,9 +63,9 @@ def rows(warehouse: DuckDBWarehouse, sql: str) -> list[dict[str, Any]]:
 
 
 def events(warehouse: DuckDBWarehouse) -> list[dict[str, Any]]:
-    """Each event of the raw log as the fields that it has, those of `extra` under that name, in the order of lines."""
-    found = rows(warehouse, "from raw.events order by source_file, source_line, event_time, event_id")
-    return [_body(row) for row in found]
+    """Return the events in the order of files and lines, without empty fields. `extra` is a nested dictionary."""
+    stored = rows(warehouse, "from raw.events order by source_file, source_line, event_time, event_id")
+    return [_body(row) for row in stored]
 
 
 def _body(row: dict[str, Any]) -> dict[str, Any]:
@@ -74,8 +74,8 @@ def _body(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def letters(warehouse: DuckDBWarehouse) -> list[tuple[int, str, str]]:
-    found = rows(warehouse, "select source_line, reason, field from raw.dead_letters order by source_line, reason")
-    return [(row["source_line"], row["reason"], row["field"]) for row in found]
+    stored = rows(warehouse, "select source_line, reason, field from raw.dead_letters order by source_line, reason")
+    return [(row["source_line"], row["reason"], row["field"]) for row in stored]
 
 
 def at(text: str) -> datetime:
@@ -96,9 +96,9 @@ REES46 = """event_time,event_type,product_id,category_id,category_code,brand,pri
 
 def test_rees46(warehouse: DuckDBWarehouse, file: Write) -> None:
     load(warehouse, file("2019-Oct.csv.gz", REES46))
-    found = events(warehouse)
-    assert [event["event_type"] for event in found] == ["detail", "add", "remove", "purchase"]
-    assert found[3] == {
+    loaded = events(warehouse)
+    assert [event["event_type"] for event in loaded] == ["detail", "add", "remove", "purchase"]
+    assert loaded[3] == {
         "session_id": "72d76fde",
         "client_id": "541312140",
         "event_time": at("2019-10-01 00:01:00"),
@@ -134,7 +134,7 @@ def test_retailrocket_with_its_other_files(warehouse: DuckDBWarehouse, folder: P
     ]
 
 
-def test_a_file_that_is_no_events_and_named_alone_is_an_error(warehouse: DuckDBWarehouse, file: Write) -> None:
+def test_a_single_file_without_events_is_an_error(warehouse: DuckDBWarehouse, file: Write) -> None:
     path = file("item_properties_part2.csv", "timestamp,itemid,property,value\n1435460400000,460429,888,n12.0\n")
     with pytest.raises(DataError, match=r"item_properties_part2\.csv: the file holds properties of items, no events"):
         load(warehouse, path)
@@ -145,12 +145,12 @@ def parameter(key: str, **value: Any) -> dict[str, Any]:
 
 
 def ga4(name: str, second: int, *parameters: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    given = [parameter("page_location", string_value="https://s.example/p"), *parameters]
+    event_params = [parameter("page_location", string_value="https://s.example/p"), *parameters]
     return {
         "event_date": "20240501",
         "event_timestamp": str(1714557600000000 + second * 1_000_000),
         "event_name": name,
-        "event_params": [*given, parameter("ga_session_id", int_value="1714557600")],
+        "event_params": [*event_params, parameter("ga_session_id", int_value="1714557600")],
         "user_pseudo_id": "11.22",
         "user_id": None,
         "items": [],
@@ -212,10 +212,10 @@ def test_ga4_from_bigquery(warehouse: DuckDBWarehouse, file: Write) -> None:
             "extra": order,
         },
     ]
-    found = sorted(events(warehouse), key=lambda event: (event["event_time"], event.get("product_id", "")))
-    assert found == [common | event for event in expected]
-    lines_of = rows(warehouse, "select distinct source_line as line from raw.events order by line")
-    assert [row["line"] for row in lines_of] == [2, 3, 4, 7]
+    loaded = sorted(events(warehouse), key=lambda event: (event["event_time"], event.get("product_id", "")))
+    assert loaded == [common | event for event in expected]
+    line_numbers = rows(warehouse, "select distinct source_line as line from raw.events order by line")
+    assert [row["line"] for row in line_numbers] == [2, 3, 4, 7]
 
 
 def test_a_product_event_of_ga4_without_items_is_a_bad_row(warehouse: DuckDBWarehouse, file: Write) -> None:
@@ -225,7 +225,7 @@ def test_a_product_event_of_ga4_without_items_is_a_bad_row(warehouse: DuckDBWare
         ga4("add_to_cart", 2, items={"item_id": "p"}),
         ga4("page_view", 3, event_params="many"),
     ]
-    load(warehouse, file("ga4.ndjson", lines(*bad, ga4("page_view", 4))), APART)
+    load(warehouse, file("ga4.ndjson", lines(*bad, ga4("page_view", 4))), QUARANTINE)
     assert letters(warehouse) == [
         (1, "missing", "product_id"),
         (2, "missing", "product_id"),
@@ -266,16 +266,16 @@ our_own_event,1714557605000000,11.22,1714557600,https://s.example/p,,,,(not set)
 def test_ga4_flat(warehouse: DuckDBWarehouse, file: Write) -> None:
     report = load(warehouse, file("flat.csv", GA4_FLAT))
     assert unused(report) == {"click": 1, "our_own_event": 1, "session_start": 1}
-    found = events(warehouse)
-    assert [event["event_type"] for event in found] == ["pageview", "detail", "purchase"]
-    assert found[2]["extra"] == {"transaction_id": "T1", "tax": "1.5"}
+    loaded = events(warehouse)
+    assert [event["event_type"] for event in loaded] == ["pageview", "detail", "purchase"]
+    assert loaded[2]["extra"] == {"transaction_id": "T1", "tax": "1.5"}
 
 
 def test_ga4_flat_as_json_with_names_of_other_systems(warehouse: DuckDBWarehouse, file: Write) -> None:
     common = {"event_timestamp": 1714557600000000, "user_pseudo_id": "11.22"}
     names = [("view", "p1"), ("click", "p1"), ("click", None), ("order", None), ("page", None), ("add_to_cart", None)]
     text = lines(*({"event_name": name, "item_id": product, **common} for name, product in names))
-    report = load(warehouse, file("flat.ndjson", text), APART)
+    report = load(warehouse, file("flat.ndjson", text), QUARANTINE)
     assert [(event["event_type"], event.get("product_id")) for event in events(warehouse)] == [
         ("detail", "p1"),
         ("click", "p1"),
@@ -308,9 +308,9 @@ def test_hm(warehouse: DuckDBWarehouse, folder: Path, file: Write) -> None:
     )
     file("customers.csv", "customer_id,FN,Active,club_member_status\n000058a1,,,ACTIVE\n")
     report = load(warehouse, folder)
-    found = events(warehouse)
-    assert [event["product_id"] for event in found] == ["0663713001", "0541518023", "0541518023"]
-    assert found[0] == {
+    loaded = events(warehouse)
+    assert [event["product_id"] for event in loaded] == ["0663713001", "0541518023", "0541518023"]
+    assert loaded[0] == {
         "client_id": "000058a1",
         "event_time": at("2018-09-20"),
         "event_type": "purchase",
@@ -361,15 +361,15 @@ def test_instacart(warehouse: DuckDBWarehouse, folder: Path, file: Write) -> Non
     file("order_products__train.csv", "order_id,product_id,add_to_cart_order,reordered\n3,5,1,0\n7,5,1,0\n")
     file("products.csv", "product_id,product_name,aisle_id,department_id\n49302,Bulgarian Yogurt,120,16\n")
     file("aisles.csv", "aisle_id,aisle\n120,yogurt\n")
-    report = load(warehouse, folder, APART)
-    found = events(warehouse)
-    assert [(event["client_id"], event["event_time"], event["product_id"]) for event in found] == [
+    report = load(warehouse, folder, QUARANTINE)
+    loaded = events(warehouse)
+    assert [(event["client_id"], event["event_time"], event["product_id"]) for event in loaded] == [
         ("u1", at("2017-01-03 08:00:00"), "49302"),
         ("u1", at("2017-01-03 08:00:01"), "11109"),
         ("u1", at("2017-01-04 15:00:00"), "49302"),
-        ("u1", at("2017-02-03 09:00:00"), "5"),  # a Friday, as 30 days after the Wednesday
+        ("u1", at("2017-02-03 09:00:00"), "5"),  # 30 days after the previous order
     ]
-    assert found[1]["extra"] == {"transaction_id": "1", "add_to_cart_order": "2", "reordered": "0"}
+    assert loaded[1]["extra"] == {"transaction_id": "1", "add_to_cart_order": "2", "reordered": "0"}
     assert letters(warehouse) == [(3, "missing", "order_id")]
     assert rows(warehouse, "select product_id, category from raw.products") == [
         {"product_id": "49302", "category": "120"}
@@ -388,7 +388,7 @@ def test_instacart(warehouse: DuckDBWarehouse, folder: Path, file: Write) -> Non
         ),
     ],
 )
-def test_orders_and_their_lines_need_each_other(
+def test_orders_and_their_lines_must_be_in_the_same_folder(
     warehouse: DuckDBWarehouse, folder: Path, file: Write, name: str, text: str, reason: str
 ) -> None:
     file(name, text)
@@ -397,7 +397,9 @@ def test_orders_and_their_lines_need_each_other(
     assert ignored.reason.startswith(reason)
 
 
-def test_other_orders_make_the_same_lines_another_load(warehouse: DuckDBWarehouse, folder: Path, file: Write) -> None:
+def test_lines_of_orders_are_loaded_again_if_the_orders_have_changed(
+    warehouse: DuckDBWarehouse, folder: Path, file: Write
+) -> None:
     path = file("order_products__prior.csv", LINES)
     file("orders.csv", ORDERS)
     assert load(warehouse, path).accepted == 3
@@ -448,7 +450,7 @@ def test_diginetica(warehouse: DuckDBWarehouse, folder: Path, file: Write) -> No
 
 def test_diginetica_with_other_names_and_bad_times(warehouse: DuckDBWarehouse, file: Write) -> None:
     text = "session_id;user_id;item_id;timeframe;eventdate\n1;NA;81766;526309;2016-05-09\n2;NA;5;soon;2016-05-09\n"
-    load(warehouse, file("train-item-views.csv", text), APART)
+    load(warehouse, file("train-item-views.csv", text), QUARANTINE)
     assert [event["session_id"] for event in events(warehouse)] == ["1"]
     assert letters(warehouse) == [(3, "not_a_time", "event_time")]
 
@@ -461,8 +463,8 @@ def test_yoochoose(warehouse: DuckDBWarehouse, folder: Path, file: Write) -> Non
     file("yoochoose-clicks.dat", CLICKS)
     file("yoochoose-buys.dat", BUYS)
     load(warehouse, folder)
-    found = events(warehouse)
-    assert found == [
+    loaded = events(warehouse)
+    assert loaded == [
         {
             "session_id": "1",
             "event_time": at("2014-04-07 11:00:00"),
@@ -492,8 +494,8 @@ def test_yoochoose(warehouse: DuckDBWarehouse, folder: Path, file: Write) -> Non
             "extra": {"category": "S"},
         },
     ]
-    placed = rows(warehouse, "select source_line as line from raw.events order by source_file, source_line")
-    assert [row["line"] for row in placed] == [1, 2, 1, 2]
+    line_numbers = rows(warehouse, "select source_line as line from raw.events order by source_file, source_line")
+    assert [row["line"] for row in line_numbers] == [1, 2, 1, 2]
 
 
 @pytest.mark.parametrize("name", ["yoochoose/export.csv", "yoochoose/part.dat"])
@@ -513,9 +515,9 @@ def test_a_damaged_line_of_a_file_without_a_header_is_named(warehouse: DuckDBWar
     path = file("yoochoose-clicks.dat", f"{CLICKS}\n1,2014-04-07\n{CLICKS.replace('1,', '2,')}")
     with pytest.raises(DataError, match=r"yoochoose-clicks\.dat:4: 2 fields, but the layout has 4"):
         load(warehouse, path)
-    load(warehouse, path, APART)
-    found = rows(warehouse, "select source_line as line from raw.events order by line")
-    assert [row["line"] for row in found] == [1, 2, 5, 6]
+    load(warehouse, path, QUARANTINE)
+    line_numbers = rows(warehouse, "select source_line as line from raw.events order by line")
+    assert [row["line"] for row in line_numbers] == [1, 2, 5, 6]
     assert letters(warehouse) == [(4, "wrong_field_count", "")]
 
 
@@ -533,9 +535,9 @@ def test_otto_keeps_the_order_of_its_lists(warehouse: DuckDBWarehouse, file: Wri
         ],
     }
     text = lines(session, {"session": 5, "events": []}, {"session": 6, "events": "none"}, {"session": 7})
-    load(warehouse, file("train.jsonl", text), APART)
-    found = events(warehouse)
-    assert [(event["event_type"], event["product_id"]) for event in found] == [
+    load(warehouse, file("train.jsonl", text), QUARANTINE)
+    loaded = events(warehouse)
+    assert [(event["event_type"], event["product_id"]) for event in loaded] == [
         ("detail", "59625"),
         ("detail", "3"),
         ("detail", "2"),
@@ -543,7 +545,7 @@ def test_otto_keeps_the_order_of_its_lists(warehouse: DuckDBWarehouse, file: Wri
         ("add", "1"),
         ("purchase", "1"),
     ]
-    assert found[1] == {
+    assert loaded[1] == {
         "session_id": "12899779",
         "event_time": at("2022-08-28 22:00:00.279"),
         "event_type": "detail",
@@ -552,9 +554,11 @@ def test_otto_keeps_the_order_of_its_lists(warehouse: DuckDBWarehouse, file: Wri
     assert letters(warehouse) == [(3, "wrong_type", "events"), (4, "wrong_type", "events")]
 
 
-def test_otto_types_that_are_not_known_are_bad_rows(warehouse: DuckDBWarehouse, file: Write) -> None:
+def test_otto_events_without_a_time_or_with_an_unknown_type_are_bad_rows(
+    warehouse: DuckDBWarehouse, file: Write
+) -> None:
     session = {"session": 1, "events": [{"aid": 1, "ts": 1661724000278, "type": "stares"}, {"aid": 2}, 7]}
-    load(warehouse, file("otto.ndjson", lines(session)), APART)
+    load(warehouse, file("otto.ndjson", lines(session)), QUARANTINE)
     assert [(line, field) for line, _reason, field in letters(warehouse)] == [
         (1, "event_time"),
         (1, "event_time"),
@@ -593,7 +597,7 @@ TMALL = "328862,323294,833,2882,2661,829,0\n328862,844400,1271,2882,2661,0829,2\
 @pytest.mark.parametrize("header", ["", TMALL_HEADER])
 def test_tmall_with_and_without_a_header(warehouse: DuckDBWarehouse, file: Write, header: str) -> None:
     report = load(
-        warehouse, file("user_log_format1.csv", header + TMALL + "1,2,3,4,5,1332,0\n1,2,3,4,5,901,9\n"), APART
+        warehouse, file("user_log_format1.csv", header + TMALL + "1,2,3,4,5,1332,0\n1,2,3,4,5,901,9\n"), QUARANTINE
     )
     assert unused(report) == {"fav": 1}
     assert [(event["event_type"], event["event_time"]) for event in events(warehouse)] == [
@@ -634,13 +638,13 @@ def test_segment(warehouse: DuckDBWarehouse, file: Write) -> None:
         call("Something Else", 7, products="many"),
         call("Order Completed", 8, order_id="T2"),
     )
-    report = load(warehouse, file("segment.ndjson", text), APART)
+    report = load(warehouse, file("segment.ndjson", text), QUARANTINE)
     assert unused(report) == {"Something Else": 1, "identify call": 1}
-    found = events(warehouse)
-    assert [event["event_type"] for event in found] == ["pageview", "search", "detail", "add", "purchase", "purchase"]
-    assert found[0]["url"] == "https://s.example/start"
-    assert found[1]["query"] == "red shoe"
-    assert found[2] == {
+    loaded = events(warehouse)
+    assert [event["event_type"] for event in loaded] == ["pageview", "search", "detail", "add", "purchase", "purchase"]
+    assert loaded[0]["url"] == "https://s.example/start"
+    assert loaded[1]["query"] == "red shoe"
+    assert loaded[2] == {
         "client_id": "11.22",
         "event_time": at("2024-05-01 10:00:02"),
         "event_type": "detail",
@@ -650,7 +654,7 @@ def test_segment(warehouse: DuckDBWarehouse, file: Write) -> None:
         "extra": {"sku": "G-1"},
     }
     order = {"transaction_id": "T1", "tax": 1.5, "shipping": 4, "currency": "EUR"}
-    assert [(event["product_id"], event["price"], event["quantity"], event["extra"]) for event in found[4:]] == [
+    assert [(event["product_id"], event["price"], event["quantity"], event["extra"]) for event in loaded[4:]] == [
         ("p1", 9.5, 2, order | {"name": "Mug"}),
         ("p2", 3, 1, order | {"sku": "p2"}),
     ]
@@ -710,12 +714,12 @@ def test_snowplow_with_ecommerce_actions(warehouse: DuckDBWarehouse, file: Write
         action("transaction", 5, mug | {"quantity": 2}, {"id": "p2", "price": 3, "quantity": 1}, **{ORDER: [order]}),
         action("product_view", 6),
     )
-    report = load(warehouse, file("snowplow.ndjson", text), APART)
+    report = load(warehouse, file("snowplow.ndjson", text), QUARANTINE)
     assert unused(report) == {"ecommerce_list_view": 1, "page_ping": 1}
-    found = events(warehouse)
-    assert [event["event_type"] for event in found] == ["pageview", "search", "detail", "add", "purchase", "purchase"]
-    assert found[1]["query"] == "red shoe"
-    assert found[4] == {
+    loaded = events(warehouse)
+    assert [event["event_type"] for event in loaded] == ["pageview", "search", "detail", "add", "purchase", "purchase"]
+    assert loaded[1]["query"] == "red shoe"
+    assert loaded[4] == {
         "session_id": "s1",
         "client_id": "11.22",
         "event_time": at("2024-05-01 10:00:05"),
@@ -738,10 +742,10 @@ def test_snowplow_with_older_events_and_refunds(warehouse: DuckDBWarehouse, file
         snowplow("struct", 3, event_name="event"),
         snowplow("unstruct", 4, event_name="add_to_cart"),
     )
-    report = load(warehouse, file("snowplow.ndjson", text), APART)
+    report = load(warehouse, file("snowplow.ndjson", text), QUARANTINE)
     assert unused(report) == {"struct": 1}
-    found = [(event["event_type"], event["product_id"], event["quantity"]) for event in events(warehouse)]
-    assert found == [("add", "p1", 2), ("purchase", "p1", -1)]
+    loaded = [(event["event_type"], event["product_id"], event["quantity"]) for event in events(warehouse)]
+    assert loaded == [("add", "p1", 2), ("purchase", "p1", -1)]
     assert events(warehouse)[1]["extra"] == {"transaction_id": "T1"}
     assert letters(warehouse) == [(4, "missing", "product_id")]
 
@@ -780,13 +784,13 @@ def test_ecommerce_actions_of_snowplow_in_a_table_are_json_texts(warehouse: Duck
     assert [event["product_id"] for event in events(warehouse)] == ["7", "8"] * 2
 
 
-def test_blank_lines_of_an_export_are_no_rows(warehouse: DuckDBWarehouse, folder: Path, file: Write) -> None:
+def test_blank_lines_of_an_export_are_skipped(warehouse: DuckDBWarehouse, folder: Path, file: Write) -> None:
     file("ga4.ndjson", "\n" + lines(ga4("page_view", 1)) + "\n\n")
     file("UserBehavior.csv", "\n\n" + TAOBAO)
     report = load(warehouse, folder)
     assert [(done.received, done.accepted) for done in report.files] == [(2, 2), (1, 1)]
-    placed = rows(warehouse, "select source_line as line from raw.events order by source_file, source_line")
-    assert [row["line"] for row in placed] == [3, 5, 2]
+    line_numbers = rows(warehouse, "select source_line as line from raw.events order by source_file, source_line")
+    assert [row["line"] for row in line_numbers] == [3, 5, 2]
 
 
 def test_the_same_events_in_two_layouts_are_the_same_rows(
@@ -799,7 +803,7 @@ def test_the_same_events_in_two_layouts_are_the_same_rows(
     assert bodies == [bodies[0]] * 3
 
 
-def test_a_generic_file_with_some_of_the_names_is_no_export(folder: Path, file: Write) -> None:
+def test_a_generic_file_with_some_columns_of_a_layout_is_not_of_this_layout(folder: Path, file: Write) -> None:
     file("a.ndjson", lines({"type": "page", "userId": "u", "timestamp": "2024-05-01", "url": "/"}))
     file("b.csv", "session,events,event_time,event_type\ns,1,2024-05-01,search\n")
     file("c.csv", "customer_id,article_id,event_time,event_type\nc,1,2024-05-01,view\n")
@@ -811,7 +815,7 @@ def test_a_generic_file_with_some_of_the_names_is_no_export(folder: Path, file: 
     file("h.csv", "session_id,item_id,timeframe,eventdate,event_type,ts\n1,2,7112,2016-01-03,purchase,2016-01-03\n")
     file("i.csv", "article_id,prod_name,product_code,event,ts\n1,a,2,view,2016-01-03\n")
     files, ignored = discover(folder)
-    assert [found.layout for found in files] == [None] * 10
+    assert [landing_file.layout for landing_file in files] == [None] * 10
     assert ignored == ()
 
 
@@ -830,14 +834,14 @@ def test_an_unknown_layout_is_named_with_the_known_layouts(warehouse: DuckDBWare
         ("a.csv", HM, "taobao", r"a\.csv: .*layout taobao: it has no user_id"),
     ],
 )
-def test_a_file_that_does_not_have_the_named_layout_is_named(
+def test_a_file_that_does_not_have_the_named_layout_is_refused(
     warehouse: DuckDBWarehouse, file: Write, name: str, text: str, layout: str, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
         load(warehouse, file(name, text), layout=layout)
 
 
-def test_a_named_layout_leaves_catalogues_and_the_collector_alone(
+def test_a_named_layout_does_not_apply_to_catalogues_and_files_of_the_collector(
     warehouse: DuckDBWarehouse, folder: Path, file: Write
 ) -> None:
     file("products.csv", "product_id,price\n1,2\n")
@@ -849,7 +853,7 @@ def test_a_named_layout_leaves_catalogues_and_the_collector_alone(
     assert [(done.kind, done.accepted) for done in report.files] == [("events", 1), ("events", 2), ("catalogue", 1)]
 
 
-def test_the_command_takes_a_layout(tmp_path: Path, file: Write, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_accepts_a_layout(tmp_path: Path, file: Write, capsys: pytest.CaptureFixture[str]) -> None:
     path, url = file("log.csv", TMALL), f"duckdb:///{tmp_path}/w.duckdb"
     assert main(["load", str(path), "--warehouse", url, "--layout", "tmall"]) == 0
     assert "accepted 2" in capsys.readouterr().out
@@ -857,7 +861,7 @@ def test_the_command_takes_a_layout(tmp_path: Path, file: Write, capsys: pytest.
     assert "Use one of" in capsys.readouterr().err
 
 
-def test_each_layout_has_its_section_in_the_docs() -> None:
+def test_every_layout_has_a_section_in_the_docs() -> None:
     docs = (Path(__file__).parents[2] / "docs" / "exports.md").read_text()
     assert [layout for layout in LAYOUTS if f"`{layout}`" not in docs] == []
     assert docs.count("\n## ") == len(LAYOUTS) + 1
@@ -898,8 +902,8 @@ PARTS = {
 }
 
 
-def spoiled(part: Any) -> Iterator[Any]:
-    """Yield a value with each of `VALUES` in the place of each of its parts."""
+def variations(part: Any) -> Iterator[Any]:
+    """Yield all of `VALUES`, and copies of `part` in which one nested value is replaced by one of them."""
     yield from VALUES
     pairs: list[tuple[Any, Any]] = []
     if isinstance(part, dict):
@@ -907,24 +911,24 @@ def spoiled(part: Any) -> Iterator[Any]:
     elif isinstance(part, list):
         pairs = list(enumerate(part))
     for key, value in pairs:
-        for other in spoiled(value):
+        for changed_part in variations(value):
             copy = part.copy()
-            copy[key] = other
+            copy[key] = changed_part
             yield copy
 
 
 @pytest.mark.parametrize("layout", PARTS)
-def test_any_value_in_any_place_is_an_event_or_a_bad_row(
+def test_a_row_with_any_value_in_any_field_is_an_event_or_a_bad_row(
     warehouse: DuckDBWarehouse, folder: Path, file: Write, layout: str
 ) -> None:
-    whole = [row for part in PARTS[layout] for row in (part, *spoiled(part)) if isinstance(row, dict) and row]
-    report = load(warehouse, file("rows.ndjson", lines(*whole)), APART, layout=layout)
+    whole = [row for part in PARTS[layout] for row in (part, *variations(part)) if isinstance(row, dict) and row]
+    report = load(warehouse, file("rows.ndjson", lines(*whole)), QUARANTINE, layout=layout)
     assert report.accepted > 0
     assert report.failed > 0
     assert report.received == report.accepted + report.duplicate + report.failed
 
 
-SPOILED_CELLS = (
+CELLS = (
     "",
     "NA",
     "-1",
@@ -949,20 +953,17 @@ TABLES = {
 
 
 @pytest.mark.parametrize("layout", TABLES)
-def test_any_text_in_any_cell_is_an_event_or_a_bad_row(
+def test_a_row_with_any_text_in_any_cell_is_an_event_or_a_bad_row(
     warehouse: DuckDBWarehouse, folder: Path, file: Write, layout: str
 ) -> None:
     whole, mark = TABLES[layout].splitlines(), ";" if layout == "diginetica" else ","
     cells = whole[-1].split(mark)
-    for place in range(len(cells)):
-        whole += [mark.join([*cells[:place], other, *cells[place + 1 :]]) for other in SPOILED_CELLS]
+    for index in range(len(cells)):
+        whole += [mark.join([*cells[:index], cell, *cells[index + 1 :]]) for cell in CELLS]
     if layout == "instacart":
-        days = [
-            ORDERS.splitlines()[1].replace("2,u1", f"{n},u{n}").replace("1.0", day)
-            for n, day in enumerate(SPOILED_CELLS)
-        ]
+        days = [ORDERS.splitlines()[1].replace("2,u1", f"{n},u{n}").replace("1.0", day) for n, day in enumerate(CELLS)]
         file("orders.csv", "\n".join([ORDERS.strip(), *days]))
-    report = load(warehouse, file("rows.csv", "\n".join(whole)), APART, layout=layout)
+    report = load(warehouse, file("rows.csv", "\n".join(whole)), QUARANTINE, layout=layout)
     assert report.accepted > 0
     assert report.failed > 0
     assert report.received == report.accepted + report.duplicate + report.failed
@@ -981,7 +982,7 @@ def test_the_orders_of_a_client_are_reported_and_their_lines_erased(
     assert "orders.csv" in proof.to_json()
 
 
-def test_a_preview_takes_a_layout(file: Write) -> None:
-    shown = preview(file("clicks.csv", CLICKS), layout="yoochoose").to_text()
-    assert "2 rows can be loaded" in shown
-    assert re.search("event_time +from timestamp", shown)
+def test_a_preview_accepts_a_layout(file: Write) -> None:
+    text = preview(file("clicks.csv", CLICKS), layout="yoochoose").to_text()
+    assert "2 rows can be loaded" in text
+    assert re.search("event_time +from timestamp", text)

@@ -1,4 +1,4 @@
-"""A dry run: how a file is understood and what would be refused, with nothing written."""
+"""A dry run shows the columns, events and bad rows of a file, and writes nothing."""
 
 from pathlib import Path
 
@@ -36,20 +36,18 @@ def test_a_dry_run_shows_columns_events_and_bad_rows(tmp_path: Path, capsys: pyt
     assert list(tmp_path.iterdir()) == [file], "something was written"
 
 
-def test_a_file_that_cannot_be_loaded_does_not_hide_the_others(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_files_are_shown_if_a_file_cannot_be_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.csv").write_text(FILE)
     (tmp_path / "b.csv").write_text("name,colour\nmug,red\n")
     (tmp_path / "c.xlsx").write_bytes(b"PK")
     assert main(["load", str(tmp_path), "--dry-run"]) == 0
-    shown = capsys.readouterr().out
-    assert "a.csv (events): 2 rows can be loaded" in shown
-    assert "b.csv (events): cannot be loaded\n  b.csv:1: the column event_time is missing." in shown
-    assert "c.xlsx: the file has an unknown file type and would not be loaded" in shown
+    printed = capsys.readouterr().out
+    assert "a.csv (events): 2 rows can be loaded" in printed
+    assert "b.csv (events): cannot be loaded\n  b.csv:1: the column event_time is missing." in printed
+    assert "c.xlsx: the file has an unknown file type and would not be loaded" in printed
 
 
-def test_a_load_needs_a_warehouse_unless_it_is_a_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_a_dry_run_needs_no_warehouse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.csv").write_text(FILE)
     assert main(["load", str(tmp_path)]) == 1
     assert "--dry-run" in capsys.readouterr().err

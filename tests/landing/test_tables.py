@@ -1,4 +1,4 @@
-"""Every temporary table of the landing code is described in one place."""
+"""`boat.landing.tables` describes every temporary table of the landing code."""
 
 import re
 

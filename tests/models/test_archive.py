@@ -1,4 +1,4 @@
-"""A model archive holds a model and nothing else, and is what its digest says."""
+"""A model archive contains only a model, and its digest is verified."""
 
 import dataclasses
 import gzip
@@ -54,7 +54,7 @@ def _member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfi
     return member
 
 
-def test_what_is_packed_comes_out_again(model: Path, tmp_path: Path) -> None:
+def test_an_archive_is_unpacked_to_the_packed_files(model: Path, tmp_path: Path) -> None:
     digest = archive.pack(model, tmp_path / "model.tar.gz")
     assert archive.unpack(tmp_path / "model.tar.gz", tmp_path / "out", digest) == MANIFEST
     packed = {path.relative_to(model): path.read_bytes() for path in model.rglob("*") if path.is_file()}
@@ -62,7 +62,7 @@ def test_what_is_packed_comes_out_again(model: Path, tmp_path: Path) -> None:
     assert {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()} == packed
 
 
-def test_the_stock_image_finds_the_model_under_its_version(model: Path, tmp_path: Path) -> None:
+def test_the_model_is_in_the_version_folder_of_the_stock_image(model: Path, tmp_path: Path) -> None:
     archive.pack(model, tmp_path / "model.tar.gz")
     with tarfile.open(tmp_path / "model.tar.gz") as tar:
         assert {"boat.json", "1/saved_model.pb", "1/variables/variables.index"} < set(tar.getnames())
@@ -99,7 +99,7 @@ def test_another_digest_is_refused_before_anything_is_unpacked(model: Path, tmp_
     ],
     ids=lambda member: f"{member.name}-{member.type.decode()}",
 )
-def test_foreign_and_doubled_members_are_refused(tmp_path: Path, member: tarfile.TarInfo) -> None:
+def test_unknown_and_repeated_members_are_refused(tmp_path: Path, member: tarfile.TarInfo) -> None:
     good = (_member("boat.json"), b"{}"), (_member("1/saved_model.pb"), b"")
     digest = _tar(tmp_path / "model.tar.gz", *good, (member, b"x"))
     with pytest.raises(ArtifactError):
@@ -107,7 +107,7 @@ def test_foreign_and_doubled_members_are_refused(tmp_path: Path, member: tarfile
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["deep", "model.tar.gz"]
 
 
-def test_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_with_too_many_bytes_or_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "MAX_BYTES", 1000)
     members = (_member("boat.json"), b"{}"), (_member("1/saved_model.pb"), b"0" * 1001)
     with pytest.raises(ArtifactError, match="beyond"):
@@ -126,13 +126,13 @@ def test_an_archive_without_a_model_or_manifest_is_refused(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", gzip.compress(b"no tar" * 500)])
-def test_a_file_that_is_no_archive_is_named(tmp_path: Path, content: bytes) -> None:
+def test_unpacking_names_a_file_that_is_not_an_archive(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.tar.gz").write_bytes(content)
     with pytest.raises(ArtifactError, match=r"model\.tar\.gz"):
         archive.unpack(tmp_path / "model.tar.gz", tmp_path / "out", archive.digest(tmp_path / "model.tar.gz"))
 
 
-def test_a_cut_off_archive_leaves_nothing_behind(model: Path, tmp_path: Path) -> None:
+def test_a_truncated_archive_leaves_no_files(model: Path, tmp_path: Path) -> None:
     archive.pack(model, tmp_path / "whole")
     (tmp_path / "cut").write_bytes((tmp_path / "whole").read_bytes()[:50_000])
     with pytest.raises(ArtifactError, match="cut"):
@@ -147,13 +147,13 @@ def test_unpacking_replaces_an_existing_folder(model: Path, tmp_path: Path) -> N
     assert not (tmp_path / "out" / "1" / "old.pb").exists()
 
 
-def test_what_does_not_belong_is_not_packed(model: Path, tmp_path: Path) -> None:
+def test_a_folder_with_an_unknown_file_is_not_packed(model: Path, tmp_path: Path) -> None:
     (model / "1" / "keras_metadata.pb").touch()
     with pytest.raises(ArtifactError, match="keras_metadata"):
         archive.pack(model, tmp_path / "model.tar.gz")
 
 
-def test_a_manifest_of_the_former_kind_next_item_says_to_train_again(tmp_path: Path) -> None:
+def test_a_manifest_of_the_old_kind_next_item_is_refused_with_the_next_step(tmp_path: Path) -> None:
     content = {field.name: {} for field in dataclasses.fields(ModelManifest)} | {"kind": "next_item"}
     (tmp_path / "boat.json").write_text(json.dumps(content))
     with pytest.raises(ArtifactError, match=r"unknown kind 'next_item'\. Train and export the model again"):
@@ -172,7 +172,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         archive.digest(tmp_path / "nowhere")
 
 
-def test_a_file_that_is_not_an_archive_is_named(tmp_path: Path) -> None:
+def test_reading_a_manifest_names_a_file_that_is_not_an_archive(tmp_path: Path) -> None:
     (tmp_path / "model.tar.gz").write_bytes(b"not an archive")
     with pytest.raises(ArtifactError, match=r"model\.tar\.gz is not a model archive"):
         archive.read_manifest(tmp_path / "model.tar.gz")

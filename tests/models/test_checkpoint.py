@@ -1,4 +1,4 @@
-"""A training that is interrupted goes on after its last whole epoch and ends as if nothing had been."""
+"""An interrupted training resumes after its last complete epoch and has the same result."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -39,7 +39,7 @@ def training(request: pytest.FixtureRequest, shop: Path) -> Training:
     return lambda report, checkpoint: recommend.train(*parts, quick, report, checkpoint).trained
 
 
-def _losing_the_host_after(epoch: int) -> Report:
+def _lose_host_after(epoch: int) -> Report:
     def report(figures: Mapping[str, float]) -> None:
         if figures["epoch"] == epoch:
             raise LostHostError
@@ -47,19 +47,17 @@ def _losing_the_host_after(epoch: int) -> Report:
     return report
 
 
-def _seen_by(training: Training, checkpoint: Checkpoint) -> tuple[list[float], Trained]:
+def _epochs_and_result(training: Training, checkpoint: Checkpoint) -> tuple[list[float], Trained]:
     epochs: list[float] = []
     return epochs, training(lambda figures: epochs.append(figures["epoch"]), checkpoint)
 
 
-def test_a_training_goes_on_after_the_epoch_it_was_interrupted_at_and_ends_the_same(
-    training: Training, tmp_path: Path
-) -> None:
+def test_an_interrupted_training_resumes_and_has_the_same_result(training: Training, tmp_path: Path) -> None:
     whole = training(lambda figures: None, None)
     checkpoint = Checkpoint(tmp_path / "state.npz", ABOUT)
     with pytest.raises(LostHostError):
-        training(_losing_the_host_after(2), checkpoint)
-    epochs, resumed = _seen_by(training, checkpoint)
+        training(_lose_host_after(2), checkpoint)
+    epochs, resumed = _epochs_and_result(training, checkpoint)
     assert epochs == [3, 4]
     assert [figures["epoch"] for figures in resumed.curve] == [1, 2, 3, 4]
     # Threads add up in any order, so the last digits differ.
@@ -70,17 +68,17 @@ def test_a_training_goes_on_after_the_epoch_it_was_interrupted_at_and_ends_the_s
     )
 
 
-def test_a_training_that_was_over_is_not_trained_again(training: Training, tmp_path: Path) -> None:
+def test_a_finished_training_is_not_repeated(training: Training, tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path / "state.npz", ABOUT)
     with pytest.raises(LostHostError):
-        training(_losing_the_host_after(4), checkpoint)
-    epochs, resumed = _seen_by(training, checkpoint)
+        training(_lose_host_after(4), checkpoint)
+    epochs, resumed = _epochs_and_result(training, checkpoint)
     assert epochs == []
     assert len(resumed.curve) == 4
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
-def test_a_damaged_or_foreign_checkpoint_is_not_gone_on_with(tmp_path: Path, damage: bytes | None) -> None:
+def test_a_damaged_or_foreign_checkpoint_is_ignored(tmp_path: Path, damage: bytes | None) -> None:
     path = tmp_path / "state.npz"
     Checkpoint(path, ABOUT).save(TrainingState({"network": [np.ones(3)]}, {"best": 1}))
     state = Checkpoint(path, ABOUT).load()

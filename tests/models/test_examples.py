@@ -1,4 +1,4 @@
-"""Examples look back from an event and never ahead."""
+"""Examples contain only events before their target."""
 
 from pathlib import Path
 
@@ -60,14 +60,14 @@ def test_texts_are_numbered_once_also_in_tables_of_several_parts() -> None:
     assert Sessions(dictionaries.slice(0, 0), np.array([0])).strings("url").tolist() == []
 
 
-def test_sessions_are_cut_early_and_at_their_end() -> None:
-    session, shown = examples.cuts(np.array([1, 3, 4, 0, 9]))
-    assert list(zip(session.tolist(), shown.tolist(), strict=True)) == [
+def test_sessions_are_cut_after_early_events_and_at_their_end() -> None:
+    session, length = examples.cuts(np.array([1, 3, 4, 0, 9]))
+    assert list(zip(session.tolist(), length.tolist(), strict=True)) == [
         (0, 1), (1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 4), (4, 1), (4, 2), (4, 4), (4, 6), (4, 8), (4, 9),
     ]  # fmt: skip
 
 
-def test_no_part_sees_anything_of_a_later_one(shop: Path) -> None:
+def test_no_part_contains_events_of_a_later_part(shop: Path) -> None:
     split = snapshot.read(shop).split
     for name in (snapshot.RECOMMEND, snapshot.INTENT):
         parts = {part: examples.read(shop / name, split, part) for part in ("train", "validation", "fit", "test")}
@@ -82,7 +82,7 @@ def test_no_part_sees_anything_of_a_later_one(shop: Path) -> None:
         )
 
 
-def test_an_event_after_the_cut_is_left_out_though_its_session_began_before(shop: Path) -> None:
+def test_events_after_the_cut_are_left_out_even_if_their_session_began_before(shop: Path) -> None:
     split = snapshot.read(shop).split
     path = shop / snapshot.RECOMMEND
     whole = examples.read(path, split, "train")
@@ -94,7 +94,7 @@ def test_an_event_after_the_cut_is_left_out_though_its_session_began_before(shop
     assert shortened.lengths[-1] == 1
 
 
-def test_a_model_is_shown_the_last_events_oldest_first_and_padded_at_the_end(shop: Path) -> None:
+def test_a_model_gets_the_last_events_oldest_first_and_padded_at_the_end(shop: Path) -> None:
     part = examples.read(shop / snapshot.INTENT, snapshot.read(shop).split, "test")
     rows = part.events.slice(0, 3).to_pylist()
     columns = examples.columns(part, np.array([0, 0]), np.array([3, 1]), longest=2)

@@ -1,4 +1,4 @@
-"""The page a shopper is on says what comes next, where the data tells of pages."""
+"""Recommenders use the page that a shopper is on, if the sessions have pages."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from boat.recommend.graph import OUTPUTS
 from boat.recommend.parameters import RecommendModel, RecommendParameters
 from boat.recommend.scores import PageScores
 
-CATEGORIES, OF_EACH = 8, 5
+CATEGORIES, PER_CATEGORY = 8, 5
 DAY = 86_400
 
 
@@ -39,7 +39,7 @@ def _browsed(begin: int, end: int, pages: bool) -> Sessions:
             row |= {
                 "session_key": number,
                 "event_type": "detail",
-                "product_id": f"p{category}-{draw.integers(OF_EACH)}",
+                "product_id": f"p{category}-{draw.integers(PER_CATEGORY)}",
             }
             rows.append(row | ({"url_before": f"/category/{category}"} if pages else {}))
     return Sessions(pa.Table.from_pylist(rows), np.arange(0, len(rows) + 1, 4))
@@ -59,49 +59,62 @@ def _served(fitted: FittedModel, path: Path) -> SavedModel:
 
 
 @pytest.mark.parametrize("model", ["co_occurrence", "blend"])
-def test_pages_that_lead_to_products_make_a_model_better(tmp_path: Path, model: RecommendModel) -> None:
+def test_pages_improve_a_model_if_they_lead_to_products(tmp_path: Path, model: RecommendModel) -> None:
     without, fitted = _fitted(model, pages=False), _fitted(model, pages=True)
     assert fitted.metrics["weight_pages"] > 0
     assert fitted.metrics["validation_mrr"] > 2 * without.metrics["validation_mrr"]
-    at: SessionEvent = {"event_type": "detail", "product_id": "p1-1", "url": "/p1-1", "event_time": 1.0}
-    on: SessionEvent = {"event_type": "pageview", "url": "/category/3", "event_time": 9.0}
-    nowhere: SessionEvent = {"event_type": "pageview", "url": "/nobody has been here", "event_time": 20.0}
+    product_view: SessionEvent = {"event_type": "detail", "product_id": "p1-1", "url": "/p1-1", "event_time": 1.0}
+    category_page: SessionEvent = {"event_type": "pageview", "url": "/category/3", "event_time": 9.0}
+    unknown_page: SessionEvent = {"event_type": "pageview", "url": "/nobody has been here", "event_time": 20.0}
     served = _served(fitted, tmp_path)
-    browsed = [[at, on], [on, at], [at, on, nowhere], [at], [on], [nowhere]]
-    named, older, unknown, none, landed, lost = served.predict(sessions.instances(browsed))
-    assert sum(name.startswith("p3-") for name in named["product_id"][:OF_EACH]) >= OF_EACH - 1
-    # The newest page counts, and one that nobody knows says nothing.
-    for answer in (older, unknown):
-        assert answer["score"] == pytest.approx(none["score"])
-    # A page alone is enough, if it is known.
-    assert {name[:3] for name in landed["product_id"][:OF_EACH]} == {"p3-"}
-    assert {name[:3] for name in lost["product_id"][:OF_EACH]} != {"p3-"}
+    browsed = [
+        [product_view, category_page],
+        [category_page, product_view],
+        [product_view, category_page, unknown_page],
+        [product_view],
+        [category_page],
+        [unknown_page],
+    ]
+    page_last, page_first, unknown_last, no_page, only_page, only_unknown = served.predict(sessions.instances(browsed))
+    assert sum(name.startswith("p3-") for name in page_last["product_id"][:PER_CATEGORY]) >= PER_CATEGORY - 1
+    # Only the newest page counts, and an unknown page changes nothing.
+    for unchanged in (page_first, unknown_last):
+        assert unchanged["score"] == pytest.approx(no_page["score"])
+    # A known page is enough, even without a product.
+    assert {name[:3] for name in only_page["product_id"][:PER_CATEGORY]} == {"p3-"}
+    assert {name[:3] for name in only_unknown["product_id"][:PER_CATEGORY]} != {"p3-"}
 
 
-def test_searches_and_deeds_lead_to_products_as_pages_do(tmp_path: Path) -> None:
-    places = {1: "search:category 1", 2: "add:p5-0", 3: "remove:p5-0"}
-    parts = [_with_pages(_browsed(*hours, pages=True), places) for hours in ((0, 400), (400, 460), (0, 460))]
+def test_searches_and_cart_actions_lead_to_products_as_pages_do(tmp_path: Path) -> None:
+    pages = {1: "search:category 1", 2: "add:p5-0", 3: "remove:p5-0"}
+    parts = [_with_pages(_browsed(*hours, pages=True), pages) for hours in ((0, 400), (400, 460), (0, 460))]
     quick = RecommendParameters(model="co_occurrence", dimensions=8, window=4, epochs=1, refit_epochs=0)
     served = _served(family.fit(*parts, quick, lambda row: None), tmp_path)
-    at: SessionEvent = {"event_type": "detail", "product_id": "p5-0", "url": "/p5-0"}
+    product_view: SessionEvent = {"event_type": "detail", "product_id": "p5-0", "url": "/p5-0"}
     searched: SessionEvent = {"event_type": "search", "query": "Category 1"}
     added: SessionEvent = {"event_type": "add", "product_id": "p5-0", "url": "/p5-0"}
     removed: SessionEvent = {"event_type": "remove", "product_id": "p5-0"}
-    on: SessionEvent = {"event_type": "pageview", "url": "/category/4"}
-    browsed = [[at, searched], [at, added], [at, added, removed], [at, added, on], [searched]]
+    category_page: SessionEvent = {"event_type": "pageview", "url": "/category/4"}
+    browsed = [
+        [product_view, searched],
+        [product_view, added],
+        [product_view, added, removed],
+        [product_view, added, category_page],
+        [searched],
+    ]
     for answer, category in zip(served.predict(sessions.instances(browsed)), (1, 2, 3, 4, 1), strict=True):
-        assert sum(name.startswith(f"p{category}-") for name in answer["product_id"][:OF_EACH]) >= OF_EACH - 1
+        assert sum(name.startswith(f"p{category}-") for name in answer["product_id"][:PER_CATEGORY]) >= PER_CATEGORY - 1
 
 
 def _with_pages(part: Sessions, pages: dict[int, str]) -> Sessions:
-    """Return the same sessions with other URLs in place of some category pages."""
+    """Return the sessions with some category pages replaced."""
     names = {f"/category/{category}": page for category, page in pages.items()}
     before = [names.get(page, page) for page in part.events["url_before"].to_pylist()]
     column = part.events.column_names.index("url_before")
     return Sessions(part.events.set_column(column, "url_before", pa.array(before)), part.offsets)
 
 
-def test_data_without_pages_has_no_part_for_them() -> None:
+def test_a_model_of_sessions_without_pages_has_no_page_scores() -> None:
     fitted = _fitted("co_occurrence", pages=False)
     assert "weight_pages" not in fitted.metrics
     assert [type(part).__name__ for part in fitted.graph.submodules if "Scores" in type(part).__name__] == [
@@ -109,8 +122,8 @@ def test_data_without_pages_has_no_part_for_them() -> None:
     ]
 
 
-def test_what_follows_a_page_counts_by_steps_and_age() -> None:
-    # One session sees page 1 before product 1 and page 2 before product 2; a second, half a life later, page 1 again.
+def test_followers_of_a_page_are_weighted_by_steps_and_age() -> None:
+    # Session 1: page 1, product 1, page 2, product 2. Session 2 is a half-life newer: page 1, product 2, product 1.
     follows = counts.page_followers(
         np.array([1, 2, 1, 0]), np.array([1, 2, 2, 1]), np.array([0, 2, 4]), np.array([0.5, 0.5, 1, 1]), (2, 2)
     )
@@ -118,7 +131,7 @@ def test_what_follows_a_page_counts_by_steps_and_age() -> None:
     np.testing.assert_allclose(follows.toarray(), [[0, 0, 0], [0, 0.5 + 1 * step, 1 + 0.5 * step], [0, 0, 0.5]])
 
 
-def test_a_page_that_leads_everywhere_keeps_its_most_frequent_followers() -> None:
+def test_a_page_with_many_followers_keeps_the_most_frequent() -> None:
     codes = np.repeat(np.arange(1, 301), np.arange(300, 0, -1))
     offsets = np.arange(len(codes) + 1)
     follows = counts.page_followers(np.ones_like(codes), codes, offsets, np.ones(len(codes)), (1, 300))
@@ -142,19 +155,19 @@ URLS = {
 }
 
 
-def test_a_page_is_named_the_same_however_a_shopper_came_to_it() -> None:
+def test_the_name_of_a_page_has_no_tracking_parameters() -> None:
     assert named(pa.array(URLS, pa.string())).to_pylist() == list(URLS.values())
     assert [name.decode() for name in pages_of(tf.constant(list(URLS))).numpy()] == list(URLS.values())
 
 
-def test_who_comes_by_an_advertisement_sees_the_page_that_others_see() -> None:
+def test_a_url_with_tracking_parameters_is_the_same_page() -> None:
     part = Sessions(pa.table({"url_before": ["/a?gclid=1", "/a", "/a?gclid=2#b"]}), np.array([0, 1, 2, 3]))
     assert examples.shared_pages(part, 10).tolist() == ["/a"]
     scores = PageScores(np.array(["/a"], object), sparse.csr_matrix([[0, 0, 0], [0, 3, 1]]))
     assert scores(tf.zeros([1, 4], tf.int32), tf.constant(["/a?utm_source=mail"])).numpy().tolist() == [[3, 1]]
 
 
-def test_a_page_of_one_session_alone_is_not_known() -> None:
+def test_a_page_of_only_one_session_is_not_used() -> None:
     pages = ["/a", "/a", "/b", "/c", "/b", "", "/b", "/c", None]
     part = Sessions(pa.table({"url_before": pages}), np.array([0, 3, 6, 9]))
     assert examples.shared_pages(part, 10).tolist() == ["/b", "/c"]
@@ -168,14 +181,14 @@ def test_scores_of_pages_equal_the_counts_of_their_followers() -> None:
     assert not scores(recent).numpy().any()
 
 
-def test_an_asked_model_is_on_the_page_before_the_item_asked_for() -> None:
+def test_a_model_gets_the_page_before_the_target() -> None:
     part = _browsed(0, 2, pages=True)
     columns = examples.columns(part, np.array([0, 1, 1]), np.array([3, 1, 4]), longest=2)
     pages = part.strings("url_before")
     assert columns["event_type"].tolist() == [
         ["detail", "detail", "pageview"],
         ["detail", "pageview", ""],
-        ["detail", "detail", ""],  # all is shown: nobody asks for an item after it
+        ["detail", "detail", ""],  # all events: no target follows, so there is no page before it
     ]
     assert columns["url"].tolist() == [["", "", pages[3]], ["", pages[5], ""], ["", "", ""]]
     assert columns["event_time"][0, 2] == columns["event_time"][0, 1]

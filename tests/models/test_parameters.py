@@ -1,4 +1,4 @@
-"""Training parameters are checked before a job spends time."""
+"""Training parameters are validated before a training starts."""
 
 import pytest
 
@@ -8,13 +8,13 @@ from boat.models.parameters import parse
 from boat.recommend.parameters import RecommendParameters
 
 
-def test_what_is_not_given_has_its_default() -> None:
+def test_missing_parameters_have_their_defaults() -> None:
     assert parse("{}", RecommendParameters) == RecommendParameters()
     assert parse('{"seed": 7, "max_seconds": 5}', IntentParameters) == IntentParameters(seed=7, max_seconds=5.0)
 
 
 @pytest.mark.parametrize(
-    ("text", "named"),
+    ("text", "message"),
     [
         ('{"sed": 7}', "seed"),
         ("[]", "seed"),
@@ -32,6 +32,6 @@ def test_what_is_not_given_has_its_default() -> None:
         ('{"model": [1]}', r"model=\[1\]"),
     ],
 )
-def test_what_cannot_work_is_named(text: str, named: str) -> None:
-    with pytest.raises(SettingError, match=named):
+def test_an_invalid_parameter_is_named(text: str, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
         parse(text, RecommendParameters)

@@ -18,7 +18,7 @@ from boat.landing.dead_letters import FEW
 from boat.raw_log import load
 from boat.warehouse.duckdb import DuckDBWarehouse
 
-APART = BadRows("quarantine")
+QUARANTINE = BadRows("quarantine")
 GOOD = {
     "event_id": "e",
     "shop": "a",
@@ -49,16 +49,16 @@ def rows(warehouse: DuckDBWarehouse, sql: str) -> list[dict[str, Any]]:
 
 
 def letters(warehouse: DuckDBWarehouse) -> list[tuple[Any, ...]]:
-    found = rows(warehouse, "select source_line, reason, field, payload from raw.dead_letters order by source_line")
-    return [tuple(letter.values()) for letter in found]
+    stored = rows(warehouse, "select source_line, reason, field, payload from raw.dead_letters order by source_line")
+    return [tuple(letter.values()) for letter in stored]
 
 
 def lines(events: list[Any]) -> str:
     return "".join((event if isinstance(event, str) else json.dumps(event)) + "\n" for event in events)
 
 
-def but(**changes: Any) -> dict[str, Any]:
-    """The good event with other values; without those that are None."""
+def good_event(**changes: Any) -> dict[str, Any]:
+    """Return the good event with these changes. `None` removes a field."""
     return {name: value for name, value in (GOOD | changes).items() if value is not None}
 
 
@@ -76,33 +76,33 @@ MALFORMED: dict[str, tuple[Any, str]] = {
     "null": ("null", "not_an_object"),
     "true": ("true", "not_an_object"),
     "an empty object": ({}, "missing"),
-    "no time": (but(event_time=None), "missing"),
-    "an empty time": (but(event_time=""), "missing"),
-    "a word for a time": (but(event_time="yesterday"), "not_a_time"),
-    "a day as a number": (but(event_time=20240101), "not_a_time"),
-    "a negative time": (but(event_time=-1), "not_a_time"),
-    "an infinite time": (but(event_time="infinity"), "not_a_time"),
-    "the 30th of February": (but(event_time="2024-02-30T10:00:00Z"), "not_a_time"),
-    "25 o'clock": (but(event_time="2024-02-20T25:00:00Z"), "not_a_time"),
-    "a time in an object": (but(event_time={"seconds": 1}), "not_a_time"),
-    "a time in words": (but(received_at="just now"), "not_a_time"),
-    "no type": (but(event_type=None), "missing"),
-    "a blank type": (but(event_type="  "), "missing"),
-    "an unknown type": (but(event_type="wish"), "unknown_event_type"),
-    "a number for a type": (but(event_type=7), "unknown_event_type"),
-    "a list for a type": (but(event_type=["add"]), "unknown_event_type"),
-    "a view without product": (but(product_id=None), "missing"),
-    "an add without product": (but(event_type="add", product_id=""), "missing"),
-    "a purchase without product": (but(event_type="purchase", product_id=None), "missing"),
-    "nobody": (but(session_id=None, client_id=None), "missing"),
-    "an empty session": (but(session_id="", client_id=None), "missing"),
-    "a price in words": (but(price="cheap"), "not_a_number"),
-    "a price with its currency": (but(price="9.50 EUR"), "not_a_number"),
-    "an infinite price": (but(price="inf"), "not_a_number"),
-    "a list of prices": (but(price=[1, 2]), "not_a_number"),
-    "a quantity in words": (but(quantity="two"), "not_a_number"),
-    "another version": (but(schema_version=99), "unknown_schema_version"),
-    "extra that is a list": (but(extra=[1]), "wrong_type"),
+    "no time": (good_event(event_time=None), "missing"),
+    "an empty time": (good_event(event_time=""), "missing"),
+    "a word for a time": (good_event(event_time="yesterday"), "not_a_time"),
+    "a day as a number": (good_event(event_time=20240101), "not_a_time"),
+    "a negative time": (good_event(event_time=-1), "not_a_time"),
+    "an infinite time": (good_event(event_time="infinity"), "not_a_time"),
+    "the 30th of February": (good_event(event_time="2024-02-30T10:00:00Z"), "not_a_time"),
+    "25 o'clock": (good_event(event_time="2024-02-20T25:00:00Z"), "not_a_time"),
+    "a time in an object": (good_event(event_time={"seconds": 1}), "not_a_time"),
+    "a time in words": (good_event(received_at="just now"), "not_a_time"),
+    "no type": (good_event(event_type=None), "missing"),
+    "a blank type": (good_event(event_type="  "), "missing"),
+    "an unknown type": (good_event(event_type="wish"), "unknown_event_type"),
+    "a number for a type": (good_event(event_type=7), "unknown_event_type"),
+    "a list for a type": (good_event(event_type=["add"]), "unknown_event_type"),
+    "a view without product": (good_event(product_id=None), "missing"),
+    "an add without product": (good_event(event_type="add", product_id=""), "missing"),
+    "a purchase without product": (good_event(event_type="purchase", product_id=None), "missing"),
+    "nobody": (good_event(session_id=None, client_id=None), "missing"),
+    "an empty session": (good_event(session_id="", client_id=None), "missing"),
+    "a price in words": (good_event(price="cheap"), "not_a_number"),
+    "a price with its currency": (good_event(price="9.50 EUR"), "not_a_number"),
+    "an infinite price": (good_event(price="inf"), "not_a_number"),
+    "a list of prices": (good_event(price=[1, 2]), "not_a_number"),
+    "a quantity in words": (good_event(quantity="two"), "not_a_number"),
+    "another version": (good_event(schema_version=99), "unknown_schema_version"),
+    "extra that is a list": (good_event(extra=[1]), "wrong_type"),
 }
 
 
@@ -110,13 +110,13 @@ MALFORMED: dict[str, tuple[Any, str]] = {
 def test_a_malformed_event_is_stored_with_its_reason_line_and_text(
     warehouse: DuckDBWarehouse, folder: Path, event: Any, reason: str
 ) -> None:
-    (folder / "a.ndjson").write_text(lines([GOOD, event, but(event_id="f")]))
+    (folder / "a.ndjson").write_text(lines([GOOD, event, good_event(event_id="f")]))
     with pytest.raises(DataError, match=r"a\.ndjson:2"):
         load(warehouse, folder)
-    (done,) = load(warehouse, folder, APART).files
+    (done,) = load(warehouse, folder, QUARANTINE).files
     assert (done.received, done.accepted, done.failed, done.reasons) == (3, 2, 1, ((reason, 1),))
-    ((line, kept_reason, _field, payload),) = letters(warehouse)
-    assert (line, kept_reason, payload) == (2, reason, lines([event]).strip())
+    ((line, stored_reason, _field, payload),) = letters(warehouse)
+    assert (line, stored_reason, payload) == (2, reason, lines([event]).strip())
 
 
 @pytest.mark.parametrize("name", [COLLECTED, "events.ndjson"])
@@ -125,25 +125,25 @@ def test_forty_kinds_of_malformed_events_among_many_good_ones(
 ) -> None:
     assert len(MALFORMED) == 40
     bad = [event for event, _ in MALFORMED.values() for _ in range(250)]
-    everything = [but(event_id=str(number)) for number in range(90_000)] + bad
-    random.Random(1).shuffle(everything)
-    (folder / name).write_text(lines(everything))
+    mixed = [good_event(event_id=str(number)) for number in range(90_000)] + bad
+    random.Random(1).shuffle(mixed)
+    (folder / name).write_text(lines(mixed))
     report = load(warehouse, folder, BadRows("stop" if name == COLLECTED else "quarantine"))
     assert (report.received, report.accepted, report.duplicate, report.failed) == (100_000, 90_000, 0, 10_000)
     assert rows(warehouse, "select count(*) as n from raw.events") == [{"n": 90_000}]
     reasons: dict[str, int] = {}
     for _, reason in MALFORMED.values():
         reasons[reason] = reasons.get(reason, 0) + 250
-    kept = rows(warehouse, "select reason, count(*) as n from raw.dead_letters group by all")
-    assert {row["reason"]: row["n"] for row in kept} == reasons == dict(report.files[0].reasons)
-    of_text = {lines([event]).strip(): reason for event, reason in MALFORMED.values()}
-    each = rows(warehouse, "select payload, reason, count(*) as n from raw.dead_letters group by all")
-    assert all(of_text[row["payload"]] == row["reason"] for row in each)
-    assert sum(row["n"] for row in each) == 10_000
+    by_reason = rows(warehouse, "select reason, count(*) as n from raw.dead_letters group by all")
+    assert {row["reason"]: row["n"] for row in by_reason} == reasons == dict(report.files[0].reasons)
+    reason_of_payload = {lines([event]).strip(): reason for event, reason in MALFORMED.values()}
+    by_payload = rows(warehouse, "select payload, reason, count(*) as n from raw.dead_letters group by all")
+    assert all(reason_of_payload[row["payload"]] == row["reason"] for row in by_payload)
+    assert sum(row["n"] for row in by_payload) == 10_000
 
 
-def test_the_same_events_thrice_shuffled_are_taken_once(warehouse: DuckDBWarehouse, folder: Path) -> None:
-    sent = [but(event_id=str(number)) for number in range(100_000)] * 3
+def test_events_sent_three_times_in_any_order_are_loaded_once(warehouse: DuckDBWarehouse, folder: Path) -> None:
+    sent = [good_event(event_id=str(number)) for number in range(100_000)] * 3
     random.Random(2).shuffle(sent)
     for part in range(8):
         (folder / f"{part}.ndjson").write_text(lines(sent[part::8]))
@@ -157,28 +157,31 @@ def test_sql_in_every_field_is_text(warehouse: DuckDBWarehouse, folder: Path) ->
     parts = ["'; drop table raw.events; --", "' or '1'='1", "1; delete from raw.loads", '" union select * from x', "$$"]
     hostile = [f"{parts[number % 5]}{number}{parts[number * 7 % 5]}" for number in range(500)]
     names = ("event_id", "shop", "session_id", "client_id", "product_id", "url", "query")
-    events = [but(**dict.fromkeys(names, text), extra={text: text}) for text in hostile]
+    events = [good_event(**dict.fromkeys(names, text), extra={text: text}) for text in hostile]
     (folder / "a.ndjson").write_text(lines(events))
-    (folder / "b.ndjson").write_text(lines([but(event_id=text, event_type=text) for text in hostile]))
+    (folder / "b.ndjson").write_text(lines([good_event(event_id=text, event_type=text) for text in hostile]))
     report = load(warehouse, folder, BadRows("quarantine", max_share=1))
     assert (report.accepted, report.failed) == (500, 500)
-    kept = rows(warehouse, f"select {', '.join(names)}, extra from raw.events")
-    texts = {row["event_id"] for row in kept}
+    stored = rows(warehouse, f"select {', '.join(names)}, extra from raw.events")
+    texts = {row["event_id"] for row in stored}
     assert texts == set(hostile)
-    for row in kept:
+    for row in stored:
         assert {row[name] for name in names} == {row["event_id"]}
         assert json.loads(row["extra"]) == {row["event_id"]: row["event_id"]}
     assert {json.loads(row[3])["event_type"] for row in letters(warehouse)} == set(hostile)
 
 
 def test_an_id_with_another_body_is_a_conflict_and_the_first_wins(warehouse: DuckDBWarehouse, folder: Path) -> None:
-    other, third = but(product_id="q"), but(product_id="r")
-    (folder / "a.ndjson").write_text(lines([GOOD, GOOD, other]))
-    (folder / "b.ndjson").write_text(lines([third, GOOD, but(shop="b", product_id="q")]))
+    conflicting, third = good_event(product_id="q"), good_event(product_id="r")
+    (folder / "a.ndjson").write_text(lines([GOOD, GOOD, conflicting]))
+    (folder / "b.ndjson").write_text(lines([third, GOOD, good_event(shop="b", product_id="q")]))
     first, second = load(warehouse, folder).files
     assert (first.received, first.accepted, first.duplicate, first.failed) == (3, 1, 1, 1)
     assert (second.received, second.accepted, second.duplicate, second.failed) == (3, 1, 1, 1)
-    conflicts = [(3, "id_conflict", "event_id", json.dumps(other)), (1, "id_conflict", "event_id", json.dumps(third))]
+    conflicts = [
+        (3, "id_conflict", "event_id", json.dumps(conflicting)),
+        (1, "id_conflict", "event_id", json.dumps(third)),
+    ]
     assert sorted(letters(warehouse)) == sorted(conflicts)
     assert rows(warehouse, "select product_id from raw.events where shop = 'a'") == [{"product_id": "p"}]
 
@@ -187,24 +190,24 @@ def test_an_event_sent_again_is_a_duplicate_even_with_other_request_data(
     warehouse: DuckDBWarehouse, folder: Path
 ) -> None:
     moments = ["2024-01-01T10:00:00Z", "2024-01-01T10:00:07Z"]
-    events = [but(event_time=moment, received_at=moment, extra={"ip_hash": moment}) for moment in moments]
+    events = [good_event(event_time=moment, received_at=moment, extra={"ip_hash": moment}) for moment in moments]
     (folder / "a.ndjson").write_text(lines(events))
     report = load(warehouse, folder)
     assert (report.accepted, report.duplicate, report.failed) == (1, 1, 0)
 
 
-def test_a_file_that_is_mostly_wrong_stops_all_the_same(warehouse: DuckDBWarehouse, folder: Path) -> None:
-    bad = [but(event_type="wish")] * (FEW + 1)
-    good = [but(event_id=str(number)) for number in range(4 * FEW)]
+def test_a_file_with_too_many_bad_rows_stops_a_load_with_quarantine(warehouse: DuckDBWarehouse, folder: Path) -> None:
+    bad = [good_event(event_type="wish")] * (FEW + 1)
+    good = [good_event(event_id=str(number)) for number in range(4 * FEW)]
     (folder / "a.ndjson").write_text(lines(good + bad))
     with pytest.raises(DataError, match=r"101 of 501 rows are bad.*line 401: event_type 'wish'"):
-        load(warehouse, folder, APART)
+        load(warehouse, folder, QUARANTINE)
     assert load(warehouse, folder, BadRows("quarantine", max_share=0.3)).failed == FEW + 1
 
 
-def test_few_bad_rows_never_stop(warehouse: DuckDBWarehouse, folder: Path) -> None:
-    (folder / "a.ndjson").write_text(lines([but(event_type="wish")] * FEW))
-    assert load(warehouse, folder, APART).failed == FEW
+def test_a_few_bad_rows_never_stop_a_load(warehouse: DuckDBWarehouse, folder: Path) -> None:
+    (folder / "a.ndjson").write_text(lines([good_event(event_type="wish")] * FEW))
+    assert load(warehouse, folder, QUARANTINE).failed == FEW
 
 
 def test_damaged_csv_records_are_quarantined_and_other_records_keep_their_lines(
@@ -213,10 +216,10 @@ def test_damaged_csv_records_are_quarantined_and_other_records_keep_their_lines(
     header, row = b"event_id,session_id,event_time,event_type,product_id\n", b"%d,s,2024-01-01,view,p\n"
     damaged = b'2,s,2024-01-01\n3,s,2024-01-01,view,"two\nlines",more\n4,s,2024-01-01,view,caf\xe9\n'
     (folder / "a.csv").write_bytes(header + row % 1 + damaged + row % 5 + b"6,s,never,view,p\n" + row % 7)
-    report = load(warehouse, folder, APART)
+    report = load(warehouse, folder, QUARANTINE)
     assert (report.received, report.accepted, report.failed) == (7, 3, 4)
-    found = rows(warehouse, "select event_id, source_line from raw.events order by 1")
-    assert [tuple(row.values()) for row in found] == [("1", 2), ("5", 7), ("7", 9)]
+    accepted = rows(warehouse, "select event_id, source_line from raw.events order by 1")
+    assert [tuple(row.values()) for row in accepted] == [("1", 2), ("5", 7), ("7", 9)]
     assert [letter[:2] for letter in letters(warehouse)] == [
         (3, "wrong_field_count"),
         (4, "wrong_field_count"),
@@ -229,7 +232,7 @@ def test_damaged_csv_records_are_quarantined_and_other_records_keep_their_lines(
     "text", [b'{"session_id": "caf\xe9"}', b"{\0}", b"{\x1f}", b'{"a": "' + b"x" * 2_100_000 + b'"}']
 )
 def test_an_unreadable_line_does_not_stop_later_lines(warehouse: DuckDBWarehouse, folder: Path, text: bytes) -> None:
-    after = lines([but(event_id="f")]).encode()
+    after = lines([good_event(event_id="f")]).encode()
     (folder / COLLECTED).write_bytes(lines([GOOD]).encode() + text + b"\n" + after)
     report = load(warehouse, folder)
     assert (report.received, report.accepted, report.failed) == (3, 2, 1)
@@ -238,13 +241,13 @@ def test_an_unreadable_line_does_not_stop_later_lines(warehouse: DuckDBWarehouse
 
 
 def test_bad_rows_of_parquet_and_of_a_catalogue_are_quarantined_too(warehouse: DuckDBWarehouse, folder: Path) -> None:
-    pq.write_table(pa.Table.from_pylist([GOOD, but(event_id="f", event_type="wish")]), folder / "a.parquet")
+    pq.write_table(pa.Table.from_pylist([GOOD, good_event(event_id="f", event_type="wish")]), folder / "a.parquet")
     (folder / "products.csv").write_text("product_id,price\np,1\nq,cheap\n,2\n")
-    events, products = load(warehouse, folder, APART).files
+    events, products = load(warehouse, folder, QUARANTINE).files
     assert (events.received, events.accepted, events.failed) == (2, 1, 1)
     assert (products.received, products.accepted, products.failed) == (3, 1, 2)
-    found = rows(warehouse, "select source_file, source_line, reason from raw.dead_letters order by all")
-    assert [tuple(row.values()) for row in found] == [
+    failed = rows(warehouse, "select source_file, source_line, reason from raw.dead_letters order by all")
+    assert [tuple(row.values()) for row in failed] == [
         ("a.parquet", 2, "unknown_event_type"),
         ("products.csv", 3, "not_a_number"),
         ("products.csv", 4, "missing"),
@@ -254,7 +257,7 @@ def test_bad_rows_of_parquet_and_of_a_catalogue_are_quarantined_too(warehouse: D
 
 @pytest.fixture
 def collect(folder: Path) -> Callable[[list[Any]], None]:
-    """Send events to a collector, whose journal is in the landing folder."""
+    """Return a function that sends events to a collector with its journal in the landing folder."""
 
     def send(events: list[Any]) -> None:
         collector, journal = Collector(Policy()), Journal(folder / "events")
@@ -266,10 +269,13 @@ def collect(folder: Path) -> Callable[[list[Any]], None]:
     return send
 
 
-def test_what_the_collector_refused_is_loaded_with_its_reasons_once(
+def test_events_refused_by_the_collector_are_loaded_once_with_their_reasons(
     warehouse: DuckDBWarehouse, folder: Path, collect: Callable[[list[Any]], None]
 ) -> None:
-    collect([but(event_id=str(n)) for n in range(5)] + [but(event_type="wish"), 7, but(price="cheap"), GOOD])
+    collect(
+        [good_event(event_id=str(n)) for n in range(5)]
+        + [good_event(event_type="wish"), 7, good_event(price="cheap"), GOOD]
+    )
     report = load(warehouse, folder)
     assert {done.kind: (done.received, done.accepted, done.failed) for done in report.files} == {
         "dead_letters": (3, 0, 3),
@@ -291,28 +297,28 @@ def test_the_collectors_files_never_stop_a_load(
 ) -> None:
     collect([GOOD])
     (written,) = (folder / "events").glob("2*/*.ndjson")
-    written.write_text(written.read_text() + lines([but(event_type="wish")] * (2 * FEW)))
+    written.write_text(written.read_text() + lines([good_event(event_type="wish")] * (2 * FEW)))
     report = load(warehouse, folder)
     assert (report.accepted, report.failed) == (1, 2 * FEW)
 
 
-def test_collector_and_loader_have_the_same_words_for_the_same_flaws(
+def test_collector_and_loader_use_the_same_reasons(
     warehouse: DuckDBWarehouse, folder: Path, collect: Callable[[list[Any]], None]
 ) -> None:
-    both = {"missing", "unknown_event_type", "not_a_number", "unknown_schema_version", "not_an_object"}
+    shared_reasons = {"missing", "unknown_event_type", "not_a_number", "unknown_schema_version", "not_an_object"}
     for number, (event, reason) in enumerate(MALFORMED.values()):
-        # The collector knows a time itself, and is strict about types.
+        # The collector adds missing times, and accepts only text as an event type.
         timed = isinstance(event, dict) and event.get("event_time") == GOOD["event_time"]
-        if timed and reason in both and isinstance(event.get("event_type", ""), str):
+        if timed and reason in shared_reasons and isinstance(event.get("event_type", ""), str):
             (folder / f"{number}.ndjson").write_text(lines([event]))
             collect([event])
-    load(warehouse, folder, APART)
-    found = rows(
+    load(warehouse, folder, QUARANTINE)
+    counts = rows(
         warehouse,
         """select source_file like 'events/%' as collected, reason, count(*) as n from raw.dead_letters
         where reason <> 'wrong_type' group by all order by 2, 1""",
     )
-    assert len(found) >= 6
-    for mine, theirs in zip(found[::2], found[1::2], strict=True):
-        assert (mine["reason"], mine["n"]) == (theirs["reason"], theirs["n"])
-        assert mine["collected"] != theirs["collected"]
+    assert len(counts) >= 6
+    for by_loader, by_collector in zip(counts[::2], counts[1::2], strict=True):
+        assert (by_loader["reason"], by_loader["n"]) == (by_collector["reason"], by_collector["n"])
+        assert by_loader["collected"] != by_collector["collected"]

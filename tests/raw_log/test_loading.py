@@ -1,4 +1,4 @@
-"""Loading: every row taken once and typed, or an error that names file, line, field and value, and nothing loaded."""
+"""A load adds every row once, with types. An error names file, line, field and value, and nothing is loaded."""
 
 import gzip
 import json
@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def file(folder: Path) -> Callable[[str, str | bytes], Path]:
-    """Write a landing file: name and content."""
+    """Return a function that writes a landing file from a name and content."""
 
     def write(name: str, content: str | bytes) -> Path:
         path = folder / name
@@ -72,7 +72,7 @@ def event(warehouse: DuckDBWarehouse) -> dict[str, Any]:
 
 
 def is_empty(warehouse: DuckDBWarehouse) -> bool:
-    """No row of any file in any table, or no table at all."""
+    """Return whether no table of the raw log has a row."""
     with warehouse.transaction() as transaction:
         tables = transaction.query("select table_name as t from duckdb_tables() where schema_name = 'raw'").to_pylist()
         return all(transaction.query(f"from raw.{table['t']}").num_rows == 0 for table in tables)
@@ -111,8 +111,8 @@ def test_a_value_of_the_wrong_type_is_named_in_any_format(
 ) -> None:
     good = {"session_id": "s", "event_time": "2024-01-01", "event_type": "search", column: None}
     write_rows(folder / name, [good, good | {column: "rather a lot"}])
-    place = r"bad\.parquet: row 2" if name.endswith("parquet") else r"bad\.ndjson:2"
-    with pytest.raises(DataError, match=f"{place}: {column} 'rather a lot' is not"):
+    location = r"bad\.parquet: row 2" if name.endswith("parquet") else r"bad\.ndjson:2"
+    with pytest.raises(DataError, match=f"{location}: {column} 'rather a lot' is not"):
         load(warehouse, folder)
     assert is_empty(warehouse)
 
@@ -239,7 +239,7 @@ def test_overlapping_exports_do_not_double_events(warehouse: DuckDBWarehouse, fi
     header = "session_id,event_time,event_type,product_id,price\n"
     monday, tuesday, wednesday = (f"s,2024-01-0{day},view,p,9.5\n" for day in (1, 2, 3))
     load(warehouse, file("a.csv", header + monday + tuesday))
-    # The same content in another format, precision and order of columns is the same event.
+    # The same content in another notation, precision and order of columns is the same event.
     again = header.replace("session_id,event_time", "event_time,session_id")
     content = again + "2024-01-02T00:00:00.000Z,s,detail,p,9.50\n1704240000,s,VIEW ,p,9.5\n2024-01-03,s,view,p,9.5\n"
     report = load(warehouse, file("b.csv", content))
@@ -316,25 +316,25 @@ def test_times_in_parquet_may_have_any_type(warehouse: DuckDBWarehouse, folder: 
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("file_type", "loaded_type"),
     [("view", "detail"), (" View", "detail"), ("DETAIL", "detail"), ("Add ", "add"), ("Remove_From_Cart", "remove")],
 )
-def test_a_view_is_a_detail_and_types_are_read_generously(
-    warehouse: DuckDBWarehouse, file: Write, given: str, kept: str
+def test_synonyms_and_spellings_of_event_types_are_understood(
+    warehouse: DuckDBWarehouse, file: Write, file_type: str, loaded_type: str
 ) -> None:
-    load(warehouse, file("a.csv", HEADER + f"e,s,2024-01-01,{given},p\n"))
-    assert event(warehouse)["event_type"] == kept
+    load(warehouse, file("a.csv", HEADER + f"e,s,2024-01-01,{file_type},p\n"))
+    assert event(warehouse)["event_type"] == loaded_type
 
 
 def test_other_columns_are_stored_as_json(warehouse: DuckDBWarehouse, folder: Path) -> None:
     shopper = {"event_time": "2024-01-01", "event_type": "search", "session_id": "s"}
-    others = {"colour": 'deep "blue"', "page/no": 3, "tags": ["a", "b"], "ratio": 0.5}
-    write_rows(folder / "a.ndjson", [shopper | others | {"query": "json"}])
-    write_rows(folder / "a.parquet", [shopper | others | {"query": "parquet", "nothing": None, "odd": math.nan}])
+    extra = {"colour": 'deep "blue"', "page/no": 3, "tags": ["a", "b"], "ratio": 0.5}
+    write_rows(folder / "a.ndjson", [shopper | extra | {"query": "json"}])
+    write_rows(folder / "a.parquet", [shopper | extra | {"query": "parquet", "nothing": None, "odd": math.nan}])
     write_rows(folder / "b.ndjson", [shopper | {"query": "both", "extra": {"a": 1}, "b": 2}])
     load(warehouse, folder)
     extras = {row["query"]: json.loads(row["extra"]) for row in rows(warehouse, "select query, extra from raw.events")}
-    assert extras == {"json": others, "parquet": others, "both": {"a": 1, "b": 2}}
+    assert extras == {"json": extra, "parquet": extra, "both": {"a": 1, "b": 2}}
 
 
 def test_extra_in_a_csv_is_json_and_other_columns_join_it(warehouse: DuckDBWarehouse, file: Write) -> None:
@@ -344,9 +344,15 @@ def test_extra_in_a_csv_is_json_and_other_columns_join_it(warehouse: DuckDBWareh
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.ndjson", "a.parquet"])
-def test_what_other_systems_call_a_column_is_known(warehouse: DuckDBWarehouse, folder: Path, name: str) -> None:
-    others = {"timestamp": "2024-01-01", "event": "addtocart", "itemid": "p", "visitorid": "v", "transactionid": "t"}
-    write_rows(folder / name, [others])
+def test_column_names_of_other_systems_are_understood(warehouse: DuckDBWarehouse, folder: Path, name: str) -> None:
+    row_of_file = {
+        "timestamp": "2024-01-01",
+        "event": "addtocart",
+        "itemid": "p",
+        "visitorid": "v",
+        "transactionid": "t",
+    }
+    write_rows(folder / name, [row_of_file])
     load(warehouse, folder)
     row = event(warehouse)
     assert (row["event_time"], row["event_type"]) == (datetime(2024, 1, 1), "add")
@@ -358,7 +364,7 @@ def test_what_other_systems_call_a_column_is_known(warehouse: DuckDBWarehouse, f
 def test_a_column_name_of_the_contract_comes_before_its_synonyms(
     warehouse: DuckDBWarehouse, folder: Path, name: str
 ) -> None:
-    both = {
+    row_of_file = {
         "event_time": "2024-01-01",
         "timestamp": "x",
         "event_type": "view",
@@ -366,14 +372,14 @@ def test_a_column_name_of_the_contract_comes_before_its_synonyms(
         "product_id": "p",
         "sku": "q",
     }
-    write_rows(folder / name, [both])
+    write_rows(folder / name, [row_of_file])
     load(warehouse, folder)
     row = event(warehouse)
     assert (row["product_id"], json.loads(row["extra"])) == ("p", {"timestamp": "x", "sku": "q"})
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.ndjson", "a.parquet"])
-def test_a_user_is_a_client_unless_there_is_one(warehouse: DuckDBWarehouse, folder: Path, name: str) -> None:
+def test_the_user_id_is_the_client_id_if_a_row_has_none(warehouse: DuckDBWarehouse, folder: Path, name: str) -> None:
     shopper = {"event_time": "2024-01-01", "event_type": "search", "user_id": "u"}
     write_rows(folder / name, [shopper])
     load(warehouse, folder)
@@ -391,8 +397,8 @@ def test_text_that_looks_like_sql_is_text(warehouse: DuckDBWarehouse, folder: Pa
     for name in ("it's a.csv", "b.ndjson", "c.parquet"):
         write_rows(folder / name, [names | {hostile: hostile, "event_id": name}])
     load(warehouse, folder)
-    found = rows(warehouse, "select session_id, product_id, extra from raw.events")
-    assert [(row["session_id"], row["product_id"], json.loads(row["extra"])) for row in found] == [
+    stored = rows(warehouse, "select session_id, product_id, extra from raw.events")
+    assert [(row["session_id"], row["product_id"], json.loads(row["extra"])) for row in stored] == [
         (hostile, hostile, {hostile: hostile})
     ] * 3
 
@@ -401,14 +407,14 @@ def test_text_that_looks_like_sql_is_text(warehouse: DuckDBWarehouse, folder: Pa
     ("name", "content"),
     [("a.csv", HEADER), ("a.ndjson", ""), ("a.ndjson", "\n \t\r\n"), ("a.csv.gz", gzip.compress(HEADER.encode()))],
 )
-def test_a_file_without_rows_is_an_hour_without_shoppers(
+def test_a_file_without_rows_is_loaded(
     warehouse: DuckDBWarehouse, file: Write, name: str, content: str | bytes
 ) -> None:
     report = load(warehouse, file(name, content))
     assert (report.received, report.accepted, len(report.files)) == (0, 0, 1)
 
 
-def test_a_compressed_csv_with_windows_lines_and_a_mark_at_its_start(warehouse: DuckDBWarehouse, file: Write) -> None:
+def test_a_compressed_csv_with_windows_line_ends_and_a_byte_order_mark(warehouse: DuckDBWarehouse, file: Write) -> None:
     content = "\ufeff" + (HEADER + GOOD + GOOD.replace("e1", "e2")).replace("\n", "\r\n")
     assert load(warehouse, file("a.csv.gz", gzip.compress(content.encode()))).accepted == 2
     assert [row["source_line"] for row in rows(warehouse, "from raw.events order by source_line")] == [2, 3]
@@ -426,13 +432,13 @@ def test_a_folder_is_searched_and_unknown_files_are_reported(
 
 @pytest.mark.parametrize("ending", ["csv", "ndjson", "parquet"])
 @pytest.mark.parametrize("name", ["a[1]", "all *", "what?", "event_type=add/a"])
-def test_names_of_files_and_folders_mean_nothing(
+def test_wildcards_in_names_of_files_and_folders_are_plain_text(
     warehouse: DuckDBWarehouse, folder: Path, name: str, ending: str
 ) -> None:
     shopper = {"event_time": "2024-01-01", "event_type": "view", "session_id": "s", "product_id": "p"}
     write_rows(folder / f"{name}.{ending}", [shopper])
-    for other in ("a1", "all others", "whatx"):
-        write_rows(folder / f"{other}.{ending}", [shopper | {"session_id": "other"}])
+    for other_name in ("a1", "all others", "whatx"):
+        write_rows(folder / f"{other_name}.{ending}", [shopper | {"session_id": "other"}])
     report = load(warehouse, folder / f"{name}.{ending}")
     assert (report.received, report.accepted) == (1, 1)
     assert event(warehouse)["event_type"] == "detail"
@@ -442,7 +448,7 @@ def test_an_empty_folder_has_nothing_to_load(warehouse: DuckDBWarehouse, folder:
     assert load(warehouse, folder) == LoadReport((), ())
 
 
-def test_a_file_named_alone_must_be_known(file: Write, folder: Path) -> None:
+def test_a_single_file_must_exist_and_have_a_known_type(file: Write, folder: Path) -> None:
     with pytest.raises(DataError, match=r"notes\.txt: the file has an unknown file type.*\.parquet"):
         discover(file("notes.txt", "hello"))
     with pytest.raises(DataError, match="no such file"):
@@ -483,7 +489,7 @@ def coveo(file: Write, folder: Path) -> Path:
     return folder
 
 
-def test_the_coveo_layout_is_read_by_the_names_of_its_files(warehouse: DuckDBWarehouse, coveo: Path) -> None:
+def test_the_coveo_layout_is_recognised_by_its_file_names(warehouse: DuckDBWarehouse, coveo: Path) -> None:
     report = load(warehouse, coveo)
     counts = {done.source_file: (done.kind, done.received, done.accepted, done.duplicate) for done in report.files}
     assert counts == {
@@ -516,7 +522,7 @@ def test_the_coveo_layout_is_read_by_the_names_of_its_files(warehouse: DuckDBWar
     assert json.loads(searches[2]["extra"]) == {"query_vector": [0.5, -1.0], "product_skus_hash": ["p1", "p3"]}
 
 
-def test_product_names_join_the_coveo_catalogue(warehouse: DuckDBWarehouse, coveo: Path, file: Write) -> None:
+def test_product_names_are_joined_to_the_coveo_catalogue(warehouse: DuckDBWarehouse, coveo: Path, file: Write) -> None:
     file("product_names.csv", 'product_sku_hash,product_name\np1,"Linen dress, blue"\np9,Hat\n')
     load(warehouse, coveo)
     products = rows(warehouse, "select * from raw.products order by product_id")
@@ -577,7 +583,9 @@ def test_real_clicks_keep_columns_outside_the_schema(
     assert set(json.loads(row["extra"])) == {"category", "colour", "location", "country", "page", "click_order"}
 
 
-def test_real_adjustments_are_refused_by_name(warehouse: DuckDBWarehouse, public_data: Callable[[str], Path]) -> None:
+def test_real_rows_of_an_unknown_type_are_refused_by_name(
+    warehouse: DuckDBWarehouse, public_data: Callable[[str], Path]
+) -> None:
     with pytest.raises(DataError, match=r"events\.parquet: row 2407: event_type 'adjustment' is not one ") as raised:
         load(warehouse, public_data("online_retail"))
     counts = "1,336 of 541,909 rows are bad: event_type 'adjustment' in 1,336."
@@ -585,7 +593,7 @@ def test_real_adjustments_are_refused_by_name(warehouse: DuckDBWarehouse, public
     assert is_empty(warehouse)
 
 
-def test_real_views_and_purchases_with_names_of_their_own_are_loaded(
+def test_real_views_and_purchases_with_other_column_names_are_loaded(
     warehouse: DuckDBWarehouse, public_data: Callable[[str], Path]
 ) -> None:
     report = load(warehouse, public_data("diginetica_10k"))
@@ -677,7 +685,7 @@ def test_the_same_events_have_the_same_ids_in_every_format(warehouse: DuckDBWare
     assert [(done.accepted, done.duplicate) for done in report.files] == [(4, 0), (0, 4), (0, 4)]
 
 
-def test_a_file_larger_than_the_memory_is_loaded(tmp_path: Path) -> None:
+def test_a_file_larger_than_the_memory_limit_is_loaded(tmp_path: Path) -> None:
     with duckdb.connect() as connection:
         connection.execute(
             f"""copy (select sha256(cast(i // 7 as varchar)) as session_id_hash, 'pageview' as event_type,

@@ -1,4 +1,4 @@
-"""The raw log is what its landing files give; where it is not, a replay shows it and can put it right."""
+"""A replay compares the raw log with its landing files, shows the differences and can repair them."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ def warehouse(tmp_path: Path) -> DuckDBWarehouse:
 
 @pytest.fixture
 def landing(tmp_path: Path, warehouse: DuckDBWarehouse) -> Path:
-    """Two loaded files with three days, in which one id comes twice."""
+    """Write and load two files with events of three days. One event id occurs in both."""
     folder = tmp_path / "landing"
     folder.mkdir()
     write(folder / "b.ndjson", [event("1", 1), event("2", 1), event("3", 2)])
@@ -35,13 +35,13 @@ def landing(tmp_path: Path, warehouse: DuckDBWarehouse) -> Path:
     return folder
 
 
-def event(event_id: str, day: int, **others: Any) -> dict[str, Any]:
+def event(event_id: str, day: int, **fields: Any) -> dict[str, Any]:
     moment = f"2024-01-{day:02}T10:00:00Z"
-    return {"event_id": event_id, "session_id": "s", "event_time": moment, "event_type": "pageview", **others}
+    return {"event_id": event_id, "session_id": "s", "event_time": moment, "event_type": "pageview", **fields}
 
 
 def write(path: Path, events: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(one) + "\n" for one in events))
+    path.write_text("".join(json.dumps(row) + "\n" for row in events))
 
 
 def plant(warehouse: DuckDBWarehouse, sql: str) -> None:
@@ -54,15 +54,15 @@ def events(warehouse: DuckDBWarehouse) -> list[dict[str, Any]]:
         return transaction.query("select * from raw.events order by event_id").to_pylist()
 
 
-def summary(found: Replay) -> list[tuple[int, int, int, int, int]]:
-    return [(day.day.day, day.live, day.rebuilt, day.only_live, day.only_rebuilt) for day in found.days]
+def summary(report: Replay) -> list[tuple[int, int, int, int, int]]:
+    return [(day.day.day, day.live, day.rebuilt, day.only_live, day.only_rebuilt) for day in report.days]
 
 
 def test_an_unchanged_log_equals_its_rebuilt_files(warehouse: DuckDBWarehouse, landing: Path) -> None:
     before = events(warehouse)
-    found = replay(warehouse, landing, FIRST, LAST, swap=True)
-    assert summary(found) == [(1, 2, 2, 0, 0), (2, 1, 1, 0, 0), (3, 1, 1, 0, 0)]
-    assert (found.differing, found.rebuilt.files, found.rebuilt.lost) == ((), 2, ())
+    report = replay(warehouse, landing, FIRST, LAST, swap=True)
+    assert summary(report) == [(1, 2, 2, 0, 0), (2, 1, 1, 0, 0), (3, 1, 1, 0, 0)]
+    assert (report.differing, report.rebuilt.files, report.rebuilt.lost) == ((), 2, ())
     assert events(warehouse) == before
 
 
@@ -80,14 +80,14 @@ DAMAGES: dict[str, tuple[str, tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize(("sql", "difference"), DAMAGES.values(), ids=DAMAGES)
-def test_a_dry_run_shows_the_difference_and_a_swap_mends_it_once(
+def test_a_dry_run_shows_the_difference_and_a_swap_repairs_it(
     warehouse: DuckDBWarehouse, landing: Path, sql: str, difference: tuple[int, ...]
 ) -> None:
     before = events(warehouse)
     plant(warehouse, sql)
     damaged = events(warehouse)
-    dry = replay(warehouse, landing, FIRST, LAST)
-    assert [row for row in summary(dry) if row[1:] != (row[1], row[1], 0, 0)] == [difference]
+    dry_run = replay(warehouse, landing, FIRST, LAST)
+    assert [row for row in summary(dry_run) if row[1:] != (row[1], row[1], 0, 0)] == [difference]
     assert events(warehouse) == damaged
     swapped = replay(warehouse, landing, FIRST, LAST, swap=True)
     assert [day.day.day for day in swapped.days if day.swapped] == [1]
@@ -96,29 +96,29 @@ def test_a_dry_run_shows_the_difference_and_a_swap_mends_it_once(
     assert events(warehouse) == before
 
 
-def test_days_outside_the_range_are_left_alone(warehouse: DuckDBWarehouse, landing: Path) -> None:
+def test_days_outside_the_range_are_not_changed(warehouse: DuckDBWarehouse, landing: Path) -> None:
     plant(warehouse, "update raw.events set url = 'x'")
     replay(warehouse, landing, date(2024, 1, 2), date(2024, 1, 2), swap=True)
     assert [row["url"] for row in events(warehouse)] == ["x", "x", None, "x"]
 
 
-def test_nothing_of_the_rebuilding_stays(warehouse: DuckDBWarehouse, landing: Path) -> None:
+def test_temporary_schemas_are_dropped(warehouse: DuckDBWarehouse, landing: Path) -> None:
     replay(warehouse, landing, FIRST, LAST)
     with warehouse.transaction() as transaction:
         schemas = transaction.query("select schema_name as name from information_schema.schemata")["name"].to_pylist()
     assert not [name for name in schemas if "replay" in name]
 
 
-def test_a_file_that_was_never_loaded_is_left_to_the_ingestion(warehouse: DuckDBWarehouse, landing: Path) -> None:
+def test_a_file_that_was_never_loaded_is_not_replayed(warehouse: DuckDBWarehouse, landing: Path) -> None:
     write(landing / "c.ndjson", [event("5", 1)])
-    found = replay(warehouse, landing, FIRST, LAST, swap=True)
-    assert (found.rebuilt.files, found.differing) == (2, ())
+    report = replay(warehouse, landing, FIRST, LAST, swap=True)
+    assert (report.rebuilt.files, report.differing) == (2, ())
 
 
-def test_what_a_missing_file_held_is_not_thrown_away(warehouse: DuckDBWarehouse, landing: Path) -> None:
+def test_events_of_a_missing_file_are_not_deleted(warehouse: DuckDBWarehouse, landing: Path) -> None:
     (landing / "b.ndjson").unlink()
-    found = replay(warehouse, landing, FIRST, LAST)
-    assert found.rebuilt.lost == ("b.ndjson",)
+    report = replay(warehouse, landing, FIRST, LAST)
+    assert report.rebuilt.lost == ("b.ndjson",)
     before = events(warehouse)
     with pytest.raises(DataError, match=r"missing files: b\.ndjson"):
         replay(warehouse, landing, FIRST, LAST, swap=True)
@@ -133,7 +133,7 @@ def test_an_event_that_moved_out_of_the_range_is_not_lost(warehouse: DuckDBWareh
     assert [row["event_time"].day for row in events(warehouse)] == [1, 1, 2, 3]
 
 
-def test_a_range_has_no_bound_but_its_order(warehouse: DuckDBWarehouse, landing: Path) -> None:
+def test_a_range_may_have_any_length_but_must_be_in_order(warehouse: DuckDBWarehouse, landing: Path) -> None:
     assert len(replay(warehouse, landing, date(1990, 1, 1), date(2090, 1, 1)).days) == 3
     with pytest.raises(SettingError, match="before the first day"):
         replay(warehouse, landing, FIRST, date(2023, 12, 31))
@@ -146,7 +146,7 @@ def test_a_day_that_differs_has_example_events(warehouse: DuckDBWarehouse, landi
 
 @pytest.fixture
 def catalogue(warehouse: DuckDBWarehouse, landing: Path) -> Path:
-    """Beside the events a catalogue with names of its own, and rows that could not be taken."""
+    """Add a catalogue, a file of product names and bad rows to the landing folder, and load them."""
     (landing / "sku_to_content.csv").write_text(
         "product_sku_hash,description_vector,category_hash,image_vector,price_bucket\np,,c,,1.0\nq,,c,,2.0\n"
     )
@@ -167,9 +167,9 @@ def catalogue(warehouse: DuckDBWarehouse, landing: Path) -> Path:
     return landing
 
 
-def everything(warehouse: DuckDBWarehouse) -> dict[str, list[dict[str, Any]]]:
+def raw_tables(warehouse: DuckDBWarehouse) -> dict[str, list[dict[str, Any]]]:
     with warehouse.transaction() as transaction:
-        # When a row of an event file became a dead letter is not in that file.
+        # A dead letter of an event file has the time of its load as `received_at`, which a replay cannot restore.
         received = "case when reason = 'too_deep' then received_at end as received_at"
         letters = f"(select * replace ({received}) from raw.dead_letters)"
         tables = ("raw.events", "raw.products", letters, "raw.loads")
@@ -201,25 +201,25 @@ LOSSES = {
 def test_products_and_dead_letters_are_compared_and_replaced_by_file(
     warehouse: DuckDBWarehouse, catalogue: Path, sql: str, difference: tuple[Any, ...]
 ) -> None:
-    before = everything(warehouse)
+    before = raw_tables(warehouse)
     assert replay(warehouse, catalogue, FIRST, LAST).differing == ()
     plant(warehouse, sql)
-    (found,) = [file for file in replay(warehouse, catalogue, FIRST, LAST, swap=True).tables if file.differs]
-    counts = (found.live, found.rebuilt, found.only_live, found.only_rebuilt)
-    assert (found.table, found.file, *counts, found.swapped) == (*difference, True)
-    assert everything(warehouse) == before
+    (differing,) = [file for file in replay(warehouse, catalogue, FIRST, LAST, swap=True).tables if file.differs]
+    counts = (differing.live, differing.rebuilt, differing.only_live, differing.only_rebuilt)
+    assert (differing.table, differing.file, *counts, differing.swapped) == (*difference, True)
+    assert raw_tables(warehouse) == before
     assert replay(warehouse, catalogue, FIRST, LAST, swap=True).differing == ()
 
 
 def test_a_search_is_an_event_of_its_day(warehouse: DuckDBWarehouse, catalogue: Path) -> None:
-    before = everything(warehouse)
+    before = raw_tables(warehouse)
     plant(warehouse, "delete from raw.events where event_type = 'search'")
-    found = replay(warehouse, catalogue, FIRST, LAST, swap=True)
-    assert [(day.day.day, day.only_rebuilt) for day in found.days if day.differs] == [(1, 1)]
-    assert everything(warehouse) == before
+    report = replay(warehouse, catalogue, FIRST, LAST, swap=True)
+    assert [(day.day.day, day.only_rebuilt) for day in report.days if day.differs] == [(1, 1)]
+    assert raw_tables(warehouse) == before
 
 
-def test_days_can_be_swapped_in_any_order_and_at_once(warehouse: DuckDBWarehouse, landing: Path) -> None:
+def test_days_can_be_swapped_in_any_order_and_in_parallel(warehouse: DuckDBWarehouse, landing: Path) -> None:
     before = events(warehouse)
     plant(warehouse, "update raw.events set event_time = event_time + interval 1 day")
     steps.rebuild(warehouse, landing, FIRST, LAST)
@@ -227,9 +227,9 @@ def test_days_can_be_swapped_in_any_order_and_at_once(warehouse: DuckDBWarehouse
     assert all(day.differs for day in days)
     steps.refuse_to_lose(warehouse, days)
     with ThreadPoolExecutor(4) as pool:
-        for _ in range(5):  # two that move one event may ask DuckDB for the same row: what a task tries again
-            tried = [pool.submit(steps.swap_day, warehouse, day) for day in days]
-            errors = [each.exception() for each in tried]
+        for _ in range(5):  # two swaps that move the same event can conflict in DuckDB; a task would retry
+            swaps = [pool.submit(steps.swap_day, warehouse, day) for day in days]
+            errors = [swap.exception() for swap in swaps]
             days = [day for day, error in zip(days, errors, strict=True) if error]
     steps.clear(warehouse)
     assert (days, events(warehouse)) == ([], before)

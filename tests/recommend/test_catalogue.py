@@ -57,7 +57,7 @@ def test_a_product_without_views_is_recommended_after_similar_products(
     assert "unviewed" not in far["product_id"][:10]
     assert "unviewed" not in itself["product_id"]
     assert "unviewed" not in empty["product_id"]
-    # After this product come the same products as after its neighbours, and never the product itself.
+    # The list after a product without views has the successors of its neighbours, without the product itself.
     assert "unviewed" not in alone["product_id"]
     for answer in (itself, alone):
         assert {"p21", "p22"} <= set(answer["product_id"][:5])

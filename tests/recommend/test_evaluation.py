@@ -19,7 +19,7 @@ PRODUCTS = 30
 
 @pytest.fixture(scope="module")
 def scored() -> tuple[np.ndarray, np.ndarray]:
-    """Distinct scores of all products [targets, products], and the product that came."""
+    """Return distinct scores of all products [targets, products], and the target products."""
     draw = np.random.default_rng(4)
     return draw.permuted(np.tile(np.arange(PRODUCTS) / PRODUCTS, (400, 1)), axis=1), draw.integers(0, PRODUCTS, 400)
 
@@ -66,9 +66,9 @@ def test_recall_of_the_rest_of_the_session_is_scikit_learns(test_set: RecommendT
     lists = draw.permuted(np.tile(np.arange(1, test_set.vocabulary + 1), (len(test_set.target), 1)), axis=1)[:, :20]
     scores = np.tile(np.linspace(1, 0, 20), (len(lists), 1))
     rest, listed = (np.zeros((len(lists), len(test_set.names) + 1), bool) for _ in range(2))
-    for row, (session, shown) in enumerate(zip(test_set.targets.session, test_set.targets.length, strict=True)):
+    for row, (session, length) in enumerate(zip(test_set.targets.session, test_set.targets.length, strict=True)):
         begin, end = test_set.sessions.offsets[session : session + 2]
-        rest[row, test_set.codes[begin + shown : end]] = True
+        rest[row, test_set.codes[begin + length : end]] = True
         listed[row, lists[row, :k]] = True
     expected = sklearn_metrics.recall_score(rest, listed, average="samples")
     assert test_set.values(Ranked(lists, scores))[f"recall_at_{k}"].mean() == pytest.approx(expected)
@@ -81,12 +81,12 @@ def test_a_repeated_product_counts_once(test_set: RecommendTestSet) -> None:
     assert recall.min() > 0
 
 
-def test_a_score_that_is_no_number_is_a_miss() -> None:
+def test_a_score_that_is_not_a_number_is_a_miss() -> None:
     rank = metrics.ranks(np.array([[np.nan, np.nan], [2, np.nan]]), np.array([[7, 8], [7, 8]]), np.array([7, 7]))
     assert rank.tolist() == [np.inf, 1]
 
 
-def test_the_interval_of_grouped_values_is_as_wide_as_that_of_the_groups_alone() -> None:
+def test_copies_of_grouped_values_do_not_narrow_the_interval() -> None:
     draw = np.random.default_rng(6)
     once = draw.random(400)
     ((low, high),) = metrics.Draws(np.arange(400)).intervals(once[:, None])
@@ -97,7 +97,7 @@ def test_the_interval_of_grouped_values_is_as_wide_as_that_of_the_groups_alone()
     assert low < once.mean() < high
 
 
-def test_a_model_is_no_better_than_itself_and_better_than_one_that_is_wrong(test_set: RecommendTestSet) -> None:
+def test_a_model_equals_itself_and_is_better_than_a_wrong_model(test_set: RecommendTestSet) -> None:
     scores = np.ones((len(test_set.target), 1))
     right, wrong = (
         Ranked(products[:, None], scores) for products in (test_set.target, np.full_like(test_set.target, -1))
@@ -121,7 +121,7 @@ def test_the_validation_days_have_the_same_kind_of_targets(test_set: RecommendTe
     assert before.score(right)["hr_at_5"] == before.score(right)["hr_at_5_low"] == 1
 
 
-def test_slices_cover_all_targets_and_agree_with_the_whole(test_set: RecommendTestSet) -> None:
+def test_slices_cover_all_targets_and_add_up_to_the_total(test_set: RecommendTestSet) -> None:
     ranked = Ranked(test_set.target[:, None], np.where(test_set.targets.length < 3, 1.0, np.nan)[:, None])
     rows = slices.score(test_set, ranked)
     whole = test_set.score(ranked)
@@ -146,7 +146,7 @@ def test_slices_include_prices_categories_and_new_products(
     unseen = listed[:1].assign(product_id="unseen", price=None, category=None)
     pd.concat([listed, unseen]).to_parquet(copy / snapshot.PRODUCTS)
     priced = RecommendTestSet(copy, test_set.manifest)
-    assert len(priced.names) == priced.vocabulary + 1  # the new one has no views
+    assert len(priced.names) == priced.vocabulary + 1  # the new product has no views
     right = Ranked(priced.target[:, None], np.ones((len(priced.target), 1)))
     names = {(row.by, row.name) for row in slices.score(priced, right)}
     assert {("category", "c0"), ("category", "c1"), ("price", "0 to 9.75"), ("price", "29.25 to 39")} <= names

@@ -49,18 +49,18 @@ def test_each_recommender_is_exported_with_the_same_signature(shop: Path, tmp_pa
     model = _trained(shop, tmp_path, model=name)
     assert model.manifest.model == name
     assert model.manifest.metrics["validation_mrr"] > LEAST_MRR.get(name, 0.8)
-    known, empty, unknown = model.predict(sessions.instances([_viewed("p3", "p4"), [], _viewed("new")]))
-    assert "p4" not in known["product_id"]
+    after_known, empty, after_unknown = model.predict(sessions.instances([_viewed("p3", "p4"), [], _viewed("new")]))
+    assert "p4" not in after_known["product_id"]
     fit = examples.read(shop / snapshot.RECOMMEND, snapshot.read(shop).split, "fit")
     popular = fit.vocabulary("product_id")[0].tolist()
-    assert empty["product_id"] == unknown["product_id"] == popular[:20]
-    for answer in (known, empty, unknown):
+    assert empty["product_id"] == after_unknown["product_id"] == popular[:20]
+    for answer in (after_known, empty, after_unknown):
         assert len(set(answer["product_id"])) == 20
         assert answer["score"] == sorted(answer["score"], reverse=True)
     if name == "popular":
-        assert known["product_id"] == [product for product in popular if product != "p4"][:20]
+        assert after_known["product_id"] == [product for product in popular if product != "p4"][:20]
     else:
-        assert "p5" in known["product_id"][:2]
+        assert "p5" in after_known["product_id"][:2]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -80,7 +80,7 @@ def test_a_product_may_follow_itself_if_repeats_are_allowed(shop: Path, tmp_path
     assert again["product_id"] == empty["product_id"]
 
 
-def _by_the_book(
+def _published_scores(
     histories: list[list[int]], session: list[int], sample: int, neighbours: int, products: int
 ) -> np.ndarray:
     """Return the scores of VMIS-kNN as in its paper. Histories are oldest first, the session is newest first."""
@@ -116,7 +116,7 @@ def test_vmis_knn_is_the_published_algorithm(sample: int, neighbours: int) -> No
     recent = np.array([session + [0] * (12 - len(session)) for session in queries], np.int32)
     answers = scores(tf.constant(recent)).numpy()
     for session, answer in zip(queries, answers, strict=True):
-        np.testing.assert_allclose(answer, _by_the_book(histories, session, sample, neighbours, 30), rtol=1e-4)
+        np.testing.assert_allclose(answer, _published_scores(histories, session, sample, neighbours, 30), rtol=1e-4)
 
 
 def test_sessions_are_as_recent_as_their_last_event() -> None:
@@ -134,14 +134,14 @@ def test_followers_count_less_with_each_step() -> None:
 
 
 def test_a_product_in_the_window_is_raised_once_by_its_newest_position() -> None:
-    directions = DirectionScores(_Constant(), np.eye(3, dtype=np.float32))
+    directions = DirectionScores(_ConstantDirection(), np.eye(3, dtype=np.float32))
     recent = tf.constant([[1, 2, 2, 1], [3, 1, 2, 0]], tf.int32)
     raised = BlendScores(directions, [], [], np.array([0, 0.25, -0.5, 1], np.float32))(recent) - directions(recent)
     assert raised.numpy().tolist() == [[0, 0.25, 0], [0.25, -0.5, 0]]
 
 
 def test_counts_enter_a_blend_by_the_root_of_their_share_of_the_maximum() -> None:
-    directions = DirectionScores(_Constant(), np.eye(3, dtype=np.float32))
+    directions = DirectionScores(_ConstantDirection(), np.eye(3, dtype=np.float32))
     counted = PopularScores(np.array([0.64, 0.16, 0.0], np.float32))
     recent = tf.constant([[1, 0]], tf.int32)
     blended = BlendScores(directions, [counted, counted], [0.4, 0.0], np.zeros(2, np.float32))(recent)
@@ -160,7 +160,7 @@ def test_a_blend_weighs_counts_by_their_validation_metric(truth: str, weighs: bo
     target = follows.argmax(axis=1)[last] if truth == "counted" else nearest[last - 1]
     validation = Windows(np.column_stack([last, np.zeros_like(last)]), target.astype(np.int32))
     counted = FollowerScores(sparse.csr_matrix(follows), np.full(30, 1 / 30))
-    mix = blend.choose(DirectionScores(_Last(vectors), vectors), [counted], validation, repeats=False)
+    mix = blend.choose(DirectionScores(_LastDirection(vectors), vectors), [counted], validation, repeats=False)
     assert (mix.weights[0] > 0.4) == weighs
 
 
@@ -170,12 +170,12 @@ def test_viewed_products_are_raised_if_shoppers_return_to_them(back: bool, raise
     vectors = np.eye(30, dtype=np.float32)
     recent = np.array([draw.permutation(15)[:3] + 1 for _ in range(300)], np.int32)
     target = recent[:, 1] if back else recent[:, 0] + 15
-    mix = blend.choose(DirectionScores(_Last(vectors), vectors), [], Windows(recent, target), repeats=False)
+    mix = blend.choose(DirectionScores(_LastDirection(vectors), vectors), [], Windows(recent, target), repeats=False)
     assert (mix.bonuses[1] > 0) == raised
     assert mix.bonuses[0] == 0
 
 
-class _Last:
+class _LastDirection:
     """The direction of the last product."""
 
     weights: tuple[tf.Variable, ...] = ()
@@ -187,7 +187,7 @@ class _Last:
         return tf.gather(self._vectors, recent[:, 0] - 1)
 
 
-class _Constant:
+class _ConstantDirection:
     """A direction that is the same for all sessions."""
 
     weights: tuple[tf.Variable, ...] = ()

@@ -1,4 +1,4 @@
-"""The exported next-item model: strings in, products out, and nothing left to the caller."""
+"""The exported recommender takes the events of a session as sent, and returns products."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ Recommend = Callable[..., list[Mapping[str, Any]]]
 
 @pytest.fixture(scope="module")
 def job(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """Output folder and lines of a training job."""
+    """Run a training job and return its output folder and lines."""
     output, lines = tmp_path_factory.mktemp("job"), []
     arguments = {"kind": "recommend", "snapshot": str(shop), "output": str(output), "parameters": QUICK}
     LocalCompute().run(JobSpec("train", "boat.models.train", arguments, timeout_seconds=120), lines.append)
@@ -62,7 +62,7 @@ def _viewed(product: str) -> SessionEvent:
     return {"event_type": "detail", "product_id": product, "url": "/", "event_time": 1.0}
 
 
-def test_the_rule_of_the_shop_is_learned(recommend: Recommend) -> None:
+def test_the_model_learns_the_rule_of_the_shop(recommend: Recommend) -> None:
     answers = recommend(*([f"p{i}", f"p{i + 1}"] for i in range(38)))
     is_next = [answer["product_id"][0] == f"p{i + 2}" for i, answer in enumerate(answers)]
     assert np.mean(is_next) > 0.9
@@ -87,7 +87,7 @@ def test_the_manifest_has_the_origin_of_the_model(model: SavedModel, shop: Path)
     assert model.manifest.inputs == sessions.INPUTS
 
 
-def test_a_list_holds_twenty_different_products_by_falling_score_without_the_current_one(recommend: Recommend) -> None:
+def test_a_list_has_twenty_different_products_by_descending_score_without_the_current_one(recommend: Recommend) -> None:
     for i, answer in enumerate(recommend(*([f"p{i}", f"p{(i * 7) % 40}"] for i in range(40)))):
         assert len(set(answer["product_id"])) == 20
         assert f"p{(i * 7) % 40}" not in answer["product_id"]
@@ -116,7 +116,7 @@ ADDED = ("add", "add_to_cart", "Add to Cart", "ADDTOCART", " cart\t")
 
 @pytest.mark.parametrize("product", ["p4", " p4 ", "\u00a0p4\n"])
 @pytest.mark.parametrize("types", [*zip(VIEWED, ADDED, strict=False), ("detail", "select_item"), ("click", "buy")])
-def test_types_and_ids_are_understood_in_all_spellings(
+def test_types_and_ids_are_understood_in_every_spelling(
     model: SavedModel, recommend: Recommend, types: tuple[str, str], product: str
 ) -> None:
     (plain,) = recommend(["p3", "p4"])
@@ -126,19 +126,19 @@ def test_types_and_ids_are_understood_in_all_spellings(
         "url": np.array([[b"", b""]], object),
         "event_time": np.zeros((1, 2)),
     }
-    answer = model.score(columns)  # the signature itself, which a stock image serves
+    answer = model.score(columns)  # the signature that the stock image serves
     assert [name.decode() for name in answer["product_id"][0]] == plain["product_id"]
     assert answer["score"][0].tolist() == plain["score"]
 
 
-def test_words_for_missing_are_no_product_and_refunds_and_unused_types_no_events(recommend: Recommend) -> None:
+def test_words_for_missing_refunds_and_unused_types_change_nothing(recommend: Recommend) -> None:
     (plain,) = recommend(["p3", "p4"])
     missing = [_viewed(word) for word in ("undefined", "(not set)", "NULL", " NaN ", "\\N")]
-    others: list[SessionEvent] = [
+    unused_events: list[SessionEvent] = [
         {"event_type": name, "product_id": "p9", "url": "/category/9"}
         for name in ("refund", "Order Refunded", "scroll", "Session Start", " ")
     ]
-    for answer in recommend(["p3", "p4", *missing], ["p3", "p4", *others]):
+    for answer in recommend(["p3", "p4", *missing], ["p3", "p4", *unused_events]):
         assert answer["product_id"] == plain["product_id"]
         assert answer["score"] == pytest.approx(plain["score"], abs=1e-5)
 
@@ -170,7 +170,7 @@ def test_only_the_last_of_ten_thousand_events_count(recommend: Recommend) -> Non
     assert long["product_id"] == short["product_id"]
 
 
-def test_sessions_do_not_disturb_each_other(recommend: Recommend) -> None:
+def test_sessions_of_a_request_do_not_affect_each_other(recommend: Recommend) -> None:
     alone = [recommend([f"p{i}"])[0]["product_id"] for i in range(5)]
     together = recommend(*([f"p{i}"] for i in range(5)), ["p1"] * 50)
     assert [answer["product_id"] for answer in together[:5]] == alone
@@ -238,7 +238,7 @@ def test_an_id_is_the_same_as_a_number_and_as_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("instances", [[], {}, "x", None, [1], [[]]])
-def test_a_request_that_is_no_list_of_instances_is_refused(model: SavedModel, instances: Any) -> None:
+def test_a_request_that_is_not_a_list_of_instances_is_refused(model: SavedModel, instances: Any) -> None:
     with pytest.raises(DataError):
         model.predict(instances)
 
@@ -250,9 +250,9 @@ def test_a_small_shop_gets_short_lists(shop_snapshot: Callable[..., Path], tmp_p
     train(kinds.load("recommend"), small, tmp_path, RecommendParameters(dimensions=8, epochs=2, max_seconds=20))
     archive.unpack(tmp_path / "model.tar.gz", tmp_path / "m", archive.digest(tmp_path / "model.tar.gz"))
     model = SavedModel(tmp_path / "m")
-    known, unknown = model.predict(sessions.instances([[_viewed("p1")], [_viewed("new")]]))
-    assert sorted(known["product_id"]) == ["p0", "p2", "p3", "p4"]
-    assert len(set(unknown["product_id"])) == 4
+    after_known, after_unknown = model.predict(sessions.instances([[_viewed("p1")], [_viewed("new")]]))
+    assert sorted(after_known["product_id"]) == ["p0", "p2", "p3", "p4"]
+    assert len(set(after_unknown["product_id"])) == 4
 
 
 def test_the_seed_decides_the_weights(shop: Path) -> None:

@@ -21,7 +21,7 @@ def training(name: str, **changes: object) -> Training:
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One database for the module, because creating its tables takes seconds."""
+    """Return one database for the module, because creating its tables takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('tracking') / 'new' / 'mlflow.db'}"
 
 

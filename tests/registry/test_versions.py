@@ -21,7 +21,7 @@ Register = Callable[[str], ModelVersion]
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One database for the module, because creating its tables takes seconds."""
+    """Return one database for the module, because creating its tables takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('registry') / 'new' / 'mlflow.db'}"
 
 

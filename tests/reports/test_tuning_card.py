@@ -20,7 +20,7 @@ SPACE = dict(TASK.space)
 
 @pytest.fixture
 def study() -> Study:
-    """Six complete trials, whose metric depends on the sample size, a pruned trial and a failed trial."""
+    """Return a study with six complete trials, a pruned and a failed one. The metric depends on the sample size."""
     study = optuna.create_study(direction="maximize")
     usual = {**defaults("recommend", SPACE), "sample": 500}
     for number in range(6):

@@ -48,7 +48,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ServedModel]:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory, models: dict[str, ServedModel]) -> Iterator[httpx.Client]:
-    """A client of a host with both endpoints."""
+    """Start a host with both endpoints and yield a client."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     with running_host(tmp_path_factory.mktemp("host"), port), httpx.Client(base_url=address, timeout=30) as client:

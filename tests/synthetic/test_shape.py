@@ -98,7 +98,7 @@ Figures = Iterator[tuple[str, float]]
 
 
 def _read(shop: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    """Create views: browsing rows `e` (without an action: ''), sessions `s`, searches `q` and catalogue `c`."""
+    """Create tables: browsing rows `e` (without an action: ''), sessions `s`, searches `q` and catalogue `c`."""
     for table, name in (("q", "search_train"), ("c", "sku_to_content")):
         shop.execute(f"create table {table} as from read_csv('{folder}/{name}.csv', all_varchar = true)")
     shop.execute(

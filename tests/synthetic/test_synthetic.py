@@ -20,7 +20,7 @@ END = date(2024, 6, 30)
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shop of the demo."""
+    """Generate the shop of the demo."""
     folder = tmp_path_factory.mktemp("demo")
     synthetic.generate(folder, sessions=20_000, days=28, seed=1, products=2_000, end=END)
     return folder
@@ -28,7 +28,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def events(demo: Path) -> duckdb.DuckDBPyConnection:
-    """Views: browsing rows `e` (without an action: ''), searches `s`, catalogue `c` and names `n`."""
+    """Create tables: browsing rows `e` (without an action: ''), searches `s`, catalogue `c` and names `n`."""
     connection = duckdb.connect()
     for table, name in (
         ("s", "search_train"),

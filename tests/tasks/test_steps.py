@@ -1,4 +1,4 @@
-"""The steps of a running flow are known with their dependencies."""
+"""`completed_steps` returns the steps of a running flow with their dependencies."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from tasks.steps import completed_steps
 
 
 @dataclass(frozen=True)
-class Taken:
+class Rows:
     rows: int
 
 
@@ -28,15 +28,15 @@ def test_a_step_follows_the_steps_whose_results_it_uses() -> None:
         pass
 
     @task(task_run_name="snapshot")
-    def snapshot() -> Taken:
-        return Taken(3)
+    def snapshot() -> Rows:
+        return Rows(3)
 
     @task(task_run_name="train {kind}")
-    def train(snapshot: Taken, kind: str) -> Taken:
-        return Taken(snapshot.rows)
+    def train(snapshot: Rows, kind: str) -> Rows:
+        return Rows(snapshot.rows)
 
     @task(task_run_name="card")
-    def card(trained: Taken) -> Graph:
+    def card(trained: Rows) -> Graph:
         return completed_steps()
 
     @flow

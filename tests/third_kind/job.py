@@ -27,7 +27,7 @@ def the_chance_is_positive(model: SavedModel) -> float:
     return float(chance)
 
 
-class Constant(tf.Module):
+class ConstantChance(tf.Module):
     """A model that gives the same chance to all sessions."""
 
     def __init__(self, chance: float) -> None:
@@ -51,7 +51,7 @@ def fit(
     share = _share(examples.read(folder / snapshot.INTENT, manifest.split, "fit")) / parameters.smoothing
     row = {"epoch": 1, "validation_share": share, "seconds": 0.0}
     report(row)
-    return FittedModel(Constant(share), parameters.model, {"cart": "float32"}, [row], {"validation_share": share})
+    return FittedModel(ConstantChance(share), parameters.model, {"cart": "float32"}, [row], {"validation_share": share})
 
 
 def evaluate(folder: Path, manifest: Manifest, challenger: SavedModel, champion: SavedModel | None) -> EvaluationReport:

@@ -1,4 +1,4 @@
-"""A small seeded shop in a real DuckDB, and dbt run on it as the flow runs it: in a process of its own."""
+"""A small seeded shop in a real DuckDB, and dbt in a separate process as in the flow."""
 
 import json
 import os
@@ -20,7 +20,7 @@ Event = dict[str, Any]
 
 
 class Build(NamedTuple):
-    """What a dbt run left."""
+    """Result of a dbt run."""
 
     warehouse: Warehouse
     target: Path
@@ -33,7 +33,7 @@ class Build(NamedTuple):
 
 
 def connect(folder: Path, events: list[Event], name: str = "warehouse") -> Warehouse:
-    """A warehouse whose raw log holds these events."""
+    """Return a warehouse with these events in its raw log."""
     file = folder / "events.ndjson"
     file.write_text("".join(json.dumps(event, default=str) + "\n" for event in events))
     loaded = warehouse.connect(f"duckdb:///{folder / name}.duckdb")
@@ -49,15 +49,15 @@ def build(loaded: Warehouse, folder: Path, *arguments: str, project: Path = PROJ
 def run(loaded: Warehouse, folder: Path, *arguments: str, project: Path = PROJECT) -> Build:
     """Run dbt."""
     target = folder / "target"
-    places = ["--project-dir", str(project), "--profiles-dir", str(project)]
-    places += ["--target-path", str(target), "--log-path", str(folder / "logs")]
+    options = ["--project-dir", str(project), "--profiles-dir", str(project)]
+    options += ["--target-path", str(target), "--log-path", str(folder / "logs")]
     with loaded.exclusive():
-        code, output = forked_dbt.run([*arguments, *places], {**os.environ, **loaded.dbt_environment()}, timeout=240)
+        code, output = forked_dbt.run([*arguments, *options], {**os.environ, **loaded.dbt_environment()}, timeout=240)
     return Build(loaded, target, code, output)
 
 
 def shop_events(seed: int = 0) -> list[Event]:
-    """A few hundred events with what makes sessions hard: silences, equal stamps, double firings, late purchases."""
+    """Return a few hundred events with pauses, equal times, duplicates and late purchases."""
     return list(_shop_events(random.Random(seed)))
 
 
@@ -81,6 +81,6 @@ def _shop_events(chance: random.Random) -> Iterator[Event]:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """A healthy shop, loaded and built. Not to be written to."""
+    """Build a healthy shop. Tests must not write to it."""
     folder = tmp_path_factory.mktemp("built")
     return build(connect(folder, shop_events()), folder)

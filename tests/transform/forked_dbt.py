@@ -1,4 +1,4 @@
-"""dbt in a process of its own that need not import it first: tests build a hundred times."""
+"""Run dbt in forked processes that do not have to import it, because tests build about a hundred times."""
 
 import multiprocessing
 import os
@@ -11,13 +11,13 @@ _SERVER.set_forkserver_preload(["dbt.cli.main", "dbt.adapters.duckdb", "dbt.pars
 
 
 def run(arguments: Sequence[str], environment: Mapping[str, str], timeout: float) -> tuple[int, str]:
-    """Run the `dbt` command; returns its exit status and what it printed.
+    """Run the `dbt` command. Return its exit code and output.
 
     Raises:
-        TimeoutError: It took longer, and was ended.
+        TimeoutError: The command took longer and was killed.
     """
     with tempfile.NamedTemporaryFile() as printed:
-        process = _SERVER.Process(target=_become_dbt, args=(list(arguments), dict(environment), printed.name))
+        process = _SERVER.Process(target=_run_dbt, args=(list(arguments), dict(environment), printed.name))
         process.start()
         process.join(timeout)
         if process.exitcode is None:
@@ -26,7 +26,7 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], timeout: float
         return process.exitcode, Path(printed.name).read_text()
 
 
-def _become_dbt(arguments: list[str], environment: dict[str, str], printed: str) -> None:
+def _run_dbt(arguments: list[str], environment: dict[str, str], printed: str) -> None:
     file = os.open(printed, os.O_WRONLY)
     os.dup2(file, 1)
     os.dup2(file, 2)
@@ -37,5 +37,5 @@ def _become_dbt(arguments: list[str], environment: dict[str, str], printed: str)
 
     try:
         cli(arguments)
-    finally:  # as at the end of a process that was not forked: else the last writes stay in a file beside the database
+    finally:  # a forked process skips the exit handlers, and the last writes would remain in the WAL file
         DuckDBConnectionManager.close_all_connections()

@@ -1,4 +1,7 @@
-"""One row stops neither the build nor a critical expectation: rows are planted as an earlier version loaded them."""
+"""No single row of the raw log stops the build or fails a critical expectation.
+
+The tests insert rows without the loader, because earlier versions accepted more.
+"""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +16,7 @@ from boat.transform import dbt
 from boat.warehouse import Warehouse
 from expectations import suites
 from tests.transform.conftest import Build, Event, build, connect, shop_events
-from tests.transform.test_incremental import MODELS, built_anew, tables
+from tests.transform.test_incremental import MODELS, full_build, tables
 
 pytestmark = pytest.mark.filterwarnings("ignore:`schema_name` is deprecated:DeprecationWarning")
 
@@ -27,7 +30,7 @@ LONG = ("\"quoted' : {batch} %s é 物 \\N \\ ; -- " * 9)[:250]
 
 
 def plant(shop: Warehouse, events: list[Event], load_id: str = "earlier") -> None:
-    """Put rows into the raw log, past the loader."""
+    """Insert rows into the raw log without the loader."""
     marks = ", ".join("?" * len(COLUMNS))
     with shop.transaction() as transaction:
         for line, event in enumerate(events, 1):
@@ -42,7 +45,7 @@ def plant(shop: Warehouse, events: list[Event], load_id: str = "earlier") -> Non
 
 
 def legacy() -> list[Event]:
-    """Rows that are refused today."""
+    """Return rows that earlier versions accepted and the loader now refuses."""
     return [
         {"event_time": datetime(2609, 1, 1)},
         {"event_time": datetime(1999, 12, 31, 23, 59, 59)},
@@ -63,16 +66,16 @@ def bots() -> list[Event]:
 
 
 def extreme() -> list[Event]:
-    """Rows that are accepted, each at a limit of what is."""
+    """Return accepted rows, each at a limit of the contract."""
     bought = {"event_type": "purchase", "product_id": "p1", "shop": "extreme"}
     return [
-        # The clocks of three devices.
+        # Wrong and extreme device clocks.
         {"event_time": datetime(1980, 1, 1), "received_at": NOW, "session_id": "old clock"},
         {"event_time": NOW + timedelta(days=400), "received_at": NOW, "session_id": "fast clock"},
         {"event_time": NOW - timedelta(days=7), "received_at": NOW, "session_id": "late"},
         {"event_time": datetime(2000, 1, 1), "session_id": "first moment"},
         {"event_time": NOW + timedelta(hours=23, minutes=55), "session_id": "last moment"},
-        # Amounts that nearly cancel each other, in another order by hour than by day.
+        # Large amounts that cancel. Their sum depends on the order, which differs between hours and days.
         *(
             {
                 **bought,
@@ -103,7 +106,7 @@ def extreme() -> list[Event]:
             "price": 1,
             "extra": '{"tax": "inf", "shipping": 1e300, "transaction_id": "000"}',
         },
-        # Ids that look like separators, and one moment for all.
+        # Ids with separators, all at the same time.
         *(
             {"session_id": LONG, "client_id": LONG, "product_id": LONG, "shop": LONG, "url": LONG, "event_type": kind}
             for kind in ("detail", "click", "add", "add", "remove", "purchase", "purchase")
@@ -114,7 +117,7 @@ def extreme() -> list[Event]:
         {"shop": "a", "session_id": None, "client_id": "client", "event_time": DAY},
         {"shop": "a", "session_id": "b:1709640000", "client_id": "client"},
         {"event_type": "search", "session_id": "odd search", "extra": '{"results": "many", "is_bot": "no"}'},
-        # Long sessions: of many events, and of a client who never pauses.
+        # Long sessions: many events, or many years.
         *({"session_id": "busy", "event_type": "detail", "product_id": f"p{number % 50}"} for number in range(3000)),
         {"session_id": "for years", "event_time": datetime(2004, 1, 1)},
         {"session_id": "for years", "event_time": datetime(2014, 1, 1)},
@@ -122,11 +125,11 @@ def extreme() -> list[Event]:
 
 
 class Planted(NamedTuple):
-    """The shop after a night with such rows, and its tables built from nothing."""
+    """A shop with planted rows: its tables after an incremental build and after a full build."""
 
     built: Build
-    after: dict[str, list[dict[str, Any]]]
-    anew: dict[str, list[dict[str, Any]]]
+    incremental: dict[str, list[dict[str, Any]]]
+    full: dict[str, list[dict[str, Any]]]
     report: QualityReport
 
 
@@ -143,15 +146,15 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
         "not_negative_fct_transactions_shipping",
         "not_negative_fct_transactions_tax",
     }
-    anew = built_anew(after, folder)
-    return Planted(after, rows, anew, quality.check(shop, suites(), folder / "reports"))
+    full = full_build(after, folder)
+    return Planted(after, rows, full, quality.check(shop, suites(), folder / "reports"))
 
 
-def test_no_row_stops_the_critical_expectations(planted: Planted) -> None:
+def test_no_row_fails_a_critical_expectation(planted: Planted) -> None:
     quality.raise_for(planted.report)
 
 
-def test_rows_that_are_refused_today_are_left_out_and_reported(planted: Planted) -> None:
+def test_rows_that_the_loader_would_refuse_are_excluded_and_reported(planted: Planted) -> None:
     excluded = {row["reason"]: row["events"] for row in planted.built.rows("from staging.stg_events_excluded")}
     assert excluded == {
         "implausible event_time": 5,
@@ -162,40 +165,40 @@ def test_rows_that_are_refused_today_are_left_out_and_reported(planted: Planted)
         "no shop": 1,
         "bot": 2,
     }
-    left = {"planted", "crawler"} & {row["session_id"] for row in planted.after["fct_sessions"]}
+    left = {"planted", "crawler"} & {row["session_id"] for row in planted.incremental["fct_sessions"]}
     assert left == set()
     warnings = {check.column for check in planted.report.where("failed", "warning") if check.table == "raw.events"}
     assert warnings >= {"event_time", "event_type", "product_id", "client_id", "event_id", "shop"}
 
 
-def test_what_is_left_out_is_on_the_page_of_figures(planted: Planted, tmp_path: Path) -> None:
+def test_excluded_rows_are_on_the_kpi_page(planted: Planted, tmp_path: Path) -> None:
     html = kpis.write(planted.built.warehouse, tmp_path).read_text()
     assert "<td>implausible event_time<td>5<td>" in html
     assert "<td>bot<td>2<td>" in html
 
 
-def test_a_wrong_clock_counts_at_the_receipt(planted: Planted) -> None:
-    started = {row["session_id"]: row["started_at"] for row in planted.after["fct_sessions"]}
+def test_an_event_of_a_wrong_clock_gets_the_time_of_receipt(planted: Planted) -> None:
+    started = {row["session_id"]: row["started_at"] for row in planted.incremental["fct_sessions"]}
     assert started["old clock"] == started["fast clock"] == NOW
     assert started["late"] == NOW - timedelta(days=7)
 
 
 def test_an_incremental_build_equals_a_full_build(planted: Planted) -> None:
-    rounded = ("revenue", "tax", "shipping")  # sums of large amounts that cancel depend on their order
+    rounded = ("revenue", "tax", "shipping")  # sums of large amounts that cancel depend on the order
 
     def exact(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{name: value for name, value in row.items() if name not in rounded} for row in rows]
 
-    for mart, rows in planted.after.items():
-        assert exact(rows) == exact(planted.anew[mart]), mart
+    for mart, rows in planted.incremental.items():
+        assert exact(rows) == exact(planted.full[mart]), mart
 
 
-def test_ids_with_separators_have_sessions_of_their_own(planted: Planted) -> None:
-    found = planted.built.rows(
+def test_ids_with_separators_have_separate_sessions(planted: Planted) -> None:
+    sessions = planted.built.rows(
         """select shop, session_id, client_id, event_count from marts.fct_sessions where shop in ('a', 'a:b')
         order by all"""
     )
-    assert [tuple(row.values()) for row in found] == [
+    assert [tuple(row.values()) for row in sessions] == [
         ("a", "b:1709640000", "client", 1),
         ("a", "b:c", "x:1", 1),
         ("a", None, "b:1709640000", 1),
@@ -204,14 +207,14 @@ def test_ids_with_separators_have_sessions_of_their_own(planted: Planted) -> Non
     ]
 
 
-def test_equal_pieces_stay_and_equal_views_do_not(planted: Planted) -> None:
-    (session,) = (row for row in planted.after["fct_sessions"] if row["session_id"] == LONG)
+def test_equal_purchases_are_separate_events_and_equal_views_are_duplicates(planted: Planted) -> None:
+    (session,) = (row for row in planted.incremental["fct_sessions"] if row["session_id"] == LONG)
     assert (session["event_count"], session["add_count"], session["purchase_count"]) == (7, 2, 2)
-    (busy,) = (row for row in planted.after["fct_sessions"] if row["session_id"] == "busy")
+    (busy,) = (row for row in planted.incremental["fct_sessions"] if row["session_id"] == "busy")
     assert busy["event_count"] == 50
 
 
-def test_returns_are_no_purchases_anywhere(tmp_path: Path) -> None:
+def test_returns_are_not_counted_as_purchases(tmp_path: Path) -> None:
     minute = timedelta(minutes=1)
     bought = {"event_type": "purchase", "price": 10.0, "session_id": "returns"}
     shop = connect(tmp_path, shop_events()[:1])
@@ -242,7 +245,7 @@ def test_returns_are_no_purchases_anywhere(tmp_path: Path) -> None:
     assert not cart["is_purchase"]
 
 
-def test_equal_times_follow_the_file_and_shared_ids_are_split(tmp_path: Path) -> None:
+def test_events_of_equal_times_are_in_file_order_and_shared_sessions_are_split(tmp_path: Path) -> None:
     views = [f"p{number}" for number in (3, 1, 2, 6, 5, 4)]
     shared = {"session_id": "till", "event_type": "detail", "product_id": "p1"}
     shop = connect(

@@ -1,4 +1,4 @@
-"""Accepted means it will pass: whatever a door accepts, the build and all critical expectations take."""
+"""Every row that the loader or the collector accepts passes the build and all critical expectations."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -72,7 +72,7 @@ def rows(draw: st.DrawFn) -> dict[str, Any]:
 @settings(
     max_examples=2,
     deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a smaller counterexample would cost a build for each try
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # no shrinking: every attempt takes a build
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,
         HealthCheck.large_base_example,
@@ -80,7 +80,7 @@ def rows(draw: st.DrawFn) -> dict[str, Any]:
     ],
 )
 @given(batch=st.lists(rows(), min_size=100, max_size=150))
-def test_what_a_door_accepts_passes_the_build_and_every_critical_expectation(
+def test_every_accepted_row_passes_the_build_and_the_critical_expectations(
     tmp_path_factory: pytest.TempPathFactory, batch: list[dict[str, Any]]
 ) -> None:
     folder = tmp_path_factory.mktemp("batch")
@@ -94,7 +94,7 @@ def test_what_a_door_accepts_passes_the_build_and_every_critical_expectation(
     collected = next(file for file in report.files if file.source_file.endswith(COLLECTED))
     assert collected.failed == 0, "the loader refuses what the collector accepted"
     assert report.accepted > len(batch) // 10
-    _add_a_night_of_plain_events(shop, folder)
+    _load_plain_session(shop, folder)
     built = build(shop, folder, "--exclude", "resource_type:unit_test")
     assert built.code == 0, built.output
     quality.raise_for(quality.check(shop, suites(), folder / "reports"))
@@ -113,8 +113,8 @@ def _collected(lines: list[str], batch: list[dict[str, Any]]) -> bytes:
     return b"".join(collector.take(request).accepted for request in requests)
 
 
-def _add_a_night_of_plain_events(shop: warehouse.Warehouse, folder: Path) -> None:
-    """Two views of a session, so that no table is empty."""
+def _load_plain_session(shop: warehouse.Warehouse, folder: Path) -> None:
+    """Load a session of three views, so that no table is empty."""
     plain = "event_time,event_type,session_id,product_id"
     views = [f"{NOW - timedelta(minutes=minutes)},view,plain,p{minutes}" for minutes in (9, 8, 7)]
     (folder / "plain.csv").write_text("\n".join([plain, *views, ""]))

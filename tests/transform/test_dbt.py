@@ -1,4 +1,4 @@
-"""The dbt project on a small shop, held against the same rules in plain Python, and what a failed node leaves."""
+"""The dbt project gives the same tables as its rules in Python, and errors name the failed node."""
 
 import json
 import shutil
@@ -28,25 +28,25 @@ FUNNEL = ["pageview", "search", "click", "detail", "add", "remove", "purchase"]
 
 
 def sessions_in_python(events: list[Event]) -> dict[str, list[Event]]:
-    """The events of each session in order, by its key: the rules of the intermediate models once more.
+    """Return the events of every session by its key, with the rules of the intermediate models in Python.
 
     Args:
-        events: As they stand in the files, these in the order of their names.
+        events: Events in the order of file names and lines.
     """
     first: dict[tuple[Any, ...], Event] = {}
-    for place, fired in enumerate(events):
-        event = fired | {"event_time": datetime.fromisoformat(fired["event_time"]), "place": place}
+    for number, fired in enumerate(events):
+        event = fired | {"event_time": datetime.fromisoformat(fired["event_time"]), "number": number}
         who = (event.get("session_id"), event.get("client_id"))
-        piece = place if event["event_type"] in ("purchase", "add", "remove") else None
+        piece = number if event["event_type"] in ("purchase", "add", "remove") else None
         first.setdefault((*who, event["event_time"], event["event_type"], event.get("product_id"), piece), event)
     shoppers: dict[str, list[Event]] = defaultdict(list)
     for event in first.values():
         shoppers[event.get("session_id") or event["client_id"]].append(event)
     sessions: dict[str, list[Event]] = {}
-    for shopper, theirs in shoppers.items():
-        theirs.sort(key=lambda event: (event["event_time"], FUNNEL.index(event["event_type"]), event["place"]))
+    for shopper, shopper_events in shoppers.items():
+        shopper_events.sort(key=lambda event: (event["event_time"], FUNNEL.index(event["event_type"]), event["number"]))
         key, previous = f"shop:{shopper}", None
-        for event in theirs:
+        for event in shopper_events:
             time = event["event_time"]
             if "client_id" in event and (previous is None or time - previous > timedelta(minutes=30)):
                 key = f"shop:{shopper}:{int((time - datetime(1970, 1, 1)).total_seconds())}"
@@ -60,7 +60,7 @@ def sessions() -> dict[str, list[Event]]:
     return sessions_in_python(shop_events())
 
 
-def test_everything_builds_and_every_test_passes(built: Build) -> None:
+def test_every_model_builds_and_every_test_passes(built: Build) -> None:
     assert built.code == 0, built.output
     results = dbt.read_results(built.target)
     assert dbt.failure(results) is None
@@ -71,10 +71,10 @@ def test_everything_builds_and_every_test_passes(built: Build) -> None:
 
 def test_sessions_equal_the_rules_in_python(built: Build, sessions: dict[str, list[Event]]) -> None:
     rows = built.rows("select session_key, event_id from marts.fct_session_events order by session_key, position")
-    found: dict[str, list[str]] = defaultdict(list)
+    built_sessions: dict[str, list[str]] = defaultdict(list)
     for row in rows:
-        found[row["session_key"]].append(row["event_id"])
-    assert found == {key: [event["event_id"] for event in events] for key, events in sessions.items()}
+        built_sessions[row["session_key"]].append(row["event_id"])
+    assert built_sessions == {key: [event["event_id"] for event in events] for key, events in sessions.items()}
 
 
 def test_a_session_sums_its_events(built: Build, sessions: dict[str, list[Event]]) -> None:
@@ -98,13 +98,13 @@ def test_the_recommend_examples_are_the_products_without_repeats_in_a_row(
         collapsed = items[:1] + [item for previous, item in pairwise(items) if item != previous]
         if len(collapsed) >= 2:
             expected[key] = collapsed
-    found: dict[str, list[str]] = defaultdict(list)
+    built_examples: dict[str, list[str]] = defaultdict(list)
     for row in built.rows("from marts.recommend_examples order by session_key, position"):
-        found[row["session_key"]].append(row["product_id"])
-    assert found == expected
+        built_examples[row["session_key"]].append(row["product_id"])
+    assert built_examples == expected
 
 
-def test_an_endpoint_sees_the_windows_and_pages_that_training_saw(
+def test_an_endpoint_computes_the_windows_and_pages_of_the_training(
     built: Build, sessions: dict[str, list[Event]]
 ) -> None:
     with built.warehouse.transaction() as transaction:
@@ -116,22 +116,22 @@ def test_an_endpoint_sees_the_windows_and_pages_that_training_saw(
     graph = RecommendGraph(PopularScores(shares), names, shares, window=6)
     learned = training.windows(part, names, RecommendParameters(window=6))
     targets = (row for row in rows.to_pylist() if row["position"] > 1)
-    told = Counter[str]()
+    differing = Counter[str]()
     for row, recent, page in zip(targets, learned.recent, learned.page, strict=True):
         events = sessions[row["session_key"]]
-        place = next(i for i, event in enumerate(events) if _is_target(event, row))
-        types, products = (tf.constant([[event.get(name) or "" for event in events[:place]]]) for name in _INPUTS[:2])
+        target = next(i for i, event in enumerate(events) if _is_target(event, row))
+        types, products = (tf.constant([[event.get(name) or "" for event in events[:target]]]) for name in _INPUTS[:2])
         assert graph.windows(types, products)[0].numpy()[0].tolist() == recent.tolist()
-        # A second before the item, when it was not chosen yet.
-        seen = [event for event in events[:place] if (row["event_time"] - event["event_time"]).total_seconds() >= 1]
-        (asked,) = instances([[{name: event.get(name) or "" for name in _INPUTS} for event in seen]])
-        served = graph.page(*(tf.constant([asked[name]]) for name in _INPUTS)).numpy()[0].decode()
-        if page and served != events[place]["url"]:
+        # The page that the shopper was on is at least a second older than the item.
+        earlier = [event for event in events[:target] if (row["event_time"] - event["event_time"]).total_seconds() >= 1]
+        (instance,) = instances([[{name: event.get(name) or "" for name in _INPUTS} for event in earlier]])
+        served = graph.page(*(tf.constant([instance[name]]) for name in _INPUTS)).numpy()[0].decode()
+        if page and served != events[target]["url"]:
             assert page == served
-            told["deed" if served.startswith(("add:", "remove:", "purchase:")) else "page"] += 1
-    assert told.total() > 100
-    assert told["page"] > 50
-    assert told["deed"] > 10
+            differing["action" if served.startswith(("add:", "remove:", "purchase:")) else "page"] += 1
+    assert differing.total() > 100
+    assert differing["page"] > 50
+    assert differing["action"] > 10
 
 
 _INPUTS = ("event_type", "product_id", "url")
@@ -154,7 +154,7 @@ def test_the_intent_examples_end_before_the_first_purchase(built: Build, session
     assert {label for _, _, label in expected} == {True, False}
 
 
-def test_the_days_add_up_to_the_sessions(built: Build, sessions: dict[str, list[Event]]) -> None:
+def test_daily_kpis_add_up_to_the_sessions(built: Build, sessions: dict[str, list[Event]]) -> None:
     days = built.rows("from marts.kpi_daily order by day")
     assert sum(day["sessions"] for day in days) == len(sessions)
     assert sum(day["events"] for day in days) == sum(map(len, sessions.values()))
@@ -163,7 +163,7 @@ def test_the_days_add_up_to_the_sessions(built: Build, sessions: dict[str, list[
     assert days[0]["conversion_rate"] == pytest.approx(len(buying) / len(first))
 
 
-def test_the_marts_and_the_digest_depend_on_neither_order_in_the_log_nor_database(built: Build, tmp_path: Path) -> None:
+def test_marts_and_digest_do_not_depend_on_the_row_order_or_the_database(built: Build, tmp_path: Path) -> None:
     loaded = connect(tmp_path, shop_events(), name="another")
     with loaded.transaction() as transaction:
         transaction.execute("create table shuffled as select * from raw.events order by hash(event_id)")
@@ -239,13 +239,13 @@ def test_a_broken_model_is_named_with_the_error_of_the_warehouse(tmp_path: Path)
     assert "no_such_column" in message
 
 
-def test_the_digest_follows_a_changed_rule(built: Build, tmp_path: Path) -> None:
+def test_a_changed_rule_changes_the_digest(built: Build, tmp_path: Path) -> None:
     changed = ("--select", "resource_type:model", "--vars", "session_gap_minutes: 20")
     shorter = build(connect(tmp_path, shop_events()), tmp_path, *changed)
     assert dbt.manifest_digest(shorter.target) != dbt.manifest_digest(built.target)
 
 
-def test_a_run_that_left_nothing_says_where_to_look(tmp_path: Path) -> None:
+def test_a_run_without_results_names_the_log(tmp_path: Path) -> None:
     with pytest.raises(TransformError, match=r"run_results\.json.*dbt\.log"):
         dbt.read_results(tmp_path)
 
@@ -256,8 +256,8 @@ def test_a_stale_source_is_reported_with_its_age(tmp_path: Path) -> None:
         newest = datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=hours)
         with loaded.transaction() as transaction:
             transaction.execute("update raw.loads set loaded_at = ?", [newest])
-        asked = run(loaded, tmp_path, "source", "freshness")
-        (source,) = dbt.read_freshness(asked.target)
+        freshness = run(loaded, tmp_path, "source", "freshness")
+        (source,) = dbt.read_freshness(freshness.target)
         assert (source.source, source.status) == ("raw.loads", status)
         assert source.hours == pytest.approx(hours, abs=0.1)
 
@@ -279,7 +279,7 @@ def test_every_table_is_documented_on_one_page_with_its_dependents(built: Build,
     assert {"model.boat.recommend_examples", "model.boat.intent_examples", "model.boat.kpi_daily"} <= exposed <= models
 
 
-def test_real_views_of_a_shop_become_its_sessions(public_data: Callable[[str], Path], tmp_path: Path) -> None:
+def test_real_views_become_sessions(public_data: Callable[[str], Path], tmp_path: Path) -> None:
     loaded = warehouse.connect(f"duckdb:///{tmp_path / 'warehouse.duckdb'}")
     raw_log.load(loaded, public_data("serenade_bol") / "events.parquet")
     result = build(loaded, tmp_path)

@@ -1,4 +1,4 @@
-"""Every model and every column of dbt is described, and SQL lines are short enough to read."""
+"""Every model and column of dbt has a description, and lines of SQL are short."""
 
 from pathlib import Path
 from typing import Any

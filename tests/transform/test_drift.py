@@ -1,4 +1,4 @@
-"""What the generator can do to a shop's last day is noticed by the expectations that are there for it."""
+"""Expectations detect every drift that the generator of synthetic shops can create."""
 
 from datetime import date
 from pathlib import Path
@@ -12,7 +12,7 @@ from expectations import daily_volume
 from tests.transform.conftest import Build, build
 
 END = date(2024, 6, 30)
-NOTICED = {
+DETECTED_BY = {
     "collapse": {"events of the days before", "half and three times"},
     "lost-pageviews": {"similar shares", "Every event type of all days before", "half and three times"},
     "new-product-ids": {"Most products"},
@@ -21,12 +21,12 @@ NOTICED = {
 
 @pytest.fixture(scope="module")
 def shops(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """A shop of each drift and a healthy one, all in one warehouse."""
+    """Build a warehouse with one shop for each drift and a healthy shop."""
     folder = tmp_path_factory.mktemp("drift")
     (folder / "landing").mkdir()
     for drift in (None, *synthetic.DRIFTS):
         synthetic.generate(folder / str(drift), sessions=3_000, days=12, seed=5, products=200, end=END, drift=drift)
-        _land(folder / str(drift), folder / "landing" / f"{drift}.parquet")
+        _write_landing_file(folder / str(drift), folder / "landing" / f"{drift}.parquet")
     loaded = warehouse.connect(f"duckdb:///{folder}/warehouse.duckdb")
     raw_log.load(loaded, folder / "landing")
     built = build(loaded, folder, "--select", "resource_type:model")
@@ -34,8 +34,8 @@ def shops(tmp_path_factory: pytest.TempPathFactory) -> Build:
     return built
 
 
-def _land(files: Path, path: Path) -> None:
-    """A shop's events under a name of its own, and the first one of the day after."""
+def _write_landing_file(files: Path, path: Path) -> None:
+    """Write the events of a shop and one event of the next day to a landing file. The folder names the shop."""
     duckdb.sql(
         f"""copy (
             select '{files.name}' as shop, session_id_hash as session_id, server_timestamp_epoch_ms as event_time,
@@ -48,25 +48,27 @@ def _land(files: Path, path: Path) -> None:
     )
 
 
-def _noticed(shops: Build, shop: str) -> set[str]:
-    """Descriptions of the expectations that do not hold of a shop."""
-    queries = {each.description: each.unexpected_rows_query for each in daily_volume.suite().expectations}
-    found = {text: shops.rows(query.format(batch="marts.daily_volume")) for text, query in queries.items()}
-    return {text for text, rows in found.items() if shop in {row["shop"] for row in rows}}
+def _failing(shops: Build, shop: str) -> set[str]:
+    """Return the descriptions of the expectations that fail for a shop."""
+    queries = {
+        expectation.description: expectation.unexpected_rows_query for expectation in daily_volume.suite().expectations
+    }
+    unexpected = {text: shops.rows(query.format(batch="marts.daily_volume")) for text, query in queries.items()}
+    return {text for text, rows in unexpected.items() if shop in {row["shop"] for row in rows}}
 
 
-@pytest.mark.parametrize("drift", NOTICED)
-def test_each_drift_is_noticed_by_its_expectations(shops: Build, drift: str) -> None:
-    noticed = _noticed(shops, drift)
-    assert all(any(rule in text for text in noticed) for rule in NOTICED[drift]), noticed
+@pytest.mark.parametrize("drift", DETECTED_BY)
+def test_each_drift_is_detected_by_its_expectations(shops: Build, drift: str) -> None:
+    failing = _failing(shops, drift)
+    assert all(any(rule in text for text in failing) for rule in DETECTED_BY[drift]), failing
 
 
-def test_every_drift_is_looked_for_and_a_healthy_shop_is_left_in_peace(shops: Build) -> None:
-    assert NOTICED.keys() == synthetic.DRIFTS.keys()
-    assert _noticed(shops, "None") == set()
+def test_every_drift_has_expectations_and_a_healthy_shop_passes(shops: Build) -> None:
+    assert DETECTED_BY.keys() == synthetic.DRIFTS.keys()
+    assert _failing(shops, "None") == set()
 
 
-def test_only_the_last_day_is_another(tmp_path: Path) -> None:
+def test_a_drift_changes_only_the_last_day(tmp_path: Path) -> None:
     options = ["--sessions", "600", "--days", "3", "--seed", "2", "--products", "60", "--end", str(END)]
     before = f"where cast(server_timestamp_epoch_ms as bigint) < epoch_ms(date '{END}')"
     for name, drift in (("healthy", []), ("odd", ["--drift", "new-product-ids"])):
@@ -75,8 +77,8 @@ def test_only_the_last_day_is_another(tmp_path: Path) -> None:
         f"(select * from read_csv('{tmp_path}/{name}/browsing_train.csv', all_varchar = true) {{}})"
         for name in ("healthy", "odd")
     )
-    for one, other in ((healthy, odd), (odd, healthy)):
-        assert duckdb.sql(f"from {one.format(before)} except from {other.format(before)}").fetchall() == []
+    for left, right in ((healthy, odd), (odd, healthy)):
+        assert duckdb.sql(f"from {left.format(before)} except from {right.format(before)}").fetchall() == []
     assert duckdb.sql(f"from {odd.format('')} except from {healthy.format('')}").fetchall() != []
 
 

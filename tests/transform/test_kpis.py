@@ -1,4 +1,4 @@
-"""Hours, days and orders, and the page that is made from them."""
+"""KPIs of hours, days and orders, and their page."""
 
 import json
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ from boat.reports import kpis
 from tests.transform.conftest import Build, build, connect
 
 
-def test_hours_of_a_day_add_up(built: Build) -> None:
+def test_hourly_kpis_add_up_to_daily_kpis(built: Build) -> None:
     for measure in ("sessions", "events", "adds", "transactions", "new_clients", "buying_sessions"):
         query = f"select sum({measure}) as total from marts.kpi_"
         assert built.rows(f"{query}hourly") == built.rows(f"{query}daily")
@@ -17,8 +17,8 @@ def test_hours_of_a_day_add_up(built: Build) -> None:
 
 def test_a_client_is_new_once(built: Build) -> None:
     (total,) = built.rows("select sum(new_clients) as fresh from marts.kpi_daily")
-    (known,) = built.rows("select count(distinct client_id) as clients from marts.fct_sessions")
-    assert total["fresh"] == known["clients"] > 0
+    (distinct,) = built.rows("select count(distinct client_id) as clients from marts.fct_sessions")
+    assert total["fresh"] == distinct["clients"] > 0
 
 
 def test_tax_and_shipping_count_once_an_order_even_if_its_page_is_opened_again(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_tax_and_shipping_count_once_an_order_even_if_its_page_is_opened_again(t
             "quantity": 2,
             **order,
         }
-        for opened in (0, 30)  # and once more the next day
+        for opened in (0, 30)  # the page of the order is opened again on the next day
         for product in ("p", "q")
     ]
     result = build(connect(tmp_path, lines), tmp_path)
@@ -45,7 +45,7 @@ def test_tax_and_shipping_count_once_an_order_even_if_its_page_is_opened_again(t
     assert json.loads(result.rows("select extra from raw.events")[0]["extra"]) == order
 
 
-def test_the_page_is_written_whole_from_the_marts(built: Build, tmp_path: Path) -> None:
+def test_the_page_has_every_section(built: Build, tmp_path: Path) -> None:
     path = kpis.write(built.warehouse, tmp_path / "reports")
     html = path.read_text()
     assert [file.name for file in path.parent.iterdir()] == ["kpis.html"]

@@ -1,4 +1,4 @@
-"""What came from what, from dbt's manifest to a picture."""
+"""Lineage is read from dbt's manifest and drawn as a graph."""
 
 import json
 from pathlib import Path
@@ -45,24 +45,24 @@ def test_a_manifest_gives_sources_models_and_exposures(tmp_path: Path) -> None:
     assert lineage.exposure(graph, "boat-intent") == ""
 
 
-def test_what_a_node_is_made_from_is_a_graph_of_its_own(graph: Graph) -> None:
+def test_the_ancestors_of_a_node_are_a_graph(graph: Graph) -> None:
     assert set(lineage.before(graph, "endpoint")) == {"endpoint", "sessions", "staged", "events"}
     assert lineage.before(graph, "") == {}
 
 
-def test_a_graph_survives_being_written_down(graph: Graph) -> None:
+def test_a_graph_is_the_same_after_writing_and_reading(graph: Graph) -> None:
     assert lineage.from_json(lineage.to_json(graph)) == graph
 
 
 def test_a_picture_shows_every_node_without_implied_edges(graph: Graph) -> None:
     svg = graph_svg(graph)
     root = ElementTree.fromstring(svg)
-    said = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
-    assert {"events", "prices", "stg_events", "fct_sessions", "kpi_daily", "boat-recommend"} <= said
-    # Sessions come from events too, but by way of what is staged: the picture is the same without that arrow.
+    labels = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"events", "prices", "stg_events", "fct_sessions", "kpi_daily", "boat-recommend"} <= labels
+    # Sessions also depend on events through `stg_events`, so the picture omits the direct edge.
     assert svg == graph_svg({**graph, "sessions": Node("fct_sessions", "marts", ("staged",))})
     assert svg != graph_svg({**graph, "kpis": Node("kpi_daily", "marts", ("prices",))})
 
 
-def test_a_picture_of_steps_that_hand_nothing_on_still_draws() -> None:
+def test_a_graph_without_edges_is_drawn() -> None:
     assert graph_svg({name: Node(name, "step", ()) for name in "ab"}).startswith("<svg")

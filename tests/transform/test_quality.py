@@ -1,4 +1,4 @@
-"""Great Expectations on a real DuckDB: what is found, how severe it is, and what is left behind."""
+"""Great Expectations on a real DuckDB: failed expectations, their severity, and the reports."""
 
 import shutil
 import subprocess
@@ -18,19 +18,19 @@ from tests.transform.conftest import Build, shop_events
 if TYPE_CHECKING:
     from great_expectations import ExpectationSuite
 
-# The schema is an asset's own here: one source has tables in two.
+# The schema belongs to the asset, because a source has tables in two schemas.
 pytestmark = pytest.mark.filterwarnings("ignore:`schema_name` is deprecated:DeprecationWarning")
 
 
 @pytest.fixture
 def loaded(built: Build, tmp_path: Path) -> Warehouse:
-    """A copy of the healthy shop, to be spoilt."""
+    """Return a copy of the healthy shop, which tests may damage."""
     file = tmp_path / "warehouse.duckdb"
     shutil.copy(built.target.parent / "warehouse.duckdb", file)
     return warehouse.connect(f"duckdb:///{file}")
 
 
-def spoil(loaded: Warehouse, *statements: str) -> None:
+def damage(loaded: Warehouse, *statements: str) -> None:
     with loaded.transaction() as transaction:
         for statement in statements:
             transaction.execute(statement)
@@ -55,8 +55,8 @@ def test_a_healthy_shop_passes_and_each_table_has_its_page(loaded: Warehouse, tm
         assert page.name in (tmp_path / "reports" / "data_docs" / "index.html").read_text()
 
 
-def test_planted_faults_are_each_named_with_their_rows(loaded: Warehouse, tmp_path: Path) -> None:
-    spoil(
+def test_every_planted_fault_is_named_with_its_rows(loaded: Warehouse, tmp_path: Path) -> None:
+    damage(
         loaded,
         "update raw.events set event_type = 'stare' where event_type = 'search'",
         "insert into raw.events from raw.events where event_type = 'click' limit 2",
@@ -73,14 +73,14 @@ def test_planted_faults_are_each_named_with_their_rows(loaded: Warehouse, tmp_pa
         ("marts.recommend_examples", "event_time"),
         ("marts.intent_examples", "event_type"),
     }
-    found = {
+    failed_checks = {
         (check.table, check.column): check for check in (*report.where("failed"), *report.where("failed", "warning"))
     }
     searches = sum(event["event_type"] == "search" for event in shop_events())
-    unknown = found["raw.events", "event_type"]
+    unknown = failed_checks["raw.events", "event_type"]
     assert unknown.failing_rows == searches
     assert "'stare'" in unknown.observed
-    assert found["raw.events", "shop, event_id"].failing_rows == 4  # both of each pair
+    assert failed_checks["raw.events", "shop, event_id"].failing_rows == 4  # both events of each pair
     with pytest.raises(QualityError) as error:
         quality.raise_for(report)
     for part in (
@@ -91,8 +91,8 @@ def test_planted_faults_are_each_named_with_their_rows(loaded: Warehouse, tmp_pa
         assert part in str(error.value)
 
 
-def test_a_missing_product_or_shopper_is_reported_only_where_one_is_needed(loaded: Warehouse, tmp_path: Path) -> None:
-    spoil(
+def test_a_missing_product_or_client_is_reported_only_if_the_event_needs_it(loaded: Warehouse, tmp_path: Path) -> None:
+    damage(
         loaded,
         "update raw.events set product_id = null where event_type = 'add'",
         "update raw.events set client_id = null, session_id = null where event_type = 'remove'",
@@ -103,7 +103,7 @@ def test_a_missing_product_or_shopper_is_reported_only_where_one_is_needed(loade
 
 
 def test_a_warning_is_shown_and_does_not_stop(loaded: Warehouse, tmp_path: Path) -> None:
-    spoil(loaded, "update raw.events set price = -price", "update marts.fct_sessions set is_purchase = true")
+    damage(loaded, "update raw.events set price = -price", "update marts.fct_sessions set is_purchase = true")
     report = quality.check(loaded, suites_of("raw.events", "marts.fct_sessions"), tmp_path / "reports")
     assert failed(report, "warning") == {("raw.events", "price"), ("marts.fct_sessions", "is_purchase")}
     quality.raise_for(report)
@@ -112,7 +112,7 @@ def test_a_warning_is_shown_and_does_not_stop(loaded: Warehouse, tmp_path: Path)
 
 
 def test_a_lost_line_of_a_file_is_critical(loaded: Warehouse, tmp_path: Path) -> None:
-    spoil(loaded, "update raw.loads set accepted = accepted - 1")
+    damage(loaded, "update raw.loads set accepted = accepted - 1")
     report = quality.check(loaded, suites_of("raw.loads"), tmp_path / "reports")
     with pytest.raises(QualityError, match=r"raw\.loads: received = accepted \+ duplicate \+ failed"):
         quality.raise_for(report)
@@ -128,29 +128,29 @@ def test_a_lost_line_of_a_file_is_critical(loaded: Warehouse, tmp_path: Path) ->
         ([("last year", 100, 900), ("today", 1000, 0)], False),
     ],
 )
-def test_dead_letters_warn_where_they_are_more_than_a_few(
+def test_many_dead_letters_are_a_warning(
     loads: list[tuple[str, int, int]], warns: bool, loaded: Warehouse, tmp_path: Path
 ) -> None:
     rows = ", ".join(
-        f"('{name}', '{name}', '{place}', 'events', {accepted + failed}, {accepted}, 0, {failed}, "
+        f"('{name}', '{name}', '{number}', 'events', {accepted + failed}, {accepted}, 0, {failed}, "
         f"timestamp '{2023 if name == 'last year' else 2024}-06-01 10:00:00')"
-        for place, (name, accepted, failed) in enumerate(loads)
+        for number, (name, accepted, failed) in enumerate(loads)
     )
-    spoil(loaded, "delete from raw.loads", f"insert into raw.loads values {rows}")
+    damage(loaded, "delete from raw.loads", f"insert into raw.loads values {rows}")
     report = quality.check(loaded, suites_of("raw.loads"), tmp_path / "reports")
     quality.raise_for(report)
     assert bool(report.where("failed", "warning")) == warns
 
 
-def test_an_empty_table_is_critical_where_nothing_could_be_trained(loaded: Warehouse, tmp_path: Path) -> None:
-    spoil(loaded, "delete from marts.recommend_examples", "delete from marts.intent_examples")
+def test_an_empty_table_is_critical_if_no_model_could_be_trained(loaded: Warehouse, tmp_path: Path) -> None:
+    damage(loaded, "delete from marts.recommend_examples", "delete from marts.intent_examples")
     report = quality.check(loaded, suites_of("marts.recommend_examples", "marts.intent_examples"), tmp_path / "reports")
     assert failed(report) == {("marts.recommend_examples", None)}
     assert ("marts.intent_examples", None) in failed(report, "warning")
 
 
-def test_what_could_not_be_checked_is_not_called_bad_data(loaded: Warehouse, tmp_path: Path) -> None:
-    spoil(loaded, "drop table marts.intent_examples", "alter table raw.loads drop column failed")
+def test_a_check_that_could_not_run_is_not_reported_as_bad_data(loaded: Warehouse, tmp_path: Path) -> None:
+    damage(loaded, "drop table marts.intent_examples", "alter table raw.loads drop column failed")
     report = quality.check(loaded, suites_of("raw.loads", "marts.intent_examples"), tmp_path / "reports")
     assert failed(report) == set()
     unknown = report.where("could not check")
@@ -169,16 +169,16 @@ def test_failed_checks_come_before_checks_that_could_not_run() -> None:
         quality.raise_for(QualityReport((unknown, bad), {}))
 
 
-def test_the_warehouse_is_free_again_afterwards(loaded: Warehouse, tmp_path: Path) -> None:
+def test_the_warehouse_is_unlocked_after_a_check(loaded: Warehouse, tmp_path: Path) -> None:
     quality.check(loaded, suites_of("raw.loads"), tmp_path / "reports")
     script = (
         f"import duckdb; duckdb.connect({str(tmp_path / 'warehouse.duckdb')!r}).execute('create table mine (a int)')"
     )
-    other = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=60)
-    assert other.returncode == 0, other.stderr
+    process = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=60)
+    assert process.returncode == 0, process.stderr
 
 
-def test_old_pages_make_room_for_new_ones(loaded: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_pages_are_deleted(loaded: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quality, "MAX_RUNS", 2)
     ledger = suites_of("raw.loads")
     pages = [quality.check(loaded, ledger, tmp_path / "reports").pages["raw.loads"] for _ in range(4)]
@@ -187,7 +187,7 @@ def test_old_pages_make_room_for_new_ones(loaded: Warehouse, tmp_path: Path, mon
     assert [page.parent.name in index for page in pages] == [False, False, True, True]
 
 
-def test_no_connection_string_is_left_in_the_reports(loaded: Warehouse, tmp_path: Path) -> None:
+def test_reports_contain_no_connection_string(loaded: Warehouse, tmp_path: Path) -> None:
     quality.check(loaded, suites_of("raw.loads"), tmp_path / "reports")
     files = [file for file in (tmp_path / "reports").rglob("*") if file.suffix in (".json", ".html", ".yml")]
     assert files

@@ -1,4 +1,4 @@
-"""The tuning runs trials as jobs, goes on after failures, and resumes after an interruption."""
+"""The tuning runs trials as jobs, continues after failed trials, and resumes after an interruption."""
 
 import json
 import signal
@@ -30,7 +30,7 @@ QUICK = {"dimensions": 8, "learning_rate": 0.01, "scale": 14, "seed": 3, "max_se
 
 
 class Watched(LocalCompute):
-    """Run two jobs at once on this machine, count them, and let some of them time out."""
+    """Run two jobs at the same time on this machine, count them, and let some of them time out."""
 
     def __init__(self, fails: Collection[int] = ()) -> None:
         super().__init__("local:?max_parallel=2")
@@ -74,7 +74,7 @@ def test_trials_run_in_parallel_and_a_failed_trial_does_not_stop_the_tuning(
     assert compute.at_once == 2
     assert len(changes) == 3
     first = study.trials[0]
-    assert first.params == defaults("recommend", tuning.space)  # as without tuning
+    assert first.params == defaults("recommend", tuning.space)  # the tuning is at least as good as none
     assert {trial.user_attrs[STARTED_BY] for trial in study.trials} == {"night 1"}
     assert first.user_attrs["job"]
     assert first.user_attrs["seconds"] > 0
@@ -119,7 +119,7 @@ def test_a_killed_tuning_resumes_its_trial_from_the_checkpoint(task: Callable[..
     tuning = task(model="attention", **QUICK, window=5)
     killed = subprocess.Popen([sys.executable, "-c", _KILLED, json.dumps(asdict(tuning), default=sorted)])
     deadline = time.monotonic() + 120
-    while not list(Path(tuning.store, "checkpoints").glob("*.npz")):  # a trial is between two epochs
+    while not list(Path(tuning.store, "checkpoints").glob("*.npz")):  # wait for the first checkpoint
         assert time.monotonic() < deadline
         time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
@@ -131,7 +131,7 @@ def test_a_killed_tuning_resumes_its_trial_from_the_checkpoint(task: Callable[..
     interrupted, resumed = study.trials[0], study.trials[-1]
     assert resumed.params == interrupted.params
     assert len(compute.specs) == 1
-    assert min(resumed.intermediate_values) > 1  # from the checkpoint: its first epoch was not run again
+    assert min(resumed.intermediate_values) > 1  # it resumed from the checkpoint after the first epoch
 
 
 @pytest.mark.slow
@@ -140,7 +140,7 @@ def test_an_unpromising_trial_is_pruned(task: Callable[..., TuningTask]) -> None
     assert not list(Path(tuning.store).rglob("study.db"))
     tune(Watched(), tuning, Budget(10, 0, "no trial"), lambda study: None)
     study = optuna.load_study(study_name=tuning.study, storage=f"sqlite:///{tuning.folder('study.db')}")
-    for _ in range(3):  # better than any can be
+    for _ in range(3):  # better than any real trial
         study.add_trial(
             create_trial(
                 value=2.0,

@@ -46,7 +46,7 @@ _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 Body = dict[str, Any]
 
 
-class RefusedError(Exception):
+class AwsError(Exception):
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.code, self.status = code, status
@@ -157,7 +157,7 @@ class Emulator:
         session = botocore.session.get_session()
         self._models = {name: session.get_service_model(name) for name in ("batch", "ecs", "logs")}
 
-    # What tests ask
+    # State for the tests
 
     def active(self) -> list[Job]:
         return [job for job in self.jobs.values() if not job.ended]
@@ -187,14 +187,14 @@ class Emulator:
             self.calls[operation] += 1
             if self._strikes("throttle", operation):
                 code = "TooManyRequestsException" if service == "batch" else "ThrottlingException"
-                raise RefusedError(code, "Rate exceeded", 429 if service == "batch" else 400)
+                raise AwsError(code, "Rate exceeded", 429 if service == "batch" else 400)
             shape = self._models[service].operation_model(operation).input_shape
             report = ParamValidator().validate(body, shape)
             if report.has_errors():
-                raise RefusedError("ClientException", report.generate_report())
+                raise AwsError("ClientException", report.generate_report())
             answer = getattr(self, f"_{service}_{operation}")(body)
             if self._strikes("error", operation):
-                raise RefusedError("ServerException", "Something went wrong", 500)
+                raise AwsError("ServerException", "Something went wrong", 500)
             return answer, self._strikes("drop", operation)
 
     def _strikes(self, *fault: str) -> bool:
@@ -207,9 +207,9 @@ class Emulator:
 
     def _batch_SubmitJob(self, body: Body) -> Body:
         if body["jobQueue"] != QUEUE or body["jobDefinition"] != DEFINITION:
-            raise RefusedError("ClientException", f"Cannot find {body['jobQueue']} or {body['jobDefinition']}")
+            raise AwsError("ClientException", f"Cannot find {body['jobQueue']} or {body['jobDefinition']}")
         if body["timeout"]["attemptDurationSeconds"] < 60:
-            raise RefusedError("ClientException", "attemptDurationSeconds is less than 60")
+            raise AwsError("ClientException", "attemptDurationSeconds is less than 60")
         job = self._new("batch", str(uuid.uuid4()), body["jobName"], body, "SUBMITTED")
         return {
             "jobArn": f"arn:aws:batch:{REGION}:{ACCOUNT}:job/{job.id}",
@@ -239,9 +239,9 @@ class Emulator:
 
     def _ecs_RunTask(self, body: Body) -> Body:
         if len(json.dumps(body["overrides"])) > 8192:
-            raise RefusedError("InvalidParameterException", "Container Overrides length must be at most 8192")
+            raise AwsError("InvalidParameterException", "Container Overrides length must be at most 8192")
         if body["cluster"] != CLUSTER or body["taskDefinition"] != TASK:
-            raise RefusedError("ClientException", "Unable to describe task definition.")
+            raise AwsError("ClientException", "Unable to describe task definition.")
         token = body["clientToken"]
         if token not in self.tokens and self._strikes("full"):
             return {"tasks": [], "failures": [{"reason": "RESOURCE:MEMORY"}]}
@@ -273,7 +273,7 @@ class Emulator:
 
     def _logs_GetLogEvents(self, body: Body) -> Body:
         if body["logGroupName"] != GROUP or body["logStreamName"] not in self.streams:
-            raise RefusedError("ResourceNotFoundException", "The specified log stream does not exist.")
+            raise AwsError("ResourceNotFoundException", "The specified log stream does not exist.")
         arrived = [line for line in self.streams[body["logStreamName"]] if line[0] < time.time() - LOG_LAG_SECONDS]
         at = int(body.get("nextToken", "f/0").split("/")[1])
         page = arrived[at : at + 100]
@@ -452,7 +452,7 @@ class _Handler(BaseHTTPRequestHandler):
             service, operation = "batch", _BATCH[self.path]
         try:
             answer, drop = self.emulator.call(service, operation, body)
-        except RefusedError as error:
+        except AwsError as error:
             message = {"__type": error.code, "message": str(error)}
             self._answer(message, error.status, {"x-amzn-ErrorType": error.code})
             return

@@ -71,7 +71,7 @@ def url(request: pytest.FixtureRequest, cloud: Cloud) -> Callable[..., str]:
 
 @pytest.fixture
 def times(every_fault: bool) -> int:
-    """Number of injections of a fault, on Batch and on ECS."""
+    """Return the number of injections of a fault, on Batch and on ECS."""
     return 5 if every_fault else 2
 
 

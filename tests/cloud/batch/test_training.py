@@ -20,7 +20,7 @@ QUICK = {"dimensions": 8, "epochs": 3, "patience": 3, "refit_epochs": 1, "seed":
 
 @pytest.fixture
 def training(cloud: Cloud, shop_snapshot: Callable[..., Path]) -> JobSpec:
-    """A training of the recommendations of a small shop, in three epochs."""
+    """Return a job that trains a recommender for a small shop in three epochs."""
     uri = store.publish(shop_snapshot(), store.join(cloud.store, "snapshots", "shop"))
     return JobSpec(
         name="train recommend",

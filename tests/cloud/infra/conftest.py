@@ -15,7 +15,7 @@ from tests.serving.running_host import free_port
 
 @pytest.fixture(scope="session")
 def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a moto server in a separate process."""
+    """Start a moto server in a separate process and yield its address."""
     port = free_port()
     program = str(Path(sys.executable).with_name("moto_server"))
     log = (tmp_path_factory.mktemp("moto") / "log").open("wb")
@@ -28,7 +28,7 @@ def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def aws(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
-    """An empty account: every client calls moto."""
+    """Return a session of an empty account. Every client calls moto."""
     httpx.post(f"{moto_url}/moto-api/reset").raise_for_status()
     for name, value in {
         "AWS_ENDPOINT_URL": moto_url,

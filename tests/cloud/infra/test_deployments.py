@@ -34,12 +34,12 @@ OUTPUTS = {
 }
 
 
-def but_the_pool(deployments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def without_work_pool(deployments: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in deployment.items() if key != "work_pool"} for deployment in deployments]
 
 
 def test_both_files_deploy_the_same_flows_with_the_same_parameters_and_schedules() -> None:
-    assert but_the_pool(CLOUD["deployments"]) == but_the_pool(LAPTOP["deployments"])
+    assert without_work_pool(CLOUD["deployments"]) == without_work_pool(LAPTOP["deployments"])
     assert CLOUD["prefect-version"] == LAPTOP["prefect-version"]
 
 

@@ -29,7 +29,7 @@ EVENTS = [
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The unpacked Lambda package."""
+    """Unpack the Lambda package and return the folder."""
     folder = tmp_path_factory.mktemp("function")
     zipfile.ZipFile(BytesIO(package.functions()["PredictKey"].content)).extractall(folder)
     return folder
@@ -37,7 +37,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A host with both endpoints. The answers of its models show their input."""
+    """Start a host with both endpoints and yield its address. The answers of its models show their input."""
     from tests.serving.tiny_models import export, intending, recommending
 
     folder, port = tmp_path_factory.mktemp("host"), free_port()
@@ -51,7 +51,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def function(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The module without cached clients of another test."""
+    """Yield the Lambda module without cached clients of another test."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")

@@ -40,7 +40,7 @@ SECONDS = 45
 
 @pytest.fixture(scope="module")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An empty Prefect server."""
+    """Start an empty Prefect server and yield the address of its API."""
     home, port = tmp_path_factory.mktemp("prefect"), free_port()
     environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     command = [PROGRAMS / "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -55,7 +55,7 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def environment(aws: boto3.Session, prefect_api: str, tmp_path: Path) -> dict[str, str]:
-    """Environment of the task `boat-register` and the worker, with a created stack and its secrets."""
+    """Create a stack and its secrets. Return the environment of the task `boat-register` and the worker."""
     create_directly(Stack(aws), for_moto(template.load()), {**GIVEN, "ImageTag": "current"})
     secrets = boto3.client("secretsmanager")
     # moto creates no secrets from a template, so they are created with the names in the outputs.

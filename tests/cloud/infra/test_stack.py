@@ -22,13 +22,13 @@ GIVEN = {"AlertEmail": "alerts@shop.example"}
 
 @pytest.fixture(scope="module")
 def body() -> dict[str, Any]:
-    """The template with workarounds for moto."""
+    """Return the template with workarounds for moto."""
     return for_moto(template.load())
 
 
 @pytest.fixture
 def small() -> dict[str, Any]:
-    """A template with one bucket: moto can update few types of the complete template."""
+    """Return a template with one bucket, because moto can update few types of the complete template."""
     declared = {name: {"Type": "String"} for name in ("AlertEmail", "CodeBucket", "PredictKey", "ImageTag")}
     declared["ImageTag"]["Default"] = "none"
     tags = [{"Key": "image", "Value": {"Ref": "ImageTag"}}]

@@ -50,7 +50,7 @@ SLOW_SECONDS = 0.5
 Body = dict[str, Any]
 
 
-class RefusedError(Exception):
+class SageMakerError(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code, self.message = code, message
@@ -105,10 +105,10 @@ class SageMaker:
         self.calls[operation] += 1
         fault = self._fault({operation, "*"}, lambda do: do != "drop")
         if fault:
-            raise RefusedError(fault, f"{operation} was refused on purpose.")
+            raise SageMakerError(fault, f"{operation} was refused on purpose.")
         method: Callable[[Body], Body] | None = getattr(self, f"_{_snake(operation)}", None)
         if method is None:
-            raise RefusedError("UnknownOperationException", f"This emulator does not know {operation}.")
+            raise SageMakerError("UnknownOperationException", f"This emulator does not know {operation}.")
         return method(body)
 
     def drops(self, operation: str) -> bool:
@@ -124,10 +124,10 @@ class SageMaker:
     # Models and configurations
 
     def _create_model(self, body: Body) -> Body:
-        return {"ModelArn": self._keep(self.models, "model", "model", body["ModelName"], body)}
+        return {"ModelArn": self._store(self.models, "model", "model", body["ModelName"], body)}
 
     def _describe_model(self, body: Body) -> Body:
-        return self._kept(self.models, "model", "model", body["ModelName"])
+        return self._stored(self.models, "model", "model", body["ModelName"])
 
     def _list_models(self, body: Body) -> Body:
         return self._page("Models", self.models, body)
@@ -141,10 +141,10 @@ class SageMaker:
         for variant in body["ProductionVariants"]:
             self._describe_model(variant)
         kind = ("endpoint-config", "endpoint configuration")
-        return {"EndpointConfigArn": self._keep(self.configs, *kind, body["EndpointConfigName"], body)}
+        return {"EndpointConfigArn": self._store(self.configs, *kind, body["EndpointConfigName"], body)}
 
     def _describe_endpoint_config(self, body: Body) -> Body:
-        return self._kept(self.configs, "endpoint-config", "endpoint configuration", body["EndpointConfigName"])
+        return self._stored(self.configs, "endpoint-config", "endpoint configuration", body["EndpointConfigName"])
 
     def _list_endpoint_configs(self, body: Body) -> Body:
         return self._page("EndpointConfigs", self.configs, body)
@@ -154,22 +154,22 @@ class SageMaker:
         del self.configs[body["EndpointConfigName"]]
         return {}
 
-    def _keep(self, where: dict[str, Body], kind: str, noun: str, name: str, body: Body) -> str:
+    def _store(self, resources: dict[str, Body], kind: str, noun: str, name: str, body: Body) -> str:
         arn = self._arn(kind, name)
-        if name in where:
-            raise RefusedError("ValidationException", f'Cannot create already existing {noun} "{arn}".')
+        if name in resources:
+            raise SageMakerError("ValidationException", f'Cannot create already existing {noun} "{arn}".')
         key = "ModelArn" if kind == "model" else "EndpointConfigArn"
-        where[name] = {key: arn, "CreationTime": time.time(), **{k: v for k, v in body.items() if k != "Tags"}}
+        resources[name] = {key: arn, "CreationTime": time.time(), **{k: v for k, v in body.items() if k != "Tags"}}
         self.tags[arn] = _plain_tags(body)
         return arn
 
-    def _kept(self, where: dict[str, Body], kind: str, noun: str, name: str) -> Body:
-        if name not in where:
-            raise RefusedError("ValidationException", f'Could not find {noun} "{self._arn(kind, name)}".')
-        return where[name]
+    def _stored(self, resources: dict[str, Body], kind: str, noun: str, name: str) -> Body:
+        if name not in resources:
+            raise SageMakerError("ValidationException", f'Could not find {noun} "{self._arn(kind, name)}".')
+        return resources[name]
 
-    def _page(self, key: str, where: dict[str, Body], body: Body) -> Body:
-        entries = [entry for name, entry in sorted(where.items()) if body.get("NameContains", "") in name]
+    def _page(self, key: str, resources: dict[str, Body], body: Body) -> Body:
+        entries = [entry for name, entry in sorted(resources.items()) if body.get("NameContains", "") in name]
         start = int(body.get("NextToken", 0))
         end = start + int(body.get("MaxResults", 10))
         return {key: entries[start:end]} | ({"NextToken": str(end)} if end < len(entries) else {})
@@ -203,7 +203,7 @@ class SageMaker:
     def _create_endpoint(self, body: Body) -> Body:
         name, arn = body["EndpointName"], self._arn("endpoint", body["EndpointName"])
         if name in self.endpoints:
-            raise RefusedError("ValidationException", f'Cannot create already existing endpoint "{arn}".')
+            raise SageMakerError("ValidationException", f'Cannot create already existing endpoint "{arn}".')
         self._describe_endpoint_config(body)
         endpoint = self.endpoints[name] = Endpoint(name, body["EndpointConfigName"])
         self.tags[arn] = _plain_tags(body)
@@ -214,9 +214,9 @@ class SageMaker:
         endpoint = self._endpoint(body)
         arn = self._arn("endpoint", endpoint.name)
         if endpoint.status in MOVING:
-            raise RefusedError("ValidationException", f'Cannot update in-progress endpoint "{arn}".')
+            raise SageMakerError("ValidationException", f'Cannot update in-progress endpoint "{arn}".')
         if endpoint.status == "Failed":
-            raise RefusedError("ValidationException", f'Cannot update failed endpoint "{arn}".')
+            raise SageMakerError("ValidationException", f'Cannot update failed endpoint "{arn}".')
         new, deployment = self._describe_endpoint_config(body), body.get("DeploymentConfig", {})
         _check_deployment(self.configs[endpoint.config], new, deployment)
         self._deploy(endpoint, "Updating", body["EndpointConfigName"], deployment)
@@ -225,7 +225,7 @@ class SageMaker:
     def _delete_endpoint(self, body: Body) -> Body:
         endpoint = self._endpoint(body)
         if endpoint.status in MOVING:
-            raise RefusedError("ValidationException", f"Cannot update in-progress endpoint {endpoint.name}.")
+            raise SageMakerError("ValidationException", f"Cannot update in-progress endpoint {endpoint.name}.")
         endpoint.become("Deleting")
 
         async def forget() -> None:
@@ -238,7 +238,7 @@ class SageMaker:
     def _endpoint(self, body: Body) -> Endpoint:
         name = body["EndpointName"]
         if name not in self.endpoints:
-            raise RefusedError("ValidationException", f'Could not find endpoint "{self._arn("endpoint", name)}".')
+            raise SageMakerError("ValidationException", f'Could not find endpoint "{self._arn("endpoint", name)}".')
         return self.endpoints[name]
 
     # Deployments
@@ -376,7 +376,7 @@ def _check_deployment(old: Body, new: Body, deployment: Body) -> None:
     elif policy and total >= policy.get("MaximumExecutionTimeoutInSeconds", 14400):
         wrong = "MaximumExecutionTimeoutInSeconds must be larger than the total waiting time."
     if wrong:
-        raise RefusedError("ValidationException", wrong)
+        raise SageMakerError("ValidationException", wrong)
 
 
 def _plain_tags(body: Body) -> dict[str, str]:
@@ -413,7 +413,7 @@ class Server:
         operation = request.headers["x-amz-target"].removeprefix("SageMaker.")
         try:
             answer = await self._service.call(operation, json.loads(await request.body()))
-        except RefusedError as error:
+        except SageMakerError as error:
             return JSONResponse({"__type": error.code, "message": error.message}, 400)
         if self._service.drops(operation):
             self._cut(request)

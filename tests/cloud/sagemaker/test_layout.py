@@ -32,7 +32,7 @@ VISITS: list[list[sessions.SessionEvent]] = [
 
 @pytest.fixture(scope="module", params=["recommend", "intent"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[KindName, ServedModel]:
-    """An exported model of each kind. Its quality does not matter."""
+    """Export a model of each kind and return the kind and the archive. The quality does not matter."""
     folder = tmp_path_factory.mktemp(request.param)
     make = {"recommend": _recommend, "intent": _intent}[request.param]
     return request.param, ServedModel(str(folder / "model.tar.gz"), make(folder / "model.tar.gz"), "1")

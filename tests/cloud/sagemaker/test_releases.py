@@ -37,7 +37,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ServedModel]
 
 @pytest.fixture(autouse=True)
 def account(sagemaker: Emulators, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulators]:
-    """An account without faults. They are cleared at the end."""
+    """Yield an account without faults. Clear new faults at the end."""
     for name, value in sagemaker.environment.items():
         monkeypatch.setenv(name, value)
     yield sagemaker
@@ -46,7 +46,7 @@ def account(sagemaker: Emulators, monkeypatch: pytest.MonkeyPatch) -> Iterator[E
 
 @pytest.fixture
 def fresh(account: Emulators, archives: dict[str, ServedModel]) -> Fresh:
-    """Return a model with a new URI, so that SageMaker does not know it yet."""
+    """Return a function that stores a model at a new URI, which SageMaker does not know yet."""
     return lambda name: account.stored(archives[name], f"{name}/{next(_numbers)}/model.tar.gz")
 
 
@@ -57,7 +57,7 @@ def serving(account: Emulators) -> Serving:
 
 @pytest.fixture
 def old(serving: Serving, fresh: Fresh) -> ServedModel:
-    """The model that answers before the test."""
+    """Deploy and return the model that answers before the test."""
     model = fresh("old")
     serving.update(RECOMMEND, model)
     return model

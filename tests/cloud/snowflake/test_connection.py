@@ -20,7 +20,7 @@ pytestmark = pytest.mark.cloud
 
 
 def der(key: bytes) -> str:
-    """The private key in the warehouse's format."""
+    """Convert a private key to the format of the warehouse."""
     loaded = serialization.load_pem_private_key(key, PASSPHRASE.encode())
     return snowflake.Login.from_key(
         loaded.private_bytes(

@@ -8,7 +8,7 @@ import pytest
 from boat import warehouse
 from tests.cloud.snowflake.account import Account
 from tests.transform.conftest import build, shop_events
-from tests.transform.test_incremental import MODELS, arrive, made_again
+from tests.transform.test_incremental import MODELS, arrive, reopened_sessions
 
 pytestmark = pytest.mark.cloud
 
@@ -33,7 +33,7 @@ def test_late_events_give_the_same_tables_as_a_full_build(account: Account, tmp_
         arrive(grown, tmp_path / "snowflake", load)
         result = build(grown, tmp_path / "snowflake", *MODELS)
         assert result.code == 0, result.output
-    assert len(made_again(result)) > 10
+    assert len(reopened_sessions(result)) > 10
     plain = warehouse.connect(f"duckdb:///{tmp_path / 'duckdb' / 'warehouse.duckdb'}")
     for load in loads:
         arrive(plain, tmp_path / "duckdb", load)

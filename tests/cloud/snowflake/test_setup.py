@@ -73,8 +73,8 @@ def test_transforming_cannot_change_the_raw_log() -> None:
 
 
 def test_loading_can_access_the_raw_log_only() -> None:
-    places = {right.partition(" on ")[2] for right in rights("boat_load")}
-    assert places == {
+    objects = {right.partition(" on ")[2] for right in rights("boat_load")}
+    assert objects == {
         "warehouse boat",
         "database boat",
         "schema boat.raw",
