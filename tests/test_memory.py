@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from great_expectations import ExpectationSuite
+from great_expectations import expectations as gxe
 
 from boat import memory, quality, settings
 from boat.errors import SettingError
