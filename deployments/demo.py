@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect import get_client
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas import FlowRun
@@ -49,8 +50,8 @@ from deployments.register import DEFAULT_SHOP
 from tasks.blocks import Platform
 
 SESSIONS, DAYS, SEED = 20_000, 28, 7
-RUN_SECONDS = 1800
-"""Time limit of each flow run. Runs on demo data take a few minutes."""
+SILENT_SECONDS = 600
+"""Longest time without an answer of the Prefect server. On a busy machine, an answer can take a minute."""
 TRAINING_MINUTES = 1.5
 _NOISE = re.compile(r"Finished in state|PID \d+ ")
 
@@ -104,22 +105,29 @@ async def use_shop(config: Settings, shop: str) -> None:
 
 
 async def follow(client: PrefectClient, run: FlowRun, title: str) -> FlowRun:
-    """Print the progress of a flow run until it ends.
+    """Print the progress of a flow run until it ends. The time limit of a run is that of its flow.
 
     Raises:
-        BoatError: The run failed, or did not end in time.
+        BoatError: The run failed, or the server stopped to answer.
     """
     print(f"\n{title}  {link(run)}", flush=True)
     started = time.monotonic()
     progress = Progress(client, run.id)
+    answered = started
     while True:
-        run = await client.read_flow_run(run.id)
-        for line in await progress.new_lines():
-            print(f"  {time.monotonic() - started:5.0f} s  {line}", flush=True)
+        try:
+            run = await client.read_flow_run(run.id)
+            for line in await progress.new_lines():
+                print(f"  {time.monotonic() - started:5.0f} s  {line}", flush=True)
+            answered = time.monotonic()
+        except httpx.TransportError as error:
+            if time.monotonic() - answered > SILENT_SECONDS:
+                raise BoatError(
+                    f"The Prefect server has not answered for {SILENT_SECONDS} s. The run may go on.",
+                    f"See `make status` and {link(run)}.",
+                ) from error
         if run.state and run.state.is_final():
             break
-        if time.monotonic() - started > RUN_SECONDS:
-            raise BoatError(f"The run of {title} has not ended after {RUN_SECONDS} s.", f"See {link(run)}.")
         await asyncio.sleep(1)
     if not run.state.is_completed():
         raise BoatError(f"The run of {title} ended as {run.state.name}: {run.state.message}", f"See {link(run)}.")

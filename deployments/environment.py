@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 from prefect.context import use_profile
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, Profile
 
@@ -79,4 +80,7 @@ def run_command(command: Callable[[], int]) -> int:
         return command()
     except BoatError as error:
         print(error, file=sys.stderr)
+        return 1
+    except httpx.TransportError as error:
+        print(f"A service did not answer ({error!r}). See `make status`, then run the command again.", file=sys.stderr)
         return 1

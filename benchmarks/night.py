@@ -1,0 +1,208 @@
+"""Run whole nights through the deployments, and print the time, the CPU time and the memory of each step.
+
+The path is that of `make demo`: the services of a new home, their blocks, worker and deployments. First come all
+events: ingestion, training of both kinds, evaluation, release. Then one more hour of events is ingested, and one more
+day goes through a whole night. Memory is the proportional set size (PSS) of all processes of the home, which counts
+shared pages once. It is read twice a second. The CPU time of a process after its last reading is lost.
+
+    python benchmarks/night.py [--events 2000000] [--memory 6GB] [--files FOLDER] [--minutes 10]
+"""
+
+import argparse
+import asyncio
+import os
+import re
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+from prefect import get_client
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas import FlowRun
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+from bars import at_most, conclude
+from boat import memory, settings, synthetic
+from boat.settings import Settings
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # deployments are not installed
+from deployments import services
+from deployments.demo import follow, promotion_after, start
+from deployments.environment import as_client
+
+EVENTS_PER_SESSION, DAYS = 7.31, 90
+LAST_DAY = date(2026, 3, 31)
+MEMORY_LIMIT_GB = 8.0
+_INTERVAL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Memory and CPU time of all processes at a time."""
+
+    at: datetime
+    bytes: int
+    cpu_seconds: float
+
+
+class Meter:
+    """Reads memory and CPU time of the processes of a home in a thread."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = str(home)
+        self._readings: list[Reading] = []
+        self._cpu: dict[tuple[int, float], float] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Meter":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(_INTERVAL_SECONDS):
+            total = 0
+            for process in psutil.process_iter():
+                try:
+                    if not self._belongs(process):
+                        continue
+                    total += process.memory_full_info().pss
+                    times = process.cpu_times()
+                    self._cpu[process.pid, process.create_time()] = times.user + times.system
+                except (psutil.Error, FileNotFoundError, ProcessLookupError):  # it has ended
+                    continue
+            self._readings.append(Reading(datetime.now(UTC), total, sum(self._cpu.values())))
+
+    def _belongs(self, process: psutil.Process) -> bool:
+        # A job has no settings in its environment; its parents have.
+        lineage = [process, *process.parents()]
+        return any(member.environ().get("BOAT_HOME") == self._home for member in lineage if member.pid > 1)
+
+    def between(self, begin: datetime, end: datetime) -> tuple[float, float]:
+        """Return the peak memory in GB and the CPU seconds between two times."""
+        inside = [reading for reading in self._readings if begin <= reading.at <= end]
+        if not inside:
+            return 0.0, 0.0
+        peak = max(reading.bytes for reading in inside) / 1e9
+        return round(peak, 2), round(inside[-1].cpu_seconds - inside[0].cpu_seconds, 1)
+
+    @property
+    def peak_gb(self) -> float:
+        """Return the peak memory of all time in GB."""
+        return round(max(reading.bytes for reading in self._readings) / 1e9, 2)
+
+
+@contextmanager
+def installed(home: Path, budget: str) -> Iterator[Settings]:
+    """Start the services of a home on free ports, with a memory budget. Stop them at the end."""
+    os.environ |= {"BOAT_HOME": str(home), "BOAT_MEMORY": budget}
+    config = services.up(settings.load(), "shop")
+    try:
+        yield config
+    finally:
+        services.down(config)
+
+
+async def steps(client: PrefectClient, run: FlowRun, meter: Meter) -> dict[str, dict[str, float]]:
+    """Return seconds, CPU seconds and peak memory of each task of a flow run."""
+    tasks = await client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
+    figures = {}
+    for task in sorted(tasks, key=lambda task: task.start_time or task.created):
+        if not task.start_time or not task.end_time:
+            continue
+        peak, cpu = meter.between(task.start_time, task.end_time)
+        name = "load" if task.name.startswith("load ") else task.name
+        seconds = round(task.total_run_time.total_seconds(), 1)
+        figures[name] = {"seconds": seconds, "cpu_seconds": cpu, "peak_gb": peak}
+    return figures
+
+
+async def nights(folders: dict[str, Path], minutes: float, meter: Meter) -> dict[str, dict[str, dict[str, float]]]:
+    """Run the first night, the hour and the second night. Return the figures of each step by flow run."""
+    figures: dict[str, dict[str, dict[str, float]]] = {}
+
+    async def run(client: PrefectClient, title: str, deployment: str, **parameters: Any) -> None:
+        ended = await follow(client, await start(client, deployment, parameters), title)
+        figures[title] = await steps(client, ended, meter)
+
+    async with get_client() as client:
+        for name, folder in folders.items():
+            await run(client, f"{name}: ingestion", "ingestion/hourly", source=str(folder))
+            if name != "hour":
+                before = datetime.now(UTC)
+                await run(client, f"{name}: retrain", "retrain/nightly", max_minutes=minutes)
+                promoted = await follow(client, await promotion_after(client, before), f"{name}: promote")
+                figures[f"{name}: promote"] = await steps(client, promoted, meter)
+        await run(client, "nothing new: ingestion", "ingestion/hourly", source=str(folders["day"]))
+    return figures
+
+
+def generated(folder: Path, events: int) -> dict[str, Path]:
+    """Write the events of the first night, of an hour and of a day, unless they are there. Return their folders."""
+    sessions = round(events / EVENTS_PER_SESSION)
+    a_day = sessions // DAYS + 1
+    parts = {"first": (sessions, DAYS, 0), "hour": (a_day // 24 + 1, 1, 1), "day": (a_day, 1, 2)}
+    folders = {}
+    for name, (size, days, day) in parts.items():
+        folders[name] = folder / name
+        if not (folders[name] / "browsing_train.csv").exists():
+            end = LAST_DAY + timedelta(days=day)
+            synthetic.generate(folders[name], sessions=size, days=days, seed=7 + day, products=57_000, end=end)
+    return folders
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--events", type=int, default=2_000_000)
+    parser.add_argument("--memory", default="6GB", help="BOAT_MEMORY")
+    parser.add_argument("--minutes", type=float, default=10, help="longest training time of each kind")
+    parser.add_argument("--files", type=Path, help="folder of the data sets, created if it is missing")
+    options = parser.parse_args()
+    memory.parse(options.memory, "--memory")
+    with tempfile.TemporaryDirectory(prefix="boat-night-") as name:
+        folders = generated(options.files or Path(name) / "files", options.events)
+        home = Path(name) / "home"
+        with installed(home, options.memory) as config, Meter(home) as meter, as_client(config):
+            began = time.monotonic()
+            by_run = asyncio.run(nights(folders, options.minutes, meter))
+            seconds = round(time.monotonic() - began, 1)
+    first = by_run["first: ingestion"]
+    base = first["load"]["seconds"] + first["dbt build"]["seconds"]
+    figures: dict[str, float | str] = {"seconds": seconds, "load_and_build_seconds": round(base, 1)}
+    figures["peak_gb"] = meter.peak_gb
+    for run, of_steps in by_run.items():
+        for step, values in of_steps.items():
+            label = re.sub(r"[^a-z]+", "_", f"{run} {step}".lower())
+            figures |= {f"{label}_{figure}": value for figure, value in values.items()}
+            columns = "{seconds:8.1f} s {cpu_seconds:8.1f} s CPU {peak_gb:6.2f} GB".format(**values)
+            print(f"{run:24} {step:32} {columns}", file=sys.stderr)
+
+    def share(run: str, *names: str) -> float:
+        chosen = [values["seconds"] for step, values in by_run[run].items() if not names or step in names]
+        return round(sum(chosen) / base, 3)
+
+    bars = (
+        at_most("peak_gb", meter.peak_gb, MEMORY_LIMIT_GB),
+        at_most("quality_share", share("first: ingestion", "check quality"), 1 / 8),
+        at_most("snapshot_share", share("first: retrain", "take snapshot"), 1 / 8),
+        at_most("kpis_share", share("first: ingestion", "publish KPIs"), 1 / 8),
+        at_most("hour_share", share("hour: ingestion"), 1 / 8),
+        at_most("next_night_ingestion_share", share("day: ingestion"), 1 / 10),
+    )
+    return conclude("night", figures, *bars)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
