@@ -13,7 +13,7 @@ from tasks.ingestion import load_events
 from tasks.naming import dated
 from tasks.quality import alert_silence, check_quality, find_changes
 from tasks.reports import publish_kpis
-from tasks.transform import build_warehouse, check_freshness, publish_docs
+from tasks.transform import build_warehouse, check_freshness, publish_copy, publish_docs
 
 
 @flow(name="ingestion", flow_run_name=dated("ingestion"), on_failure=[alert_failure], timeout_seconds=3 * 3600)
@@ -46,6 +46,7 @@ def ingestion(
         alert_silence(block)
         return Completed(name="Unchanged", message="No new loads: tables, checks and KPIs are as they were.")
     retried(build_warehouse)(block, full_refresh)
+    publish_copy(block, return_state=True)
     publish_docs(block, return_state=True)
     try:
         retried(check_quality)(block, "all" if full_refresh else "changed")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from boat import memory, settings, store
 from boat.errors import BoatError, DataError, ended
@@ -80,6 +80,16 @@ def _raise_if_killed(error: RuntimeError) -> None:
             "Retry: the loads of this build are still pending. If the memory was full, set BOAT_MEMORY to less than "
             f"{memory.shown(settings.memory())}.",
         ) from error
+
+
+@task(task_run_name="publish a copy for readers", tags=["warehouse"])
+def publish_copy(platform: Platform) -> None:
+    """Publish a copy of the warehouse for notebooks and BI tools, if they would block the flows otherwise."""
+    copy = platform.warehouse.publish_copy()
+    if copy:
+        create_markdown_artifact(
+            key="warehouse-copy", description="Copy of the warehouse to read", markdown=f"`{copy}`, the newest copy."
+        )
 
 
 @task(task_run_name="check freshness", tags=["warehouse"])

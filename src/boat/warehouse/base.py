@@ -28,6 +28,9 @@ class Warehouse(Protocol):
         The operating system releases the lock if the process dies. A database with many writers needs no lock.
         """
 
+    def publish_copy(self) -> Path | None:
+        """Copy the database for programs that read, and return the copy. `None` if readers never block writers."""
+
     def dbt_environment(self) -> Mapping[str, str]:
         """Return the environment variables for `dbt/profiles.yml`, such as `BOAT_DBT_TARGET`."""
 

@@ -28,6 +28,7 @@ _PREFIX = "duckdb:///"
 _OPTIONS = ("memory_limit", "threads", "max_temp_directory_size")
 _MEMORY_SHARE = 0.6
 """Part of the memory budget for DuckDB. The rest is for Python: the flow, dbt and the services."""
+_COPIES = 2
 _SPILL_SHARE = 0.5
 """Part of the free disk for what does not fit into DuckDB's memory."""
 
@@ -112,6 +113,39 @@ class DuckDBWarehouse:
                 connection.commit()
             finally:
                 connection.close()
+
+    @property
+    def copies(self) -> Path:
+        """Return the folder of the copies for programs that read: `FILE.copies/000001.duckdb` and so on."""
+        return self.path.with_name(f"{self.path.name}.copies")
+
+    def publish_copy(self) -> Path:
+        """Copy the file for programs that read, and return the copy. The newest copies are kept.
+
+        A program that has the file itself open would stop every load. Each copy has a new number, because DuckDB keeps
+        an open file by its name. A program that still reads a deleted copy is not disturbed.
+
+        Raises:
+            BoatError: The disk is full.
+        """
+        with self.exclusive():
+            self._open().close()  # writes what is still in the log beside the file
+            self.copies.mkdir(exist_ok=True)
+            numbers = sorted(self.copies.glob("[0-9]*.duckdb"))
+            number = int(numbers[-1].stem) + 1 if numbers else 1
+            copy = self.copies / f"{number:06}.duckdb"
+            unfinished = copy.with_suffix(".unfinished")
+            try:
+                shutil.copyfile(self.path, unfinished)
+                unfinished.rename(copy)
+            except OSError as error:
+                unfinished.unlink(missing_ok=True)
+                raise BoatError(
+                    f"Cannot copy the warehouse to {copy}: {error}.", "Free space on the disk, then run the flow again."
+                ) from error
+        for old in numbers[: 1 - _COPIES]:
+            old.unlink()
+        return copy
 
     def dbt_environment(self) -> Mapping[str, str]:
         limits = {f"BOAT_DUCKDB_{name.upper()}": value for name, value in self._options.items()}

@@ -119,6 +119,9 @@ class SnowflakeWarehouse:
         """Do nothing: Snowflake supports many writers."""
         return nullcontext()
 
+    def publish_copy(self) -> None:
+        """Do nothing: readers of Snowflake never block writers."""
+
     def dbt_environment(self) -> Mapping[str, str]:
         login = self._login
         return {
