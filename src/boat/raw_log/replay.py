@@ -135,8 +135,8 @@ def replay(warehouse: Warehouse, source: Path | str, first: date, last: date, *,
         source: The landing folder, or `s3://BUCKET/PREFIX`, all of which is fetched.
         first: First day, UTC.
         last: Last day, inclusive.
-        repair: Replace live rows by rebuilt ones on days and in files that differ. A second run changes nothing. Rebuild
-            the tables of the warehouse afterwards.
+        repair: Replace live rows by rebuilt ones, on days and in files that differ. A second run changes nothing.
+            Rebuild the tables of the warehouse afterwards.
 
     Raises:
         SettingError: The last day is before the first one.
