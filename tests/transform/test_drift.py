@@ -82,4 +82,7 @@ def test_only_the_last_day_is_another(tmp_path: Path) -> None:
 
 def test_an_unknown_drift_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["synth", "--out", str(tmp_path), "--drift", "upwards"]) == 1
-    assert "The drift 'upwards' is unknown. Use one of: collapse, lost-pageviews, new-product-ids." in capsys.readouterr().err
+    assert (
+        "The drift 'upwards' is unknown. Use one of: collapse, lost-pageviews, new-product-ids."
+        in capsys.readouterr().err
+    )
