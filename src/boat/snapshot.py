@@ -161,7 +161,7 @@ def take(
         if not files[RECOMMEND].rows:
             raise DataError(
                 f"No session with two products started in ({start or 'the beginning'}, {end}].",
-                "Load events of that time, or take a snapshot of more days.",
+                "Load events of that time, or increase `days` of `retrain` to read more days.",
             )
         split = _split(_session_starts(export), end, test_days, validation_days)
         manifest = _manifest(
@@ -271,7 +271,7 @@ def _split(starts: Sequence[datetime], end: datetime, test_days: int | None, val
         raise DataError(
             f"Cannot split {len(starts)} sessions into train, validation and test: "
             f"the parts would have {'/'.join(map(str, sizes))} sessions.",
-            "Load events over a longer time.",
+            "Load events of more days.",
         )
     return by_shares
 
