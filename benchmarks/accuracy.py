@@ -106,7 +106,7 @@ def milliseconds(model: SavedModel, test: Sessions, session: np.ndarray, length:
 
 
 def measure(options: argparse.Namespace, model: RecommendModel, seed: int) -> dict[str, float]:
-    """Figures of one model of the family."""
+    """Return the figures of one model."""
     parameters = replace(
         parse(options.parameters, RecommendParameters), model=model, repeats=options.repeats, seed=seed
     )
@@ -118,8 +118,8 @@ def measure(options: argparse.Namespace, model: RecommendModel, seed: int) -> di
     return {name: round(value, 4) for name, value in {**figures, "train_seconds": seconds}.items()}
 
 
-def tell(model: str, runs: Sequence[Mapping[str, float]], least: Mapping[str, float]) -> int:
-    """Print a line a run, the worst of them held to the bars."""
+def conclude_runs(model: str, runs: Sequence[Mapping[str, float]], least: Mapping[str, float]) -> int:
+    """Print a line for each run. Compare the lowest value of each figure with its limit."""
     bars = [at_least(name, min(run[name] for run in runs), limit) for name, limit in least.items()]
     return max(conclude("accuracy", run, *bars, model=model) for run in runs)
 
@@ -143,7 +143,7 @@ def main() -> int:
     failed = 0
     for model in options.models:
         runs = [measure(options, model, seed) for seed in (options.seed if model == DEFAULT else options.seed[:1])]
-        failed |= tell(model, runs, dict(options.least) if model == DEFAULT else {})
+        failed |= conclude_runs(model, runs, dict(options.least) if model == DEFAULT else {})
     return failed
 
 

@@ -16,17 +16,17 @@ class Bar:
 
 
 def at_most(name: str, value: float, limit: float) -> Bar:
-    """A bar from above."""
+    """Return a bar that holds if the value is not above the limit."""
     return Bar(name, value, limit, value <= limit)
 
 
 def at_least(name: str, value: float, limit: float) -> Bar:
-    """A bar from below."""
+    """Return a bar that holds if the value is not below the limit."""
     return Bar(name, value, limit, value >= limit)
 
 
 def conclude(benchmark: str, figures: Mapping[str, float | str], *bars: Bar, **beside: str) -> int:
-    """Print the line, with what shall stand `beside` the figures; returns the exit status."""
+    """Print the last line, with the further fields of `beside`. Return the exit status."""
     line = {"benchmark": benchmark, **beside, "figures": dict(figures), "bars": [asdict(bar) for bar in bars]}
     print(json.dumps(line), flush=True)
     return 0 if all(bar.holds for bar in bars) else 1

@@ -1,4 +1,4 @@
-"""Imports go one way: flows, then tasks, then the core, which knows no orchestrator."""
+"""Imports go one way: flows, then tasks, then the core, which never imports Prefect."""
 
 import ast
 import re
@@ -55,7 +55,7 @@ MODULES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rgl
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Dotted names that a module imports, wherever in it."""
+    """Return the dotted names that a module imports, also inside functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -65,7 +65,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
+def test_a_module_imports_only_lower_layers(path: Path) -> None:
     package = next(package for package in MAY_IMPORT if path.is_relative_to(ROOT / package))
     own = {name for name in imports(path) if name.split(".")[0] in OWN}
     assert {name for name in own if name.split(".")[0] not in MAY_IMPORT[package]} == set()
@@ -79,7 +79,7 @@ def package_of(path: Path) -> str:
 
 
 def packages_imported(path: Path) -> set[str]:
-    """Return the packages of `src/boat` that a module imports, wherever in it."""
+    """Return the packages of `src/boat` that a module imports, also inside functions."""
     packages: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -92,7 +92,7 @@ def packages_imported(path: Path) -> set[str]:
     return (packages & ARROWS.keys()) - {package_of(path)}
 
 
-def test_the_packages_of_the_core_import_each_other_as_the_table_says() -> None:
+def test_the_packages_of_the_core_import_each_other_as_in_the_table() -> None:
     imported: dict[str, set[str]] = {}
     for path in (ROOT / "src/boat").rglob("*.py"):
         imported.setdefault(package_of(path), set()).update(packages_imported(path))
@@ -101,7 +101,7 @@ def test_the_packages_of_the_core_import_each_other_as_the_table_says() -> None:
     }
 
 
-def test_no_package_imports_itself_by_way_of_others() -> None:
+def test_there_are_no_import_cycles() -> None:
     TopologicalSorter({package: packages.split() for package, packages in ARROWS.items()}).prepare()
 
 

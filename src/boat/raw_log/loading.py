@@ -366,7 +366,7 @@ class _Loader:
 
 
 def _other_body(one: str, other: str) -> str:
-    """Return SQL: two events differ in their content, apart from time and way of their receipt.
+    """Return SQL: two events differ in their content, except for the time and the way of their receipt.
 
     `extra` is ignored, because the collector adds data of each request. So is a time that the collector set.
     """
