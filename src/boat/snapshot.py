@@ -1,7 +1,7 @@
 """Snapshots: examples for training as Parquet files with a manifest, split by time into train, validation and test.
 
-A folder `snapshots/<digest>` holds `recommend.parquet`, `intent.parquet`, `products.parquet` and `manifest.json`. The
-digest covers the rows, the queries and the dbt manifest: the same content is the same snapshot.
+A folder `snapshots/<digest>` contains `recommend.parquet`, `intent.parquet`, `products.parquet` and `manifest.json`.
+The digest covers the rows, the queries and the dbt manifest: the same content is the same snapshot.
 """
 
 import hashlib
