@@ -198,7 +198,7 @@ ROWS = {
     "events a day": "events_a_day",
     "Snowflake warehouse": "warehouse",
     "minutes of SQL in an hourly ingestion": "ingestion_minutes",
-    "Snowflake warehouse, if all is built anew each hour": "rebuilding",
+    "Snowflake warehouse, if all is rebuilt each hour": "rebuilding",
     "product events a training reads": "training_events",
     "T4 GPUs": "gpus",
     "hours of training a night": "training_hours",

@@ -264,13 +264,13 @@ def main() -> int:
     parser.add_argument(
         "--events",
         type=Path,
-        help="your own events: a Parquet, CSV or NDJSON file, or a folder (default: a synthetic shop)",
+        help="your own events: a Parquet, CSV or JSON file, or a folder (default: a synthetic shop)",
     )
     parser.add_argument(
         "--max-bad-share",
         type=float,
         default=BadRows().max_share,
-        help="a file with a larger share of bad rows stops the demo (default: %(default)s)",
+        help="a file with more than 100 bad rows and a larger share of them stops the demo (default: %(default)s)",
     )
     options = parser.parse_args()
     return run_command(lambda: demonstrate(options.events, options.max_bad_share))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from great_expectations import ExpectationSuite
 
 
-SILENCE = "The shop of this platform, which had collected events in the last week, had some yesterday"
+SILENCE = "The shop of this platform has collected events since yesterday, if it had some in the week before"
 """Description of the warning that also sends an alert."""
 _CHANGED_SESSIONS = "session_key in (select session_key from intermediate.int_session_events_changed)"
 CHANGED_ROWS = {

@@ -52,6 +52,6 @@ def backfill(
         finally:
             retried(raw.drop_rebuilt_tables)(block)
 
-    if any(part.swapped for part in (*days, *files)):
+    if any(part.replaced for part in (*days, *files)):
         retried(build_warehouse)(block, full_refresh=True)
         retried(check_quality)(block)

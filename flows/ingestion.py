@@ -31,7 +31,8 @@ def ingestion(
         platform: Name of the Boat Platform block.
         on_bad_rows: `stop` loads nothing and names the first bad row. `quarantine` puts bad rows into
             `raw.dead_letters`. Bad rows of the collector are always quarantined.
-        max_bad_share: A file with a larger share of bad rows stops the flow, also with `quarantine`.
+        max_bad_share: A file with more than 100 bad rows, and with a larger share of them, stops the flow, also with
+            `quarantine`.
         full_refresh: Rebuild and check every table, for example after `boat erase`. Otherwise only changes are
             processed.
     """

@@ -38,10 +38,10 @@ def retrain(
     promote: bool = True,
     platform: str = "default",
 ) -> State:
-    """Train, evaluate and register models on the newest sessions, then ask for their promotion.
+    """Train, evaluate and register models on the newest sessions, then start `promote/latest`.
 
     Args:
-        days: Days of sessions in the snapshot. The last days are for validation and test.
+        days: Days of sessions in the snapshot. The newest days are for validation and test.
         as_of: End of the snapshot (UTC). Empty: the newest event.
         kinds: Kinds of models to train.
         recommender: Recommendation model to train.

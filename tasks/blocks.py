@@ -63,7 +63,7 @@ class Platform(Block):
     shop: str = Field(
         default="shop",
         title="Shop",
-        description="Name of the shop in the events. Too few events on a day stop the flows, silence sends an alert",
+        description="Name of the shop in the events. Too few events on a day stop the flows, no events send an alert",
     )
     landing: str = Field(
         title="Landing folder", description="Folder in which event files arrive, or s3://BUCKET/PREFIX"

@@ -47,13 +47,13 @@ def check_nothing_lost(platform: Platform, days: Sequence[Day]) -> None:
 @task(task_run_name="replace {day.day}", tags=["warehouse"])
 def replace_day(platform: Platform, day: Day) -> Day:
     """Replace the events of a day by the rebuilt events, if they differ."""
-    return replay.swap_day(platform.warehouse, day)
+    return replay.replace_day(platform.warehouse, day)
 
 
 @task(task_run_name="replace products and dead letters", tags=["warehouse"])
 def replace_files(platform: Platform, files: Sequence[FileRows]) -> tuple[FileRows, ...]:
     """Replace the products and dead letters of the files that differ by the rebuilt rows."""
-    return replay.swap_files(platform.warehouse, files)
+    return replay.replace_files(platform.warehouse, files)
 
 
 @task(task_run_name="drop the rebuilt tables", tags=["warehouse"])
@@ -89,7 +89,7 @@ def publish_comparison(rebuilt: Rebuilt, days: Sequence[Day], files: Sequence[Fi
                 "rebuilt": rows.rebuilt,
                 "only live": rows.only_live,
                 "only rebuilt": rows.only_rebuilt,
-                "state": "replaced" if rows.swapped else "differs" if rows.differs else "same",
+                "state": "replaced" if rows.replaced else "differs" if rows.differs else "same",
                 "examples": examples,
             }
             for table, part, examples, rows in rows

@@ -51,12 +51,12 @@ ARROWS = {
     "warehouse": "backends errors settings",
     "__main__": "collect errors landing raw_log settings synthetic warehouse",
 }
-"""The rooms of `src/boat`, and the rooms that each may import."""
-MODULES = sorted(path for room in MAY_IMPORT for path in (ROOT / room).rglob("*.py"))
+"""The packages of `src/boat`, and the packages that each may import."""
+MODULES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Yield the dotted names of all imports in a module, including imports in functions."""
+    """Return the dotted names that a module imports, also inside functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -67,21 +67,21 @@ def imports(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_imports_only_lower_layers(path: Path) -> None:
-    room = next(room for room in MAY_IMPORT if path.is_relative_to(ROOT / room))
+    package = next(package for package in MAY_IMPORT if path.is_relative_to(ROOT / package))
     own = {name for name in imports(path) if name.split(".")[0] in OWN}
-    assert {name for name in own if name.split(".")[0] not in MAY_IMPORT[room]} == set()
-    allowed = MAY_IMPORT_FROM_TASKS.get(room)
+    assert {name for name in own if name.split(".")[0] not in MAY_IMPORT[package]} == set()
+    allowed = MAY_IMPORT_FROM_TASKS.get(package)
     if allowed:
         assert {name for name in own if name.startswith("tasks")} <= allowed
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     return path.relative_to(ROOT / "src/boat").parts[0].removesuffix(".py")
 
 
-def rooms_imported(path: Path) -> set[str]:
-    """Return the rooms of `src/boat` that a module imports, including imports in functions."""
-    rooms: set[str] = set()
+def packages_imported(path: Path) -> set[str]:
+    """Return the packages of `src/boat` that a module imports, also inside functions."""
+    packages: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -89,21 +89,21 @@ def rooms_imported(path: Path) -> set[str]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        rooms |= {name.split(".")[1] for name in names if name.startswith("boat.")}
-    return (rooms & ARROWS.keys()) - {room_of(path)}
+        packages |= {name.split(".")[1] for name in names if name.startswith("boat.")}
+    return (packages & ARROWS.keys()) - {package_of(path)}
 
 
-def test_every_room_imports_exactly_the_rooms_of_the_table() -> None:
+def test_the_packages_of_the_core_import_each_other_as_in_the_table() -> None:
     imported: dict[str, set[str]] = {}
     for path in (ROOT / "src/boat").rglob("*.py"):
-        imported.setdefault(room_of(path), set()).update(rooms_imported(path))
-    assert {room: rooms for room, rooms in imported.items() if room != "__init__"} == {
-        room: set(rooms.split()) for room, rooms in ARROWS.items()
+        imported.setdefault(package_of(path), set()).update(packages_imported(path))
+    assert {package: packages for package, packages in imported.items() if package != "__init__"} == {
+        package: set(packages.split()) for package, packages in ARROWS.items()
     }
 
 
-def test_imports_between_rooms_have_no_cycle() -> None:
-    TopologicalSorter({room: rooms.split() for room, rooms in ARROWS.items()}).prepare()
+def test_there_are_no_import_cycles() -> None:
+    TopologicalSorter({package: packages.split() for package, packages in ARROWS.items()}).prepare()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "src/boat").rglob("*.py")), ids=lambda path: path.stem)

@@ -22,17 +22,17 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
     """Answer an API Gateway request (payload format 2.0)."""
     request = _request(event)
     collector = _collector()
-    outcome = collector.early(request) or collector.take(request)
+    result = collector.early(request) or collector.take(request)
     try:
-        _store(outcome)
+        _store(result)
     except _storage_errors() as error:
         print(json.dumps({"error": str(error)}))  # Lambda stores printed lines as logs
         refusal = Refusal(503, "storage_unavailable", "The events could not be stored.", {"retry-after": "5"})
-        outcome = collector.refused(request, refusal)
+        result = collector.refused(request, refusal)
     return {
-        "statusCode": outcome.status,
-        "headers": dict(outcome.headers),
-        "body": base64.b64encode(outcome.content).decode(),
+        "statusCode": result.status,
+        "headers": dict(result.headers),
+        "body": base64.b64encode(result.content).decode(),
         "isBase64Encoded": True,
     }
 
@@ -71,9 +71,9 @@ def _request(event: Mapping[str, Any]) -> CollectRequest:
     return CollectRequest(http["method"], event.get("rawQueryString", ""), headers, http["sourceIp"], content)
 
 
-def _store(outcome: CollectResult) -> None:
+def _store(result: CollectResult) -> None:
     location = urlsplit(settings.load_collector().landing)
-    for kind, lines in ((EVENTS, outcome.accepted), (LETTERS, outcome.failed)):
+    for kind, lines in ((EVENTS, result.accepted), (LETTERS, result.failed)):
         if lines:
             key = "/".join(filter(None, (location.path.strip("/"), "events", relative_path(file_name(kind)))))
             # If two instances choose the same name, the second one fails and its sender sends again.

@@ -79,15 +79,21 @@ def _load_command(commands: "_Commands") -> None:
     parser = commands.add_parser("load", help="load landing files", description="Load landing files into the raw log.")
     parser.add_argument("source", help="a file, a folder, or s3://BUCKET/PREFIX")
     parser.add_argument("--warehouse", metavar="URL", help="such as duckdb:///relative/path.duckdb")
-    parser.add_argument("--dry-run", action="store_true", help="show how the files are parsed, and load nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show how the files are read, and load nothing")
     parser.add_argument("--layout", metavar="NAME", help="layout of the event files; docs/exports.md lists the names")
-    parser.add_argument("--on-bad-rows", choices=("stop", "quarantine"), default="stop", help="(%(default)s)")
+    parser.add_argument(
+        "--on-bad-rows",
+        choices=("stop", "quarantine"),
+        default="stop",
+        help="stop: load nothing; quarantine: put bad rows into raw.dead_letters and load the others (%(default)s)",
+    )
     parser.add_argument(
         "--max-bad-share",
         type=_share,
         default=_MaxBadShare(),
         metavar="0…1",
-        help="a file with a larger share of bad rows is not loaded, even with quarantine (%(default)s)",
+        help="a file with more than 100 bad rows, and with a larger share of them, stops the load in any case "
+        "(%(default)s)",
     )
 
     def run(options: argparse.Namespace) -> None:

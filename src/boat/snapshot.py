@@ -1,7 +1,7 @@
 """Snapshots: examples for training as Parquet files with a manifest, split by time into train, validation and test.
 
-A folder `snapshots/<digest>` holds `recommend.parquet`, `intent.parquet`, `products.parquet` and `manifest.json`. The
-digest covers the rows, the queries and the dbt manifest: the same content is the same snapshot.
+A folder `snapshots/<digest>` contains `recommend.parquet`, `intent.parquet`, `products.parquet` and `manifest.json`.
+The digest covers the rows, the queries and the dbt manifest: the same content is the same snapshot.
 """
 
 import hashlib
@@ -165,7 +165,7 @@ def take(
         if not files[RECOMMEND].rows:
             raise DataError(
                 f"No session with two products started in ({start or 'the beginning'}, {end}].",
-                "Load events of that time, or take a snapshot of more days.",
+                "Load events of that time, or increase `days` of `retrain` to read more days.",
             )
         first = first_rows(export / RECOMMEND)
         split = _split(_session_starts(export / RECOMMEND, first), end, test_days, validation_days)
@@ -297,7 +297,7 @@ def _split(starts: Sequence[datetime], end: datetime, test_days: int | None, val
         raise DataError(
             f"Cannot split {len(starts)} sessions into train, validation and test: "
             f"the parts would have {'/'.join(map(str, sizes))} sessions.",
-            "Load events over a longer time.",
+            "Load events of more days.",
         )
     return by_shares
 

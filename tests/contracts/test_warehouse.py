@@ -144,8 +144,8 @@ class WarehouseContract(ABC):
                 local.execute(
                     f"create or replace temp table uploads as select * replace (i + {start} as i) from ({sql})"
                 )
-                with transaction.received(local, "select * from uploads") as received:
-                    rows = transaction.query(f"select * from {received} as r where i >= {start} order by i").to_pylist()
+                with transaction.upload(local, "select * from uploads") as uploaded:
+                    rows = transaction.query(f"select * from {uploaded} as r where i >= {start} order by i").to_pylist()
                 assert [row["i"] for row in rows] == list(range(start, start + 5))
         assert rows[1] == {
             "i": 6,

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from prefect import Flow
 
 from boat import __main__ as cli
 from boat import settings
+from boat.compute.batch import BatchOptions
+from boat.compute.ecs import EcsOptions
+from boat.serving.sagemaker import Hosting
 from tasks.blocks import Platform, RetryPolicy
 from tests.conftest import ROOT
 
@@ -124,6 +128,21 @@ def test_every_block_field_is_documented(block: type[Platform] | type[RetryPolic
     documented = set(re.findall(r"^\| `(\w+)` \|", section, flags=re.M))
     own = {name for name in block.__fields__ if not name.startswith("_") and name != "block_type_slug"}
     assert documented == own
+
+
+@pytest.mark.parametrize("options", [BatchOptions, EcsOptions, Hosting])
+def test_every_option_of_a_cloud_url_is_documented(options: type[BatchOptions] | type[Hosting]) -> None:
+    section = TEXT["docs/settings.md"].split("### Options in URLs")[1].split("\n## ")[0]
+    documented = set(re.findall(r"`(\w+)`", section)) | {"region"}
+    assert {option.name for option in fields(options)} <= documented
+
+
+@pytest.mark.parametrize("kind", ["recommend", "intent"])
+def test_every_behaviour_test_is_documented(kind: str) -> None:
+    source = (ROOT / "src" / "boat" / kind / "behaviour.py").read_text(encoding="utf-8")
+    names = re.findall(r"^@suite\.at_\w+\(.+\)\ndef (\w+)", source, flags=re.M)
+    assert names
+    assert [name for name in names if f"`{name}`" not in TEXT["docs/evaluation.md"]] == []
 
 
 @pytest.mark.parametrize("name", FLOWS)

@@ -9,8 +9,8 @@ from tests.conftest import ROOT
 def test_every_temporary_table_is_described() -> None:
     used = {
         name
-        for room in ("landing", "raw_log")
-        for path in (ROOT / "src" / "boat" / room).rglob("*.py")
+        for package in ("landing", "raw_log")
+        for path in (ROOT / "src" / "boat" / package).rglob("*.py")
         if path.name != "tables.py"
         for name in re.findall(r"\blanding_[a-z_]+\b", path.read_text(encoding="utf-8"))
     }

@@ -54,15 +54,15 @@ def events(warehouse: DuckDBWarehouse) -> list[dict[str, Any]]:
         return transaction.query("select * from raw.events order by event_id").to_pylist()
 
 
-def summary(report: Replay) -> list[tuple[int, int, int, int, int]]:
-    return [(day.day.day, day.live, day.rebuilt, day.only_live, day.only_rebuilt) for day in report.days]
+def summary(result: Replay) -> list[tuple[int, int, int, int, int]]:
+    return [(day.day.day, day.live, day.rebuilt, day.only_live, day.only_rebuilt) for day in result.days]
 
 
 def test_an_unchanged_log_equals_its_rebuilt_files(warehouse: DuckDBWarehouse, landing: Path) -> None:
     before = events(warehouse)
-    report = replay(warehouse, landing, FIRST, LAST, swap=True)
-    assert summary(report) == [(1, 2, 2, 0, 0), (2, 1, 1, 0, 0), (3, 1, 1, 0, 0)]
-    assert (report.differing, report.rebuilt.files, report.rebuilt.lost) == ((), 2, ())
+    result = replay(warehouse, landing, FIRST, LAST, repair=True)
+    assert summary(result) == [(1, 2, 2, 0, 0), (2, 1, 1, 0, 0), (3, 1, 1, 0, 0)]
+    assert (result.differing, result.rebuilt.files, result.rebuilt.lost) == ((), 2, ())
     assert events(warehouse) == before
 
 
@@ -80,7 +80,7 @@ DAMAGES: dict[str, tuple[str, tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize(("sql", "difference"), DAMAGES.values(), ids=DAMAGES)
-def test_a_dry_run_shows_the_difference_and_a_swap_repairs_it(
+def test_a_dry_run_shows_the_difference_and_a_repair_removes_it_once(
     warehouse: DuckDBWarehouse, landing: Path, sql: str, difference: tuple[int, ...]
 ) -> None:
     before = events(warehouse)
@@ -89,16 +89,16 @@ def test_a_dry_run_shows_the_difference_and_a_swap_repairs_it(
     dry_run = replay(warehouse, landing, FIRST, LAST)
     assert [row for row in summary(dry_run) if row[1:] != (row[1], row[1], 0, 0)] == [difference]
     assert events(warehouse) == damaged
-    swapped = replay(warehouse, landing, FIRST, LAST, swap=True)
-    assert [day.day.day for day in swapped.days if day.swapped] == [1]
+    repaired = replay(warehouse, landing, FIRST, LAST, repair=True)
+    assert [day.day.day for day in repaired.days if day.replaced] == [1]
     assert events(warehouse) == before
-    assert replay(warehouse, landing, FIRST, LAST, swap=True).differing == ()
+    assert replay(warehouse, landing, FIRST, LAST, repair=True).differing == ()
     assert events(warehouse) == before
 
 
 def test_days_outside_the_range_are_not_changed(warehouse: DuckDBWarehouse, landing: Path) -> None:
     plant(warehouse, "update raw.events set url = 'x'")
-    replay(warehouse, landing, date(2024, 1, 2), date(2024, 1, 2), swap=True)
+    replay(warehouse, landing, date(2024, 1, 2), date(2024, 1, 2), repair=True)
     assert [row["url"] for row in events(warehouse)] == ["x", "x", None, "x"]
 
 
@@ -111,25 +111,25 @@ def test_temporary_schemas_are_dropped(warehouse: DuckDBWarehouse, landing: Path
 
 def test_a_file_that_was_never_loaded_is_not_replayed(warehouse: DuckDBWarehouse, landing: Path) -> None:
     write(landing / "c.ndjson", [event("5", 1)])
-    report = replay(warehouse, landing, FIRST, LAST, swap=True)
-    assert (report.rebuilt.files, report.differing) == (2, ())
+    result = replay(warehouse, landing, FIRST, LAST, repair=True)
+    assert (result.rebuilt.files, result.differing) == (2, ())
 
 
 def test_events_of_a_missing_file_are_not_deleted(warehouse: DuckDBWarehouse, landing: Path) -> None:
     (landing / "b.ndjson").unlink()
-    report = replay(warehouse, landing, FIRST, LAST)
-    assert report.rebuilt.lost == ("b.ndjson",)
+    result = replay(warehouse, landing, FIRST, LAST)
+    assert result.rebuilt.lost == ("b.ndjson",)
     before = events(warehouse)
     with pytest.raises(DataError, match=r"missing files: b\.ndjson"):
-        replay(warehouse, landing, FIRST, LAST, swap=True)
+        replay(warehouse, landing, FIRST, LAST, repair=True)
     assert events(warehouse) == before
 
 
 def test_an_event_that_moved_out_of_the_range_is_not_lost(warehouse: DuckDBWarehouse, landing: Path) -> None:
     plant(warehouse, "update raw.events set event_time = timestamp '2024-01-09 10:00:00' where event_id = '1'")
     with pytest.raises(DataError, match="2024-01-01"):
-        replay(warehouse, landing, date(2024, 1, 1), date(2024, 1, 3), swap=True)
-    replay(warehouse, landing, FIRST, LAST, swap=True)
+        replay(warehouse, landing, date(2024, 1, 1), date(2024, 1, 3), repair=True)
+    replay(warehouse, landing, FIRST, LAST, repair=True)
     assert [row["event_time"].day for row in events(warehouse)] == [1, 1, 2, 3]
 
 
@@ -146,7 +146,7 @@ def test_a_day_that_differs_has_example_events(warehouse: DuckDBWarehouse, landi
 
 @pytest.fixture
 def catalogue(warehouse: DuckDBWarehouse, landing: Path) -> Path:
-    """Add a catalogue, a file of product names and bad rows to the landing folder, and load them."""
+    """Add a catalogue with a separate file of names, and rows that are bad."""
     (landing / "sku_to_content.csv").write_text(
         "product_sku_hash,description_vector,category_hash,image_vector,price_bucket\np,,c,,1.0\nq,,c,,2.0\n"
     )
@@ -169,7 +169,7 @@ def catalogue(warehouse: DuckDBWarehouse, landing: Path) -> Path:
 
 def raw_tables(warehouse: DuckDBWarehouse) -> dict[str, list[dict[str, Any]]]:
     with warehouse.transaction() as transaction:
-        # A dead letter of an event file has the time of its load as `received_at`, which a replay cannot restore.
+        # An event file does not contain the time at which its row became a dead letter.
         received = "case when reason = 'too_deep' then received_at end as received_at"
         letters = f"(select * replace ({received}) from raw.dead_letters)"
         tables = ("raw.events", "raw.products", letters, "raw.loads")
@@ -204,22 +204,22 @@ def test_products_and_dead_letters_are_compared_and_replaced_by_file(
     before = raw_tables(warehouse)
     assert replay(warehouse, catalogue, FIRST, LAST).differing == ()
     plant(warehouse, sql)
-    (differing,) = [file for file in replay(warehouse, catalogue, FIRST, LAST, swap=True).tables if file.differs]
-    counts = (differing.live, differing.rebuilt, differing.only_live, differing.only_rebuilt)
-    assert (differing.table, differing.file, *counts, differing.swapped) == (*difference, True)
+    (result,) = [file for file in replay(warehouse, catalogue, FIRST, LAST, repair=True).tables if file.differs]
+    counts = (result.live, result.rebuilt, result.only_live, result.only_rebuilt)
+    assert (result.table, result.file, *counts, result.replaced) == (*difference, True)
     assert raw_tables(warehouse) == before
-    assert replay(warehouse, catalogue, FIRST, LAST, swap=True).differing == ()
+    assert replay(warehouse, catalogue, FIRST, LAST, repair=True).differing == ()
 
 
 def test_a_search_is_an_event_of_its_day(warehouse: DuckDBWarehouse, catalogue: Path) -> None:
     before = raw_tables(warehouse)
     plant(warehouse, "delete from raw.events where event_type = 'search'")
-    report = replay(warehouse, catalogue, FIRST, LAST, swap=True)
-    assert [(day.day.day, day.only_rebuilt) for day in report.days if day.differs] == [(1, 1)]
+    result = replay(warehouse, catalogue, FIRST, LAST, repair=True)
+    assert [(day.day.day, day.only_rebuilt) for day in result.days if day.differs] == [(1, 1)]
     assert raw_tables(warehouse) == before
 
 
-def test_days_can_be_swapped_in_any_order_and_in_parallel(warehouse: DuckDBWarehouse, landing: Path) -> None:
+def test_days_can_be_replaced_in_any_order_and_in_parallel(warehouse: DuckDBWarehouse, landing: Path) -> None:
     before = events(warehouse)
     plant(warehouse, "update raw.events set event_time = event_time + interval 1 day")
     steps.rebuild(warehouse, landing, FIRST, LAST)
@@ -227,9 +227,9 @@ def test_days_can_be_swapped_in_any_order_and_in_parallel(warehouse: DuckDBWareh
     assert all(day.differs for day in days)
     steps.refuse_to_lose(warehouse, days)
     with ThreadPoolExecutor(4) as pool:
-        for _ in range(5):  # two swaps that move the same event can conflict in DuckDB; a task would retry
-            swaps = [pool.submit(steps.swap_day, warehouse, day) for day in days]
-            errors = [swap.exception() for swap in swaps]
+        for _ in range(5):  # two days that move one event can conflict in DuckDB; a task retries that
+            tried = [pool.submit(steps.replace_day, warehouse, day) for day in days]
+            errors = [each.exception() for each in tried]
             days = [day for day, error in zip(days, errors, strict=True) if error]
     steps.clear(warehouse)
     assert (days, events(warehouse)) == ([], before)

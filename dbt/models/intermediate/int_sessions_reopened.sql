@@ -15,7 +15,7 @@ reopened as (
     {{ sessions_reopened('events', known) }}
     {% if earlier -%}
     union
-    -- What a build that did not reach its end has replaced already: tables after it may still hold the old key.
+    -- Sessions that an incomplete build has replaced: some tables may still have rows under the old key.
     select session_key from {{ earlier }}
     where load_id in (select load_id from pending)
     {%- endif %}

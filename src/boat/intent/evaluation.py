@@ -50,7 +50,7 @@ class IntentTestSet:
         if not len(self.fit) or not len(self.test):
             raise DataError(
                 f"Cannot evaluate intent: {len(self.fit)} sessions before and {len(self.test)} on the test days.",
-                "Take a snapshot of more days.",
+                "Increase `days` of `retrain`, or load events of more days.",
             )
         self.session, self.length = _sample(*examples.cuts(self.test.lengths))
         self.label = _buys(self.test)[self.session]

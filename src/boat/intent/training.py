@@ -123,7 +123,7 @@ def check(train_part: Histories, validation: Histories) -> None:
         raise DataError(
             f"Cannot train the intent model: {train_part.buys.sum()} of {len(train_part.buys)} training sessions "
             f"contain a purchase, and {len(validation.buys)} sessions are for validation.",
-            "Take a snapshot of more days.",
+            "Increase `days` of `retrain`, or load events of more days.",
         )
 
 

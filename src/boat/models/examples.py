@@ -202,7 +202,7 @@ def _targets(offsets: np.ndarray) -> np.ndarray:
 
 
 def cuts(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where sessions are cut for intent: after `CUTS` events if they are longer, and at their end.
+    """Return the cuts of sessions for intent: after `CUTS` events if a session is longer, and at its end.
 
     Args:
         lengths: int64 [sessions].
@@ -217,7 +217,7 @@ def cuts(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return session, counts[session, column]
 
 
-def columns(part: Sessions, session: np.ndarray, shown: np.ndarray, longest: int) -> dict[str, np.ndarray]:
+def columns(part: Sessions, session: np.ndarray, length: np.ndarray, longest: int) -> dict[str, np.ndarray]:
     """Return starts of sessions as inputs of an exported model, padded at the end.
 
     If the next event has a page before it, that page is added as the last event.
@@ -225,31 +225,31 @@ def columns(part: Sessions, session: np.ndarray, shown: np.ndarray, longest: int
     Args:
         part: The sessions.
         session: int64 [cuts], numbers of sessions.
-        shown: int64 [cuts], number of events before each cut.
+        length: int64 [cuts], number of events before each cut.
         longest: Largest number of events; only the last ones are used.
 
     Returns:
         An array [cuts, longest] for each of `boat.models.sessions.INPUTS`; one more column if there are pages.
     """
-    used = np.minimum(shown, longest)
-    row = (part.offsets[session] + shown - used)[:, None] + np.arange(longest)
-    is_filled = np.arange(longest) < used[:, None]
-    shown_events = part.events.take(pa.array(row[is_filled]))
-    selected = Sessions(shown_events, np.array([0, len(shown_events)]))
+    kept = np.minimum(length, longest)
+    row = (part.offsets[session] + length - kept)[:, None] + np.arange(longest)
+    is_filled = np.arange(longest) < kept[:, None]
+    events = part.events.take(pa.array(row[is_filled]))
+    selected = Sessions(events, np.array([0, len(events)]))
     filled: dict[str, np.ndarray] = {}
     for name, empty in PADDING.items():
         filled[name] = np.full(is_filled.shape, empty, dtype=object if empty == "" else np.float64)
         if name == "event_time":
             filled[name][is_filled] = selected.seconds
-        elif name in shown_events.column_names:
+        elif name in events.column_names:
             filled[name][is_filled] = selected.strings(name)
-    return _with_page(part, session, shown, filled)
+    return _with_page(part, session, length, filled)
 
 
 def _with_page(
-    part: Sessions, session: np.ndarray, shown: np.ndarray, filled: dict[str, np.ndarray]
+    part: Sessions, session: np.ndarray, length: np.ndarray, filled: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    next_row = part.offsets[session] + shown
+    next_row = part.offsets[session] + length
     continues = np.flatnonzero(next_row < part.offsets[session + 1])
     page = np.full(len(session), "", object)
     if _PAGE in part.events.column_names:
@@ -259,7 +259,7 @@ def _with_page(
     if not len(has_page):
         return filled
     wider = {name: np.pad(values, [(0, 0), (0, 1)], constant_values=PADDING[name]) for name, values in filled.items()}
-    position = np.minimum(shown, filled["event_type"].shape[1])[has_page]
+    position = np.minimum(length, filled["event_type"].shape[1])[has_page]
     wider["event_type"][has_page, position] = "pageview"
     wider["url"][has_page, position] = page[has_page]
     wider["event_time"][has_page, position] = filled["event_time"].max(axis=1)[has_page]

@@ -53,7 +53,7 @@ def check(values: Mapping[str, Any], cls: type[Parameters]) -> Parameters:
 
 
 def from_archive(values: Mapping[str, Any], cls: type[Parameters]) -> Parameters:
-    """Return the parameters of an exported model. Parameters that this version of Boat has no more are ignored."""
+    """Return the parameters of an exported model. Parameters that this version of Boat no longer has are ignored."""
     names = {field.name for field in fields(cls)}
     return cls(**{name: value for name, value in values.items() if name in names})
 

@@ -79,7 +79,8 @@ def train(
     obstacle = kind.obstacle(manifest)
     if obstacle:
         raise DataError(
-            f"Cannot train the {kind.name} model: {obstacle}.", "Take a snapshot of more days, or train other kinds."
+            f"Cannot train the {kind.name} model: {obstacle}.",
+            "Increase `days` of `retrain`, load events of more days, or train other kinds.",
         )
     job: TrainingJob = kind.job()
     fitted = job.fit(folder, manifest, parameters, _report, _checkpoint(checkpoint, parameters, manifest))

@@ -255,7 +255,7 @@ class _Loader:
         names = ", ".join((*EVENT_FIELDS, "extra", "line", "has_id"))
         rows_with_first = f"""select {names}, row not in (select event from landing_repeats) as is_first
             from landing_events where flaw is null"""
-        with self._transaction.received(self._local, rows_with_first) as events:
+        with self._transaction.upload(self._local, rows_with_first) as events:
             self._transaction.execute(
                 f"""insert into {self._schema}.events ({_NAMES}, load_id, source_file, source_line)
                 select {_NAMES}, ?, ?, line from {events} as event
@@ -312,7 +312,7 @@ class _Loader:
             full join (from landing_names where flaw is null) as n on p.shop = n.shop and p.product_id = n.product_id"""
         received = number(self._local, f"select count(*) from ({named})") + self._failed()
         self._stop_at_too_many(file, received)
-        with self._transaction.received(self._local, named) as products:
+        with self._transaction.upload(self._local, named) as products:
             self._transaction.execute(
                 f"""insert into {self._schema}.products
                 select shop, product_id, product_name, category, price, extra, ?, source_file, line
@@ -354,7 +354,7 @@ class _Loader:
         """Append the failed rows to the dead letters; return the number of dead letters of this load."""
         if self._failed() == 0:
             return 0
-        with self._transaction.received(self._local, "select * from landing_failed") as letters:
+        with self._transaction.upload(self._local, "select * from landing_failed") as letters:
             self._transaction.execute(
                 f"""insert into {self._schema}.dead_letters
                 select ?, source_file, source_line, reason, field, message, payload,
@@ -366,7 +366,7 @@ class _Loader:
 
 
 def _other_body(one: str, other: str) -> str:
-    """Return SQL: two events differ in their content, apart from time and way of their receipt.
+    """Return SQL: two events differ in their content, except for the time and the way of their receipt.
 
     `extra` is ignored, because the collector adds data of each request. So is a time that the collector set.
     """

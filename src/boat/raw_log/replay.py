@@ -5,7 +5,7 @@ read, in the order of their loads, so that the first of two events with the same
 were never loaded are left to `ingestion`.
 
 `replay` runs all steps. A flow that distributes the days calls the steps: `rebuild`, `compare_day`, `compare_files`,
-`refuse_to_lose`, `swap_day`, `swap_files`, `clear`. It locks the warehouse with `exclusive` for the whole time.
+`refuse_to_lose`, `replace_day`, `replace_files`, `clear`. It locks the warehouse with `exclusive` for the whole time.
 """
 
 from collections.abc import Iterable, Sequence
@@ -49,14 +49,14 @@ class Difference:
         rebuilt: Rows rebuilt from the landing files.
         only_live: Live rows that are not rebuilt with the same content.
         only_rebuilt: Rebuilt rows that are not live with the same content.
-        swapped: Whether the rebuilt rows have replaced the live ones.
+        replaced: Whether the rebuilt rows have replaced the live ones.
     """
 
     live: int
     rebuilt: int
     only_live: int
     only_rebuilt: int
-    swapped: bool = False
+    replaced: bool = False
 
     @property
     def differs(self) -> bool:
@@ -127,7 +127,7 @@ class Replay:
         return tuple(part for part in (*self.days, *self.tables) if part.differs)
 
 
-def replay(warehouse: Warehouse, source: Path | str, first: date, last: date, *, swap: bool = False) -> Replay:
+def replay(warehouse: Warehouse, source: Path | str, first: date, last: date, *, repair: bool = False) -> Replay:
     """Rebuild the raw log from the landing files, and compare it with the live one.
 
     Args:
@@ -135,8 +135,8 @@ def replay(warehouse: Warehouse, source: Path | str, first: date, last: date, *,
         source: The landing folder, or `s3://BUCKET/PREFIX`, all of which is fetched.
         first: First day, UTC.
         last: Last day, inclusive.
-        swap: Replace live rows by rebuilt ones on days and in files that differ. A second run changes nothing. Rebuild
-            the tables of the warehouse afterwards.
+        repair: Replace live rows by rebuilt ones, on days and in files that differ. A second run changes nothing.
+            Rebuild the tables of the warehouse afterwards.
 
     Raises:
         SettingError: The last day is before the first one.
@@ -147,10 +147,10 @@ def replay(warehouse: Warehouse, source: Path | str, first: date, last: date, *,
             rebuilt = rebuild(warehouse, source, first, last)
             days = tuple(compare_day(warehouse, day) for day in rebuilt.days)
             tables = compare_files(warehouse)
-            if swap:
+            if repair:
                 refuse_to_lose(warehouse, days)
-                days = tuple(swap_day(warehouse, day) for day in days)
-                tables = swap_files(warehouse, tables)
+                days = tuple(replace_day(warehouse, day) for day in days)
+                tables = replace_files(warehouse, tables)
             return Replay(rebuilt, days, tables)
         finally:
             clear(warehouse)
@@ -193,7 +193,7 @@ def compare_day(warehouse: Warehouse, day: date) -> Day:
         return _day(transaction, day)
 
 
-def swap_day(warehouse: Warehouse, day: Day) -> Day:
+def replace_day(warehouse: Warehouse, day: Day) -> Day:
     """Replace the live events of a day by the rebuilt ones, in one transaction, if they differ."""
     if not day.differs:
         return day
@@ -216,7 +216,7 @@ def swap_day(warehouse: Warehouse, day: Day) -> Day:
             join {_LIVE}.loads as ledger on ledger.digest = again.digest
             where {_on(day.day)}"""
         )
-    return replace(current, swapped=True)
+    return replace(current, replaced=True)
 
 
 def compare_files(warehouse: Warehouse) -> tuple[FileRows, ...]:
@@ -233,7 +233,7 @@ def compare_files(warehouse: Warehouse) -> tuple[FileRows, ...]:
         )
 
 
-def swap_files(warehouse: Warehouse, files: Iterable[FileRows]) -> tuple[FileRows, ...]:
+def replace_files(warehouse: Warehouse, files: Iterable[FileRows]) -> tuple[FileRows, ...]:
     """Replace live products and dead letters by the rebuilt ones, for files that differ."""
     files = tuple(files)
     with warehouse.transaction() as transaction:
@@ -241,8 +241,8 @@ def swap_files(warehouse: Warehouse, files: Iterable[FileRows]) -> tuple[FileRow
         for table in _OF_FILES:
             digests = [file.digest for file in files if file.differs and file.table == table]
             for start in range(0, len(digests), _BATCH):
-                _swap_rows(transaction, table, digests[start : start + _BATCH])
-    return tuple(replace(file, swapped=file.differs) for file in files)
+                _replace_rows(transaction, table, digests[start : start + _BATCH])
+    return tuple(replace(file, replaced=file.differs) for file in files)
 
 
 def refuse_to_lose(warehouse: Warehouse, days: Iterable[Day]) -> None:
@@ -309,7 +309,7 @@ def _rows_of_files(table: str, content: str) -> tuple[str, str]:
     return live, rebuilt
 
 
-def _swap_rows(transaction: Transaction, table: str, digests: Sequence[str]) -> None:
+def _replace_rows(transaction: Transaction, table: str, digests: Sequence[str]) -> None:
     content = _OF_FILES[table]
     marks = ", ".join("?" * len(digests))
     transaction.execute(

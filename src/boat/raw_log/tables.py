@@ -28,8 +28,8 @@ TABLES = {
 
 `loads` is the ledger: one row per file, `received = accepted + duplicate + failed`, and `digest` is the SHA-256 of its
 bytes. `extra` is JSON as text. `products` has every catalogue row that was ever loaded; the newest of a product counts.
-`dead_letters` has failed rows: `reason` is a value of `boat.landing.Reason` or `boat.collect.Reason`, `payload` is the
-original row.
+`dead_letters` has failed rows: `reason` is a value of `boat.landing.Reason` or `boat.collect.CollectReason`, `payload`
+is the original row.
 """
 
 

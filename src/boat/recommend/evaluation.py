@@ -209,7 +209,8 @@ def _targets(part: Sessions, limit: int) -> Targets:
     session = np.repeat(np.arange(len(part)), np.maximum(part.lengths - 1, 0))
     if not len(session):
         raise DataError(
-            "Cannot evaluate recommendations: no test session has two items.", "Take a snapshot of more days."
+            "Cannot evaluate recommendations: no test session has two items.",
+            "Increase `days` of `retrain`, or load events of more days.",
         )
     length = np.arange(len(session)) - np.searchsorted(session, session) + 1
     total = len(session)

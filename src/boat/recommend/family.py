@@ -66,7 +66,7 @@ def _count(
         raise DataError(
             f"Cannot train {parameters.model}: the snapshot has {len(names)} products before the validation days and "
             f"{len(unseen.target)} validation examples.",
-            "Take a snapshot of more days.",
+            "Increase `days` of `retrain`, or load events of more days.",
         )
     candidates = {0.0: build(train, names, frequency, parameters)}
     with_pages = recommender.uses_pages and counted.has_pages(train)

@@ -118,9 +118,9 @@ class NeighbourScores(tf.Module):  # type: ignore[misc]
     product is.
 
     Args:
-        sessions: Which products (columns, by codes) were in which session (rows, oldest first), csr of booleans.
-        sample: How many sessions are compared.
-        neighbours: How many of them vote.
+        sessions: Products (columns, by codes) of each session (rows, oldest first), csr of booleans.
+        sample: Number of sessions that are compared.
+        neighbours: Number of sessions that vote.
         shares: Share of all events, float32 [products]; they only break ties.
     """
 
@@ -131,18 +131,18 @@ class NeighbourScores(tf.Module):  # type: ignore[misc]
         postings = newest_first.T.tocsr()
         self._products_of = _Rows(newest_first.indptr, newest_first.indices)
         self._sessions_with = _Rows(postings.indptr, postings.indices, longest=sample)
-        seen = np.maximum(np.diff(postings.indptr), 1)
-        self._rarity = tf.Variable(np.log(self._sessions / seen), trainable=False, dtype=tf.float32)
+        sessions_with = np.maximum(np.diff(postings.indptr), 1)
+        self._rarity = tf.Variable(np.log(self._sessions / sessions_with), trainable=False, dtype=tf.float32)
         self._least = tf.Variable(shares * 1e-6, trainable=False, dtype=tf.float32)
 
     def __call__(self, recent: tf.Tensor, page: tf.Tensor | None = None) -> tf.Tensor:
         """Implement `Scores`."""
         row, session, vote = self._votes(recent)
-        index, voter = self._products_of.of(session)
+        index, neighbour = self._products_of.of(session)
         product = self._products_of.value(index)
-        weight = tf.gather(vote, voter) * tf.gather(self._rarity, product)
+        weight = tf.gather(vote, neighbour) * tf.gather(self._rarity, product)
         rows, products = tf.shape(recent)[0], tf.size(self._least)
-        return self._least + _spread(tf.gather(row, voter), product, weight, rows, products)
+        return self._least + _spread(tf.gather(row, neighbour), product, weight, rows, products)
 
     def _votes(self, recent: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Return for each neighbour the row of its session, its number, and the weight of its vote."""
@@ -152,19 +152,19 @@ class NeighbourScores(tf.Module):  # type: ignore[misc]
         key = tf.cast(owner // width, tf.int64) * self._sessions + tf.cast(self._sessions_with.value(index), tf.int64)
         order = tf.argsort(key, stable=True)  # by row, the newest session first, in it the newest product first
         key, owner = tf.gather(key, order), tf.gather(owner, order)
-        begins = tf.concat([tf.fill([tf.minimum(tf.size(key), 1)], True), key[1:] != key[:-1]], axis=0)
-        number = tf.cumsum(tf.cast(begins, tf.int32)) - 1
-        back = owner % width
-        similarity = tf.math.segment_sum(1 - back / tf.gather(length, owner // width), number)
-        key, back = tf.boolean_mask(key, begins), tf.boolean_mask(back, begins)
+        is_first = tf.concat([tf.fill([tf.minimum(tf.size(key), 1)], True), key[1:] != key[:-1]], axis=0)
+        neighbour = tf.cumsum(tf.cast(is_first, tf.int32)) - 1
+        steps_back = owner % width
+        similarity = tf.math.segment_sum(1 - steps_back / tf.gather(length, owner // width), neighbour)
+        key, steps_back = tf.boolean_mask(key, is_first), tf.boolean_mask(steps_back, is_first)
         row, session = tf.cast(key // self._sessions, tf.int32), tf.cast(key % self._sessions, tf.int32)
-        vote = similarity * tf.maximum(1 - (back + 1) / _REACH, 0)
-        chosen = _first_of_row(row, self._sample)
-        row, session, similarity, vote = (tf.gather(each, chosen) for each in (row, session, similarity, vote))
+        vote = similarity * tf.maximum(1 - (steps_back + 1) / _REACH, 0)
+        sampled = _first_of_row(row, self._sample)
+        row, session, similarity, vote = (tf.gather(values, sampled) for values in (row, session, similarity, vote))
         order = tf.argsort(similarity, direction="DESCENDING", stable=True)
         order = tf.gather(order, tf.argsort(tf.gather(row, order), stable=True))
-        chosen = tf.gather(order, _first_of_row(tf.gather(row, order), self._neighbours))
-        return tf.gather(row, chosen), tf.gather(session, chosen), tf.cast(tf.gather(vote, chosen), tf.float32)
+        nearest = tf.gather(order, _first_of_row(tf.gather(row, order), self._neighbours))
+        return tf.gather(row, nearest), tf.gather(session, nearest), tf.cast(tf.gather(vote, nearest), tf.float32)
 
 
 class DirectionScores(tf.Module):  # type: ignore[misc]

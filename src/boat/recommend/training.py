@@ -87,7 +87,7 @@ def train(
         raise DataError(
             f"The snapshot has {len(train_windows.target)} examples for training and "
             f"{len(validation_windows.target)} for validation.",
-            "Increase `days`.",
+            "Increase `days` of `retrain`, or load events of more days.",
         )
     validation_sample = sample(validation_windows, parameters.seed)
     network, learning = prepare(train_windows, len(names), parameters)

@@ -131,7 +131,7 @@ def tune(compute: Compute, task: TuningTask, budget: Budget, on_change: Callable
     """Run trials until the budget is used up, as many at once as the compute back end allows.
 
     The first trial has the default parameters, so the best trial is at least as good. Failed and pruned trials do not
-    stop the tuning, but after five failures in a row no more trials start.
+    stop the tuning, but after five failures in a row no new trial starts.
 
     Args:
         compute: The back end that runs the trials.

@@ -63,10 +63,10 @@ class Transaction(Protocol):
         """
 
     def scratch(self) -> AbstractContextManager["DuckDBTransaction"]:
-        """Open a DuckDB to read and validate files in, before their rows are uploaded with `received`."""
+        """Open a DuckDB to read and validate files in, before their rows are uploaded."""
 
-    def received(self, local: "DuckDBTransaction", sql: str) -> AbstractContextManager[str]:
-        """Upload the rows of a query on the scratch DuckDB. Hold a relation that statements here can select from."""
+    def upload(self, local: "DuckDBTransaction", sql: str) -> AbstractContextManager[str]:
+        """Upload the rows of a query on the scratch DuckDB, and return a relation to select them from."""
 
 
 _BACKENDS = {

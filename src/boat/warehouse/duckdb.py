@@ -234,7 +234,7 @@ class DuckDBTransaction:
         """Return this transaction: its temporary tables are the scratch space."""
         return nullcontext(self)
 
-    def received(self, local: "DuckDBTransaction", sql: str) -> AbstractContextManager[str]:
+    def upload(self, local: "DuckDBTransaction", sql: str) -> AbstractContextManager[str]:
         """Return the query as a relation: its rows are already in this database."""
         return nullcontext(f"({sql})")
 

@@ -239,8 +239,8 @@ class SnowflakeTransaction:
         return scratch()
 
     @contextmanager
-    def received(self, local: DuckDBTransaction, sql: str) -> Iterator[str]:
-        """Upload the rows of a query on the scratch DuckDB. Hold a relation that statements here can select from.
+    def upload(self, local: DuckDBTransaction, sql: str) -> Iterator[str]:
+        """Upload the rows of a query on the scratch DuckDB, and return a relation to select them from.
 
         The rows go as Parquet through a stage into one column of an existing transient table. A new table cannot be
         created within the transaction, because Snowflake commits it before DDL.

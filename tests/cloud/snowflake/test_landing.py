@@ -163,6 +163,6 @@ def test_a_replay_finds_and_corrects_differences(warehouse: SnowflakeWarehouse, 
     with warehouse.transaction() as transaction:
         transaction.execute("delete from raw.events where event_id = 'e1'")
         transaction.execute("update raw.events set url = 'x' where event_id = 'e2'")
-    (day,) = replay(warehouse, folder, *days, swap=True).days
-    assert (day.live, day.rebuilt, day.only_live, day.only_rebuilt, day.swapped) == (2, 3, 1, 2, True)
+    (day,) = replay(warehouse, folder, *days, repair=True).days
+    assert (day.live, day.rebuilt, day.only_live, day.only_rebuilt, day.replaced) == (2, 3, 1, 2, True)
     assert rows(warehouse, "events") == before

@@ -222,17 +222,19 @@ TABLES = (
 )
 
 UNWANTED = (
-    Unwanted("retailrocket", ("timestamp", "itemid", "property", "value"), "holds properties of items, no events"),
-    Unwanted("retailrocket", ("categoryid", "parentid"), "holds a tree of categories, no events", "category_tree"),
-    Unwanted("hm", ("customer_id", "club_member_status"), "holds customers, no events"),
-    Unwanted("hm", ("customer_id", "prediction"), "holds the form of an answer, no events", "sample_submission"),
-    Unwanted("instacart", ("aisle_id", "aisle"), "holds names of aisles, no events", "aisles"),
-    Unwanted("instacart", ("department_id", "department"), "holds names of departments, no events", "departments"),
-    Unwanted("instacart", ("order_id", "products"), "holds the form of an answer, no events", "sample_submission"),
+    Unwanted("retailrocket", ("timestamp", "itemid", "property", "value"), "contains properties of items, no events"),
+    Unwanted("retailrocket", ("categoryid", "parentid"), "contains a tree of categories, no events", "category_tree"),
+    Unwanted("hm", ("customer_id", "club_member_status"), "contains customers, no events"),
+    Unwanted("hm", ("customer_id", "prediction"), "is a form for predictions, without events", "sample_submission"),
+    Unwanted("instacart", ("aisle_id", "aisle"), "contains names of aisles, no events", "aisles"),
+    Unwanted("instacart", ("department_id", "department"), "contains names of departments, no events", "departments"),
+    Unwanted("instacart", ("order_id", "products"), "is a form for predictions, without events", "sample_submission"),
     Unwanted(
-        "diginetica", ("queryId", "timeframe", "itemId"), "holds clicks without a session or date", "train-clicks"
+        "diginetica", ("queryId", "timeframe", "itemId"), "contains clicks without a session or date", "train-clicks"
     ),
-    Unwanted("diginetica", ("itemId", "categoryId"), "holds categories of items, no events", "product-categories"),
-    Unwanted("tmall", ("user_id", "age_range", "gender"), "holds customers, no events", r"user_info_format\d"),
-    Unwanted("tmall", ("user_id", "merchant_id"), "holds the form of an answer, no events", r"(train|test)_format\d"),
+    Unwanted("diginetica", ("itemId", "categoryId"), "contains categories of items, no events", "product-categories"),
+    Unwanted("tmall", ("user_id", "age_range", "gender"), "contains customers, no events", r"user_info_format\d"),
+    Unwanted(
+        "tmall", ("user_id", "merchant_id"), "is a form for predictions, without events", r"(train|test)_format\d"
+    ),
 )
