@@ -163,8 +163,8 @@ def test_a_check_that_could_not_run_is_not_reported_as_bad_data(loaded: Warehous
 
 
 def test_failed_checks_come_before_checks_that_could_not_run() -> None:
-    bad = Check("raw.events", "expect_x", "shop", "critical", "failed", "3 of 9 rows", 3)
-    unknown = Check("raw.loads", "expect_y", None, "critical", "could not check", "no table", None)
+    bad = Check("raw.events", "all", "expect_x", "shop", "critical", "failed", "3 of 9 rows", 3)
+    unknown = Check("raw.loads", "all", "expect_y", None, "critical", "could not check", "no table", None)
     with pytest.raises(QualityError, match=r"raw\.events\.shop"):
         quality.raise_for(QualityReport((unknown, bad), {}))
 
