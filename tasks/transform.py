@@ -33,7 +33,9 @@ _DOCS, _DOCS_DIGEST = "dbt.html", "dbt.digest"
 
 @task(task_run_name="dbt build", tags=["warehouse"])
 def build_warehouse(platform: Platform, full_refresh: bool = False) -> tuple[NodeResult, ...]:
-    """Build all models with their tests, and publish the result of each node.
+    """Build all models with their data tests, and publish the result of each node.
+
+    Unit tests are left out: their input is fixed, so their result changes only with the models.
 
     Args:
         platform: Installation with the warehouse.
@@ -50,7 +52,8 @@ def build_warehouse(platform: Platform, full_refresh: bool = False) -> tuple[Nod
     if full_refresh:
         checked.forget(platform)
     full_refresh = full_refresh or not loads.read(warehouse).built
-    operation = _dbt(warehouse, target, "build --full-refresh" if full_refresh else "build")
+    command = "build --exclude-resource-type unit_test"
+    operation = _dbt(warehouse, target, f"{command} --full-refresh" if full_refresh else command)
     exit_error: RuntimeError | None = None
     with warehouse.exclusive():
         try:

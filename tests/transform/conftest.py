@@ -16,6 +16,8 @@ from tests.transform import forked_dbt
 
 PROJECT = Path(__file__).parents[2] / "dbt"
 
+WITHOUT_UNIT_TESTS = ("--exclude-resource-type", "unit_test")
+
 Event = dict[str, Any]
 
 
@@ -42,17 +44,18 @@ def connect(folder: Path, events: list[Event], name: str = "warehouse") -> Wareh
 
 
 def build(loaded: Warehouse, folder: Path, *arguments: str, project: Path = PROJECT) -> Build:
-    """Run `dbt build`."""
-    return run(loaded, folder, "build", *arguments, project=project)
+    """Run `dbt build`, by default without unit tests, as the flow does."""
+    return run(loaded, folder, "build", *(arguments or WITHOUT_UNIT_TESTS), project=project)
 
 
 def run(loaded: Warehouse, folder: Path, *arguments: str, project: Path = PROJECT) -> Build:
     """Run dbt."""
     target = folder / "target"
     options = ["--project-dir", str(project), "--profiles-dir", str(project)]
-    options += ["--target-path", str(target), "--log-path", str(folder / "logs")]
+    options += ["--log-path", str(folder / "logs")]
+    environment = {**os.environ, **loaded.dbt_environment()}
     with loaded.exclusive():
-        code, output = forked_dbt.run([*arguments, *options], {**os.environ, **loaded.dbt_environment()}, timeout=240)
+        code, output = forked_dbt.run([*arguments, *options], environment, target, timeout=240)
     return Build(loaded, target, code, output)
 
 
@@ -83,4 +86,4 @@ def _shop_events(chance: random.Random) -> Iterator[Event]:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """Build a healthy shop. Tests must not write to it."""
     folder = tmp_path_factory.mktemp("built")
-    return build(connect(folder, shop_events()), folder)
+    return run(connect(folder, shop_events()), folder, "build")

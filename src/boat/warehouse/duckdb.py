@@ -1,5 +1,6 @@
 """DuckDB as the warehouse: one file on this machine, one process at a time."""
 
+import math
 import os
 import shutil
 import tempfile
@@ -186,7 +187,8 @@ def _limits(folder: Path) -> dict[str, str]:
     return {
         "memory_limit": _mebibytes(settings.memory() * _MEMORY_SHARE),
         "threads": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1),
-        "max_temp_directory_size": _mebibytes(shutil.disk_usage(folder).free * _SPILL_SHARE),
+        # A power of two, because dbt parses the project again if a limit has changed.
+        "max_temp_directory_size": _mebibytes(2 ** int(math.log2(shutil.disk_usage(folder).free * _SPILL_SHARE))),
     }
 
 
