@@ -51,8 +51,9 @@ def plain(config: Settings, shop: str, files: Path, training_seconds: float) -> 
     targets = {"DBT_TARGET_PATH": str(config.dbt_target), "DBT_LOG_PATH": str(config.home / "dbt" / "logs")}
     environment = {**os.environ, **block.warehouse.dbt_environment(), **targets}
     with block.warehouse.exclusive():
-        for command in (["build"], ["docs", "generate", "--static"]):
+        for command in (["build", "--exclude-resource-type", "unit_test"], ["docs", "generate", "--static"]):
             subprocess.run([dbt, *command, *folders], env=environment, check=True, stdout=subprocess.DEVNULL)
+    block.warehouse.publish_copy()
     for _ in range(2):  # ingestion and retrain both check
         quality.raise_for(quality.check(block.warehouse, suites(), Path(block.reports)))
     kpis.write(block.warehouse, Path(block.reports))

@@ -53,6 +53,8 @@ SESSIONS, DAYS, SEED = 20_000, 28, 7
 SILENT_SECONDS = 600
 """Longest time without an answer of the Prefect server. On a busy machine, an answer can take a minute."""
 TRAINING_MINUTES = 1.5
+_OF_SHOP = ("warehouse_url", "serving_url", "tracking_uri", "landing", "store", "reports", "reports_url")
+"""Fields of the platform block with a folder of the shop or a port of the services."""
 _NOISE = re.compile(r"Finished in state|PID \d+ ")
 
 
@@ -87,12 +89,12 @@ def prepare_events(folder: Path, events: Path | None) -> None:
 
 
 async def use_shop(config: Settings, shop: str) -> None:
-    """Set the folder of a shop in the platform block `default`.
+    """Set the folders of a shop in the platform block `default`. Other fields stay as they are.
 
     Raises:
         SettingError: The block has the warehouse of another installation. It is not changed.
     """
-    platform = Platform.on_laptop(config, shop)
+    of_shop = Platform.on_laptop(config, shop)
     current = await Platform.load("default")
     if str(config.home) not in current.warehouse_url:
         raise SettingError(
@@ -100,6 +102,7 @@ async def use_shop(config: Settings, shop: str) -> None:
             "The demo does not overwrite it.",
             "Set BOAT_HOME to another folder for the demo.",
         )
+    platform = current.copy(update={name: getattr(of_shop, name) for name in _OF_SHOP})
     if current.dict() != platform.dict():
         await platform.save("default", overwrite=True)
 

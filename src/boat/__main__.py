@@ -113,9 +113,9 @@ def _load_command(commands: "_Commands") -> None:
             for note in file.notes:
                 print(f"  note: {note}")
             for name, rows in file.unused:
-                print(f"  not used: {rows} of {name}")
+                print(f"  not used: {rows} with event type {name}")
             for reason, rows in file.reasons:
-                print(f"  in raw.dead_letters: {rows} of {reason}")
+                print(f"  in raw.dead_letters: {rows} with {reason}")
         for ignored in report.ignored:
             print(f"{ignored.name}: not loaded, it {ignored.reason}")
         counts = f"accepted {report.accepted}, duplicate {report.duplicate}, failed {report.failed}"

@@ -606,7 +606,7 @@ def test_the_command_reports_quarantined_rows(tmp_path: Path, file: Write, capsy
     events = file("a.csv", HEADER + GOOD + "e2,s,2024-01-01,wish,p\n")
     url = f"duckdb:///{tmp_path / 'w.duckdb'}"
     assert main(["load", str(events), "--warehouse", url, "--on-bad-rows", "quarantine"]) == 0
-    assert "in raw.dead_letters: 1 of unknown_event_type" in capsys.readouterr().out
+    assert "in raw.dead_letters: 1 with unknown_event_type" in capsys.readouterr().out
 
 
 def write_rows(path: Path, events: list[dict[str, Any]]) -> None:
