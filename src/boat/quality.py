@@ -4,6 +4,7 @@ A suite is a `great_expectations.ExpectationSuite` named after its table (`marts
 expectations has a severity. A check passes, fails, or could not run.
 """
 
+import copy
 import json
 import logging
 import warnings
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from great_expectations.core import ExpectationValidationResult
     from great_expectations.data_context.data_context.abstract_data_context import AbstractDataContext
     from great_expectations.datasource.fluent.sql_datasource import SQLDatasource
+    from great_expectations.expectations.expectation import Expectation
 
 MAX_RUNS = 30
 """Validations of each table in the Data Docs; older ones are deleted."""
@@ -289,15 +291,20 @@ def _define(
 def _parts(suite: "ExpectationSuite", condition: str | None) -> Iterator[tuple["ExpectationSuite", str | None]]:
     """Yield the part of a suite for the whole table, and the part for the rows of a condition if there is one."""
     import great_expectations as gx
+    from great_expectations.expectations.core.expect_column_values_to_be_in_type_list import (
+        ExpectColumnValuesToBeInTypeList,
+    )
     from great_expectations.expectations.expectation import ColumnMapExpectation, MulticolumnMapExpectation
 
     if condition is None:
         yield suite, None
         return
-    by_row = [
-        check for check in suite.expectations if isinstance(check, ColumnMapExpectation | MulticolumnMapExpectation)
-    ]
-    whole = [check for check in suite.expectations if check not in by_row]
+    by_row: list[Expectation] = []
+    whole: list[Expectation] = []
+    for check in suite.expectations:
+        is_by_row = isinstance(check, (ColumnMapExpectation, MulticolumnMapExpectation))
+        is_by_row = is_by_row and not isinstance(check, ExpectColumnValuesToBeInTypeList)  # it reads the schema
+        (by_row if is_by_row else whole).append(copy.copy(check))  # an expectation belongs to one suite
     yield gx.ExpectationSuite(suite.name, expectations=whole), None
     yield gx.ExpectationSuite(f"{suite.name}{_CHANGED}", expectations=by_row), condition
 

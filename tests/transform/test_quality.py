@@ -12,7 +12,7 @@ from boat import quality, warehouse
 from boat.errors import CheckError, QualityError
 from boat.quality import Check, QualityReport
 from boat.warehouse import Warehouse
-from expectations import suites
+from expectations import CHANGED_ROWS, suites
 from tests.transform.conftest import Build, shop_events
 
 if TYPE_CHECKING:
@@ -89,6 +89,26 @@ def test_every_planted_fault_is_named_with_its_rows(loaded: Warehouse, tmp_path:
         str(report.pages["raw.events"]),
     ):
         assert part in str(error.value)
+
+
+def test_rows_of_earlier_loads_are_not_checked_again(loaded: Warehouse, tmp_path: Path) -> None:
+    everything = quality.check(loaded, suites(), tmp_path / "reports")
+    changed = quality.check(loaded, suites(), tmp_path / "reports", CHANGED_ROWS)
+    assert changed.count() == everything.count() == {"passed": len(everything.checks)}
+    assert {check.table for check in changed.checks if check.rows == "changed"} == CHANGED_ROWS.keys()
+
+    table, suite = "marts.fct_session_events", suites_of("marts.fct_session_events")
+    with loaded.transaction() as transaction:
+        earlier, newest = transaction.query(f"select distinct session_key from {table} limit 2")[
+            "session_key"
+        ].to_pylist()
+    damage(loaded, f"update {table} set event_time = '2999-01-01' where session_key = '{earlier}' and position = 1")
+    unchanged = quality.check(loaded, suite, tmp_path / "reports", {table: f"session_key = '{newest}'"})
+    assert not unchanged.where("failed")
+    again = quality.check(loaded, suite, tmp_path / "reports", {table: f"session_key = '{earlier}'"})
+    assert [(check.column, check.rows) for check in again.where("failed")] == [("event_time", "changed")]
+    with pytest.raises(QualityError, match="fct_session_events_changed_rows"):
+        quality.raise_for(again)
 
 
 def test_a_missing_product_or_client_is_reported_only_if_the_event_needs_it(loaded: Warehouse, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ tune(LocalCompute(), TuningTask(**content), Budget(10, 2, "killed"), lambda stud
 @pytest.mark.faults
 def test_a_killed_tuning_resumes_its_trial_from_the_checkpoint(task: Callable[..., TuningTask]) -> None:
 
-    tuning = task(model="attention", **QUICK, window=5)
+    tuning = task(model="attention", **QUICK, window=5, epochs=60, patience=60)  # long enough to be killed
     killed = subprocess.Popen([sys.executable, "-c", _KILLED, json.dumps(asdict(tuning), default=sorted)])
     deadline = time.monotonic() + 120
     while not list(Path(tuning.store, "checkpoints").glob("*.npz")):  # wait for the first checkpoint
