@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import os
 import re
+import shutil
 import sys
 import tempfile
 import threading
@@ -20,9 +21,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import psutil
 from prefect import get_client
 from prefect.client.orchestration import PrefectClient
@@ -150,16 +153,26 @@ async def nights(folders: dict[str, Path], minutes: float, meter: Meter) -> dict
 
 
 def generated(folder: Path, events: int) -> dict[str, Path]:
-    """Write the events of the first night, of an hour and of a day, unless they are there. Return their folders."""
-    sessions = round(events / EVENTS_PER_SESSION)
-    a_day = sessions // DAYS + 1
-    parts = {"first": (sessions, DAYS, 0), "hour": (a_day // 24 + 1, 1, 1), "day": (a_day, 1, 2)}
-    folders = {}
-    for name, (size, days, day) in parts.items():
-        folders[name] = folder / name
-        if not (folders[name] / "browsing_train.csv").exists():
-            end = LAST_DAY + timedelta(days=day)
-            synthetic.generate(folders[name], sessions=size, days=days, seed=7 + day, products=57_000, end=end)
+    """Write the events of the first night, of the hour and of the day after it, unless they are there."""
+    end_of_first = datetime(LAST_DAY.year, LAST_DAY.month, LAST_DAY.day, tzinfo=UTC) - timedelta(days=1)
+    bounds = [0.0, *((end_of_first + timedelta(hours=hours)).timestamp() * 1000 for hours in (0, 1, 25))]
+    folders = {name: folder / name for name in ("first", "hour", "day")}
+    if all(path.exists() for path in folders.values()):
+        return folders
+    whole = folder / "whole"
+    sessions = round(events / EVENTS_PER_SESSION * (DAYS + 2) / DAYS)
+    synthetic.generate(whole, sessions=sessions, days=DAYS + 2, seed=7, products=57_000, end=LAST_DAY)
+    for path, (begin, end) in zip(folders.values(), pairwise(bounds), strict=True):
+        path.mkdir()
+        for name in ("browsing_train.csv", "search_train.csv"):
+            duckdb.sql(
+                f"""copy (select * from read_csv('{whole / name}', all_varchar = true)
+                where server_timestamp_epoch_ms::bigint between {begin:.0f} and {end - 1:.0f})
+                to '{path / name}' (header)"""
+            )
+    for name in ("sku_to_content.csv", "product_names.csv"):
+        (whole / name).rename(folders["first"] / name)
+    shutil.rmtree(whole)
     return folders
 
 
