@@ -45,6 +45,7 @@ EVENTS_PER_SESSION, DAYS = 7.31, 90
 LAST_DAY = date(2026, 3, 31)
 MEMORY_LIMIT_GB = 8.0
 _INTERVAL_SECONDS = 0.5
+_SHORT_SECONDS = 1.0  # shorter steps are printed, but they are not among the figures
 
 
 @dataclass(frozen=True)
@@ -197,8 +198,9 @@ def main() -> int:
     figures["peak_gb"] = meter.peak_gb
     for run, of_steps in by_run.items():
         for step, values in of_steps.items():
-            label = re.sub(r"[^a-z]+", "_", f"{run} {step}".lower())
-            figures |= {f"{label}_{figure}": value for figure, value in values.items()}
+            label = re.sub(r"[^a-z]+", "_", f"{run} {step}".lower()).strip("_")
+            if values["seconds"] >= _SHORT_SECONDS:
+                figures |= {f"{label}_{figure}": value for figure, value in values.items()}
             columns = "{seconds:8.1f} s {cpu_seconds:8.1f} s CPU {peak_gb:6.2f} GB".format(**values)
             print(f"{run:24} {step:32} {columns}", file=sys.stderr)
 
