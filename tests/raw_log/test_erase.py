@@ -150,7 +150,12 @@ def test_a_client_is_erased_everywhere_and_other_clients_stay(
     warehouse: DuckDBWarehouse, landing: Path, snapshots: Path
 ) -> None:
     lines_before = lines_of(warehouse)
+    for _ in range(2):
+        warehouse.publish_copy()
     proof = erase(warehouse, landing, snapshots, "shop", ANNA, dry_run=False, delete_snapshots=True)
+    (copy,) = warehouse.copies.iterdir()
+    assert ids(DuckDBWarehouse(f"duckdb:///{copy}")) == OTHER_CLIENTS_IDS
+    assert copy.name == "000003.duckdb"
     assert proof.is_complete
     assert all(after == 0 < before for before, after in counts(proof).values())
     assert ids(warehouse) == OTHER_CLIENTS_IDS

@@ -84,6 +84,7 @@ def erase(
                 rewritten = _erase_rows_and_lines(warehouse, folder, client)
                 if bucket.is_bucket(landing):
                     _upload(str(landing), folder, rewritten)
+                warehouse.renew_copies()
         if not dry_run:
             _erase_old_versions(landing, client)
             _erase_snapshots(snapshots, before.rows, delete_snapshots)

@@ -19,6 +19,7 @@ NOT_LOOKED_AT_OF = {
     "duckdb": (
         "free blocks of the DuckDB file: deleted values stay in them until they are overwritten; to remove them, "
         "copy the database (ATTACH and COPY FROM DATABASE) and delete the old file",
+        "copies of the DuckDB file that another program has still open: they are replaced, and end with that program",
     ),
     "snowflake": ("Snowflake's Time Travel and Fail-safe: deleted rows stay until the end of their retention time",),
 }

@@ -31,6 +31,9 @@ class Warehouse(Protocol):
     def publish_copy(self) -> Path | None:
         """Copy the database for programs that read, and return the copy. `None` if readers never block writers."""
 
+    def renew_copies(self) -> None:
+        """Replace all copies by one of the current content, because rows were erased."""
+
     def dbt_environment(self) -> Mapping[str, str]:
         """Return the environment variables for `dbt/profiles.yml`, such as `BOAT_DBT_TARGET`."""
 

@@ -29,7 +29,6 @@ _PREFIX = "duckdb:///"
 _OPTIONS = ("memory_limit", "threads", "max_temp_directory_size")
 _MEMORY_SHARE = 0.6
 """Part of the memory budget for DuckDB. The rest is for Python: the flow, dbt and the services."""
-_COPIES = 2
 _SPILL_SHARE = 0.5
 """Part of the free disk for what does not fit into DuckDB's memory."""
 
@@ -120,8 +119,13 @@ class DuckDBWarehouse:
         """Return the folder of the copies for programs that read: `FILE.copies/000001.duckdb` and so on."""
         return self.path.with_name(f"{self.path.name}.copies")
 
-    def publish_copy(self) -> Path:
-        """Copy the file for programs that read, and return the copy. The newest copies are kept.
+    def renew_copies(self) -> None:
+        """Replace all copies by one of the current content, because rows were erased."""
+        if self.copies.exists():
+            self.publish_copy(keep=1)
+
+    def publish_copy(self, keep: int = 2) -> Path:
+        """Copy the file for programs that read, and return the copy. The `keep` newest copies stay.
 
         A program that has the file itself open would stop every load. Each copy has a new number, because DuckDB keeps
         an open file by its name. A program that still reads a deleted copy is not disturbed.
@@ -144,7 +148,7 @@ class DuckDBWarehouse:
                 raise BoatError(
                     f"Cannot copy the warehouse to {copy}: {error}.", "Free space on the disk, then run the flow again."
                 ) from error
-        for old in numbers[: 1 - _COPIES]:
+        for old in numbers[: len(numbers) + 1 - keep]:
             old.unlink()
         return copy
 

@@ -122,6 +122,9 @@ class SnowflakeWarehouse:
     def publish_copy(self) -> None:
         """Do nothing: readers of Snowflake never block writers."""
 
+    def renew_copies(self) -> None:
+        """Do nothing: there are no copies."""
+
     def dbt_environment(self) -> Mapping[str, str]:
         login = self._login
         return {
