@@ -111,7 +111,7 @@ async def follow(client: PrefectClient, run: FlowRun, title: str) -> FlowRun:
     """Print the progress of a flow run until it ends. The time limit of a run is that of its flow.
 
     Raises:
-        BoatError: The run failed, or the server stopped to answer.
+        BoatError: The run failed, or the server stopped answering.
     """
     print(f"\n{title}  {link(run)}", flush=True)
     started = time.monotonic()

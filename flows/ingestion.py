@@ -11,7 +11,7 @@ from tasks.alerts import alert_failure
 from tasks.blocks import Platform, RetryPolicy
 from tasks.ingestion import load_events
 from tasks.naming import dated
-from tasks.quality import alert_silence, check_quality, find_changes
+from tasks.quality import check_quality, check_silence, find_changes
 from tasks.reports import publish_kpis
 from tasks.transform import build_warehouse, check_freshness, publish_copy, publish_docs
 
@@ -44,7 +44,7 @@ def ingestion(
     if all(file.already_loaded for file in loaded.files):
         check_freshness(block, return_state=True)
     if not full_refresh and not retried(find_changes)(block):
-        alert_silence(block)
+        check_silence(block)
         return Completed(name="Unchanged", message="No new loads: tables, checks and KPIs are as they were.")
     retried(build_warehouse)(block, full_refresh)
     publish_copy(block, return_state=True)

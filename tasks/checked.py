@@ -1,4 +1,4 @@
-"""The record of the loads whose tables have passed their checks. It is missing while they are built or checked anew."""
+"""The record of the loads whose tables have passed their checks. It is missing while the tables are checked again."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -9,12 +9,14 @@ from boat import store
 from boat.transform import loads
 from tasks.blocks import Platform
 
+PROJECT = Path(__file__).parent.parent / "dbt"
+"""The dbt project."""
 _FILE = "checked.json"
-_SOURCES = (Path(__file__).parent.parent / "dbt", Path(expectations.__file__).parent)
+_SOURCES = (PROJECT, Path(expectations.__file__).parent)
 
 
 def have_passed(platform: Platform, load_ids: Iterable[str]) -> bool:
-    """Return whether exactly these loads have passed, with the models and expectations of today."""
+    """Return whether exactly these loads have passed, with the present models and expectations."""
     uri = _uri(platform)
     return store.exists(uri) and json.loads(store.read_text(uri)) == _record(load_ids)
 

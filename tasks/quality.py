@@ -8,7 +8,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from boat import quality
 from boat.quality import QualityReport
 from boat.transform import loads
-from expectations import CHANGED_ROWS, silence, suites
+from expectations import CHANGED_ROWS, SILENCE, silence, suites
 from tasks import alerts, checked
 from tasks.blocks import Platform
 
@@ -47,16 +47,21 @@ def check_quality(platform: Platform, rows: Literal["all", "changed"] = "all") -
         description="Data Docs of this check",
         markdown="\n".join(f"- [{suite}]({link})" for suite, link in links.items()),
     )
-    alert_silence(platform)
+    if any(check.expectation == SILENCE for check in report.where("failed", "warning")):
+        _alert_silence(platform)
     quality.raise_for(report)
     checked.remember(platform, known.built)
     return report
 
 
-def alert_silence(platform: Platform) -> None:
-    """Send an alert if the shop of the platform has sent no events since yesterday."""
+def check_silence(platform: Platform) -> None:
+    """Send an alert if the shop of the platform has sent no events since yesterday. No other check runs."""
     with platform.warehouse.transaction() as transaction:
         is_silent = transaction.query(silence.query("?"), [platform.shop]).num_rows
     if is_silent:
-        text = "No events have been received since yesterday. Check that the collector runs and that its files arrive."
-        alerts.send(f"The shop {platform.shop} sends no events", text, str(runtime.flow_run.id), get_run_logger())
+        _alert_silence(platform)
+
+
+def _alert_silence(platform: Platform) -> None:
+    text = "No events have been received since yesterday. Check that the collector runs and that its files arrive."
+    alerts.send(f"The shop {platform.shop} sends no events", text, str(runtime.flow_run.id), get_run_logger())

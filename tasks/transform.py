@@ -21,11 +21,11 @@ from boat.transform.lineage import Graph
 from boat.warehouse import Warehouse
 from tasks import checked
 from tasks.blocks import Platform
+from tasks.checked import PROJECT
 
 if TYPE_CHECKING:
     from prefect_dbt.cli.commands import DbtCoreOperation
 
-PROJECT = Path(__file__).parent.parent / "dbt"
 _BUILT_FROM = "dbt-manifest-digest"
 _LINEAGE = "dbt-lineage.json"
 _DOCS, _DOCS_DIGEST = "dbt.html", "dbt.digest"

@@ -1,10 +1,7 @@
-"""The memory of this machine: how much there is, sizes as text, and giving it back to the system."""
+"""The memory of this machine, and sizes as text."""
 
-import ctypes
-import gc
 import os
 import re
-import sys
 from pathlib import Path
 
 from boat.errors import SettingError
@@ -49,17 +46,6 @@ def parse(text: str, name: str) -> int:
 def shown(size: float) -> str:
     """Return a size as text for people, such as `6.4 GB`."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-
-
-def release() -> None:
-    """Return the memory that this process no longer needs to the system: allocators keep it otherwise."""
-    gc.collect()
-    if pyarrow := sys.modules.get("pyarrow"):
-        pyarrow.default_memory_pool().release_unused()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl does not
-        if trim:
-            trim(0)
 
 
 def _container_limits() -> list[int]:
