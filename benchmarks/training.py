@@ -47,9 +47,8 @@ def learn(
     test_sessions = views.sessions(views.read(test))
     began = time.monotonic()
     names, _ = train_sessions.vocabulary("product_id")
-    train_windows = training.windows(train_sessions, names, parameters)
-    network, learning = training.prepare(train_windows, len(names), parameters)
-    test_windows = training.windows(test_sessions, names, parameters)
+    network, learning = training.prepare(training.targets(train_sessions, names), len(names), parameters)
+    test_windows = training.targets(test_sessions, names).at(slice(None), parameters.window)
     mix = Mix((), np.append(np.float32(0), np.full(parameters.window - 1, VIEWED, np.float32)))
     spent, examples_seen, steps_seconds = time.monotonic() - began, 0, 0.0
     reached: dict[float, float] = {}

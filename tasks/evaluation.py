@@ -15,6 +15,7 @@ from boat.kinds import KindName, endpoint_of
 from tasks import alerts
 from tasks.blocks import Platform
 from tasks.jobs import run_job
+from tasks.measured import measured
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Evaluation:
 
 
 @task(task_run_name="evaluate {kind}")
+@measured
 def evaluate_model(
     platform: Platform, kind: KindName, model_uri: str, snapshot_uri: str, *, needs_champion: bool = True
 ) -> Evaluation:

@@ -14,6 +14,7 @@ from boat.landing import BadRows
 from boat.raw_log import LoadReport, replay
 from boat.raw_log.replay import Day, FileRows, Rebuilt
 from tasks.blocks import Platform
+from tasks.measured import measured
 
 
 @task(task_run_name="rebuild the raw log", tags=["warehouse"])
@@ -98,6 +99,7 @@ def publish_comparison(rebuilt: Rebuilt, days: Sequence[Day], files: Sequence[Fi
 
 
 @task(task_run_name="load {source}", tags=["warehouse"])
+@measured
 def load_events(platform: Platform, source: str, bad_rows: BadRows) -> LoadReport:
     """Load the new files of `source`: if one is refused, no file is loaded. Publish row counts and bad rows."""
     report = raw_log.load(platform.warehouse, source, bad_rows)

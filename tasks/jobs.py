@@ -4,14 +4,23 @@ from collections.abc import Callable
 
 from prefect import get_run_logger
 
-from boat import memory
+from boat import memory, progress
 from boat.compute import JobResult, JobSpec
+from boat.compute.progress import parse_stage
 from tasks.blocks import Platform
 
 
 def run_job(platform: Platform, spec: JobSpec, on_line: Callable[[str], None]) -> JobResult:
-    """Run a job on the platform's compute back end, and log its time and cost."""
-    result = platform.compute.run(spec, on_line)
+    """Run a job on the platform's compute back end. Report its progress, and log its time and cost."""
+
+    def pass_on(line: str) -> None:
+        stage = parse_stage(line)
+        if stage:
+            progress.report(stage.stage, stage.done, stage.total, stage.unit)
+        else:
+            on_line(line)
+
+    result = platform.compute.run(spec, pass_on)
     get_run_logger().info("%s: %s (%s)", spec.name, summary(result), result.job)
     return result
 

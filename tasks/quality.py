@@ -11,6 +11,7 @@ from boat.transform import loads
 from expectations import CHANGED_ROWS, SILENCE, silence, suites
 from tasks import alerts, checked
 from tasks.blocks import Platform
+from tasks.measured import measured
 
 
 @task(task_run_name="look for changes", tags=["warehouse"])
@@ -21,6 +22,7 @@ def find_changes(platform: Platform) -> bool:
 
 
 @task(task_run_name="check quality", tags=["warehouse"])
+@measured
 def check_quality(platform: Platform, rows: Literal["all", "changed"] = "all") -> QualityReport:
     """Check every suite and publish the results. A shop without new events sends an alert.
 

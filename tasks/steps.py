@@ -6,6 +6,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.sorting import TaskRunSort
 
 from boat.transform.lineage import Graph, Node
+from tasks import measured
 
 
 def completed_steps() -> Graph:
@@ -22,4 +23,6 @@ def _node(run: TaskRun) -> Node:
     parents = [
         str(source.id) for inputs in run.task_inputs.values() for source in inputs if source.input_type == "task_run"
     ]
-    return Node(f"{run.name}: {run.total_run_time.total_seconds():.0f} s", "step", tuple(dict.fromkeys(parents)))
+    usage = measured.usages().get(run.name)
+    cost = usage.text if usage else f"{run.total_run_time.total_seconds():.0f} s"
+    return Node(f"{run.name}: {cost}", "step", tuple(dict.fromkeys(parents)))

@@ -19,7 +19,8 @@ from boat.render import cards
 from boat.snapshot import Snapshot, take
 from tasks.blocks import Platform
 from tasks.jobs import run_job, summary
-from tasks.reports import LiveArtifact
+from tasks.live import LiveArtifact
+from tasks.measured import measured
 from tasks.transform import manifest_digest
 
 _OVERHEAD_SECONDS = 1800
@@ -48,6 +49,7 @@ class TrainedModel:
 
 
 @task(task_run_name="take snapshot", tags=["warehouse"])
+@measured
 def take_snapshot(platform: Platform, days: int, as_of: datetime | None) -> Snapshot:
     """Take a snapshot of the training examples of the last `days` days."""
     snapshot = take(platform.warehouse, platform.store, days=days, as_of=as_of, dbt_manifest=manifest_digest(platform))
@@ -95,6 +97,7 @@ def _figure(value: float) -> str:
 
 
 @task(task_run_name="train {kind}")
+@measured
 def train_model(platform: Platform, snapshot: Snapshot, kind: KindName, parameters: TrainingParameters) -> TrainedModel:
     """Train a model in a job, with a live learning curve in the UI.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from prefect import get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
-from boat import memory, settings, store
+from boat import memory, progress, settings, store
 from boat.errors import BoatError, DataError, ended
 from boat.transform import dbt, lineage, loads
 from boat.transform.dbt import Freshness, NodeResult
@@ -22,6 +22,7 @@ from boat.warehouse import Warehouse
 from tasks import checked
 from tasks.blocks import Platform
 from tasks.checked import PROJECT
+from tasks.measured import measured
 
 if TYPE_CHECKING:
     from prefect_dbt.cli.commands import DbtCoreOperation
@@ -32,6 +33,7 @@ _DOCS, _DOCS_DIGEST = "dbt.html", "dbt.digest"
 
 
 @task(task_run_name="dbt build", tags=["warehouse"])
+@measured
 def build_warehouse(platform: Platform, full_refresh: bool = False) -> tuple[NodeResult, ...]:
     """Build all models with their data tests, and publish the result of each node.
 
@@ -57,7 +59,8 @@ def build_warehouse(platform: Platform, full_refresh: bool = False) -> tuple[Nod
     exit_error: RuntimeError | None = None
     with warehouse.exclusive():
         try:
-            operation.run()
+            with progress.polled(dbt.RunningBuild(_logs(target) / "dbt.log").report):
+                operation.run()
         except RuntimeError as error:  # its message is only that the shell command failed
             exit_error = error
             _raise_if_killed(error)
@@ -149,9 +152,13 @@ def _dbt(warehouse: Warehouse, target: Path, command: str) -> "DbtCoreOperation"
         env={
             **warehouse.dbt_environment(),
             "DBT_TARGET_PATH": str(target),
-            "DBT_LOG_PATH": str(target.parent / "logs"),
+            "DBT_LOG_PATH": str(_logs(target)),
         },
     )
+
+
+def _logs(target: Path) -> Path:
+    return target.parent / "logs"
 
 
 def manifest_digest(platform: Platform) -> str:

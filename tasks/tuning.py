@@ -10,7 +10,7 @@ from boat.kinds import KindName, TrainingParameters
 from boat.models.parameters import ChosenParameters
 from boat.snapshot import Snapshot
 from tasks.blocks import Platform
-from tasks.reports import LiveArtifact
+from tasks.live import LiveArtifact
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -97,7 +97,7 @@ def _load_command(commands: "_Commands") -> None:
     )
 
     def run(options: argparse.Namespace) -> None:
-        from boat import landing, raw_log
+        from boat import landing, progress, raw_log
         from boat.warehouse import connect
 
         if options.dry_run:
@@ -106,7 +106,8 @@ def _load_command(commands: "_Commands") -> None:
         if not options.warehouse:
             raise SettingError("boat load needs a warehouse.", "Add --warehouse URL, or --dry-run to load nothing.")
         bad_rows = landing.BadRows(options.on_bad_rows, float(options.max_bad_share))
-        report = raw_log.load(connect(options.warehouse), options.source, bad_rows, options.layout)
+        with progress.on_terminal():
+            report = raw_log.load(connect(options.warehouse), options.source, bad_rows, options.layout)
         for file in report.files:
             result = "loaded before" if file.already_loaded else f"{file.accepted} new of {file.received}"
             print(f"{file.source_file} ({file.kind}): {result}")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from boat import progress
 from boat.errors import CheckError, QualityError
 from boat.warehouse import Warehouse
 
@@ -303,6 +304,7 @@ def _parts(suite: "ExpectationSuite", condition: str | None) -> Iterator[tuple["
     whole: list[Expectation] = []
     for check in suite.expectations:
         is_by_row = isinstance(check, (ColumnMapExpectation, MulticolumnMapExpectation))
+        is_by_row = is_by_row or getattr(check, "looks_at_rows", False)  # of Boat's own expectations
         is_by_row = is_by_row and not isinstance(check, ExpectColumnValuesToBeInTypeList)  # it reads the schema
         (by_row if is_by_row else whole).append(copy.copy(check))  # an expectation belongs to one suite
     yield gx.ExpectationSuite(suite.name, expectations=whole), None
@@ -313,12 +315,17 @@ def _run(
     context: "AbstractDataContext", definitions: list["ValidationDefinition"]
 ) -> tuple[list[Check], dict[str, Path]]:
     import great_expectations as gx
+    from great_expectations.core.run_identifier import RunIdentifier
     from great_expectations.data_context.types.resource_identifiers import ExpectationSuiteIdentifier
 
     if not definitions:
         return [], {}
-    checkpoint = gx.Checkpoint(name="boat", validation_definitions=definitions, actions=[])
-    results = context.checkpoints.add(checkpoint).run().run_results
+    run_id = RunIdentifier(run_time=datetime.now(UTC))
+    results: dict[Any, Any] = {}
+    for number, definition in enumerate(definitions):  # one checkpoint for each, to report the progress
+        progress.report(definition.name, number, len(definitions), "tables")
+        checkpoint = gx.Checkpoint(name=definition.name, validation_definitions=[definition], actions=[])
+        results |= context.checkpoints.add(checkpoint).run(run_id=run_id).run_results
     # At the end, because an action of the checkpoint would rebuild the index after every table.
     suites = (ExpectationSuiteIdentifier(name=definition.suite.name) for definition in definitions)
     resources: list[Any] = [*results, *suites]

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from boat import kinds
+from boat import kinds, progress
 from boat import store as artifacts
 from boat.errors import ArtifactError, DataError
 from boat.kinds import KINDS
@@ -161,7 +161,10 @@ def take(
             end = _naive(as_of) if as_of else _newest(transaction)
             start = end - timedelta(days=days) if days is not None else None
             queries = _queries(start, end)
-            files = {name: _export(transaction, sql, export / name) for name, sql in queries.items()}
+            files = {
+                name: _export(transaction, sql, export / name, number, len(queries))
+                for number, (name, sql) in enumerate(queries.items())
+            }
         if not files[RECOMMEND].rows:
             raise DataError(
                 f"No session with two products started in ({start or 'the beginning'}, {end}].",
@@ -250,8 +253,9 @@ def _naive(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
-def _export(transaction: Transaction, sql: str, path: Path) -> File:
-    rows = transaction.export(sql, path, _PRODUCTS_ORDER if path.name == PRODUCTS else _EXAMPLES_ORDER)
+def _export(transaction: Transaction, sql: str, path: Path, number: int, files: int) -> File:
+    with transaction.watched(lambda share: progress.report(path.name, number + share, files)):
+        rows = transaction.export(sql, path, _PRODUCTS_ORDER if path.name == PRODUCTS else _EXAMPLES_ORDER)
     return File(rows, _sha256(path))
 
 

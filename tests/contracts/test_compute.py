@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from boat.compute import Compute, JobSpec, connect
-from boat.compute.progress import parse, report
+from boat.compute.progress import parse, parse_stage, report, stages
 from boat.errors import JobError, JobStoppedError, SettingError
+from boat.progress import Progress
 from boat.store import fetch, publish
 from tests.cloud.batch.running import Cloud
 
@@ -258,3 +259,16 @@ def test_only_marked_lines_are_progress(capsys: pytest.CaptureFixture[str]) -> N
     report(epoch=3, loss=0.5)
     assert parse(capsys.readouterr().out) == {"epoch": 3, "loss": 0.5}
     assert parse("Epoch 3") is None
+
+
+def test_a_job_prints_each_stage_and_then_its_progress_every_two_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    times = iter([10.0, 10.5, 11.0, 12.6, 12.6, 12.7])
+    show = stages(lambda: next(times))
+    counted = [Progress("counting"), Progress("epoch", 1, 9, "examples"), Progress("epoch", 2, 9, "examples")]
+    for progress in (*counted, Progress("epoch", 6, 9, "examples")):
+        show(progress)
+    assert [parse_stage(line) for line in capsys.readouterr().out.splitlines()] == [
+        *counted[:2],
+        Progress("epoch", 6, 9, "examples"),
+    ]
+    assert parse_stage('boat-progress {"epoch": 3}') is None

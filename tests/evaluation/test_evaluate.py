@@ -25,7 +25,7 @@ from boat.evaluation.report import (
 )
 from boat.intent.parameters import IntentParameters
 from boat.models import examples, sessions
-from boat.models.examples import Windows
+from boat.models.examples import Examples
 from boat.models.export import export
 from boat.models.train import train
 from boat.recommend import baselines
@@ -214,14 +214,14 @@ def test_a_model_of_another_kind_is_refused(shop: Path, recommend: Path, tmp_pat
 
 
 def test_popular_lists_the_most_frequent_without_the_current() -> None:
-    learned = Windows(np.zeros((6, 2), np.int32), np.array([1, 1, 1, 3, 3, 2]))
+    learned = Examples(np.array([2, 1, 2, 1, 2, 1, 1, 3, 1, 3, 1, 2]), np.arange(0, 13, 2))
     ranked = baselines.Popular(learned, 3).recommend(np.array([[0, 0], [1, 0]]))
     assert ranked.products[:, :4].tolist() == [[1, 3, 2, -1], [3, 2, -1, -1]]
 
 
 def test_co_occurrence_by_hand() -> None:
     # Product 2 follows 1 twice. Product 3 follows 2 once, and 1 once in two steps.
-    learned = Windows(np.array([[1, 0], [1, 0], [2, 1]], np.int32), np.array([2, 2, 3]))
+    learned = Examples(np.array([1, 2, 1, 2, 3]), np.array([0, 2, 5]))
     ranked = baselines.CoOccurrence(learned, 4).recommend(np.array([[1, 0], [2, 1], [4, 0]]))
     assert ranked.products[0, :2].tolist() == [2, 3]
     assert ranked.scores[0, :2] == pytest.approx([2.0, 0.8], abs=1e-5)

@@ -10,26 +10,34 @@ import pytest
 
 from boat import snapshot
 from boat.models import examples
-from boat.models.examples import Sessions
+from boat.models.examples import Examples, Sessions
 
 
 def test_a_window_has_the_products_before_its_target_newest_first() -> None:
     codes, offsets = np.array([1, 2, 3, 4, 5]), np.array([0, 3, 5])
-    recent, target, _ = examples.windows(codes, offsets, 2)
+    recent, target, _ = Examples(codes, offsets).at(slice(None), 2)
     assert recent.tolist() == [[1, 0], [2, 1], [4, 0]]
     assert target.tolist() == [2, 3, 5]
 
 
 def test_unknown_products_are_skipped_in_a_window_but_stay_a_target() -> None:
-    recent, target, _ = examples.windows(np.array([1, 0, 2, 0]), np.array([0, 4]), 2)
+    recent, target, _ = Examples(np.array([1, 0, 2, 0]), np.array([0, 4])).at(slice(None), 2)
     assert recent.tolist() == [[1, 0], [1, 0], [2, 1]]
     assert target.tolist() == [0, 2, 0]
 
 
 def test_sessions_of_unknown_products_have_empty_windows() -> None:
-    recent, target, _ = examples.windows(np.array([0, 0]), np.array([0, 2]), 2)
+    recent, target, _ = Examples(np.array([0, 0]), np.array([0, 2])).at(slice(None), 2)
     assert recent.tolist() == [[0, 0]]
     assert target.tolist() == [0]
+
+
+def test_products_before_targets_are_looked_up_by_steps_and_by_rows() -> None:
+    all_targets = Examples(np.array([1, 2, 0, 3, 4, 5]), np.array([0, 4, 6]))
+    assert len(all_targets) == 4
+    assert all_targets.before(1).tolist() == [1, 2, 2, 4]
+    assert all_targets.before(2).tolist() == [0, 1, 1, 0]
+    assert all_targets.at(np.array([3, 2]), 3).recent.tolist() == [[4, 0, 0], [2, 1, 0]]
 
 
 def test_the_vocabulary_begins_with_the_most_frequent() -> None:

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from sklearn import metrics as sklearn_metrics
 
 from boat import metrics, snapshot
 from boat.evaluation.report import Difference
+from boat.models.examples import Sessions
 from boat.recommend import slices
 from boat.recommend.baselines import Ranked
-from boat.recommend.evaluation import KS, RecommendTestSet
+from boat.recommend.evaluation import KS, RecommendTestSet, choose_targets
 
 PRODUCTS = 30
 
@@ -150,3 +152,19 @@ def test_slices_include_prices_categories_and_new_products(
     right = Ranked(priced.target[:, None], np.ones((len(priced.target), 1)))
     names = {(row.by, row.name) for row in slices.score(priced, right)}
     assert {("category", "c0"), ("category", "c1"), ("price", "0 to 9.75"), ("price", "29.25 to 39")} <= names
+
+
+def test_the_interval_of_sampled_targets_contains_the_true_mean_as_often_as_it_says() -> None:
+    draw, inside, widths = np.random.default_rng(0), [], []
+    for _ in range(200):
+        lengths = draw.geometric(0.2, size=1_500)
+        chances = draw.beta(2, 6, size=1_500)  # of a hit, the same for all targets of a session; the mean is 0.25
+        part = Sessions(pa.table({"event": np.zeros(int((lengths + 1).sum()))}), np.append(0, np.cumsum(lengths + 1)))
+        targets = choose_targets(part, limit=2_000)
+        assert (len(targets), targets.total) == (2_000, lengths.sum())
+        hits = draw.random(len(targets)) < chances[targets.session]
+        ((low, high),) = metrics.Draws(targets.session).intervals(hits[:, None].astype(float))
+        inside.append(low <= 0.25 <= high)
+        widths.append(high - low)
+    assert 0.9 <= np.mean(inside) <= 0.99  # 95 % of 200 are 190, with a standard deviation of 3
+    assert np.mean(widths) < 0.06

@@ -60,7 +60,8 @@ def test_each_recommender_is_exported_with_the_same_signature(shop: Path, tmp_pa
     if name == "popular":
         assert after_known["product_id"] == [product for product in popular if product != "p4"][:20]
     else:
-        assert "p5" in after_known["product_id"][:2]
+        neighbours = {"p2", "p5"} if name == "prod2vec_knn" else {"p5"}  # it does not know the order of views
+        assert neighbours & set(after_known["product_id"][:2])
 
 
 @pytest.mark.parametrize("name", MODELS)

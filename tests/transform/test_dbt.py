@@ -19,7 +19,6 @@ from boat.models.examples import Sessions
 from boat.models.sessions import instances
 from boat.recommend import training
 from boat.recommend.graph import RecommendGraph
-from boat.recommend.parameters import RecommendParameters
 from boat.recommend.scores import PopularScores
 from boat.transform import dbt
 from tests.transform.conftest import PROJECT, Build, Event, build, connect, run, shop_events
@@ -114,7 +113,7 @@ def test_an_endpoint_computes_the_windows_and_pages_of_the_training(
     names, frequency = part.vocabulary("product_id")
     shares = (frequency / frequency.sum()).astype(np.float32)
     graph = RecommendGraph(PopularScores(shares), names, shares, window=6)
-    learned = training.windows(part, names, RecommendParameters(window=6))
+    learned = training.targets(part, names, with_pages=True).at(slice(None), 6)
     targets = (row for row in rows.to_pylist() if row["position"] > 1)
     differing = Counter[str]()
     for row, recent, page in zip(targets, learned.recent, learned.page, strict=True):

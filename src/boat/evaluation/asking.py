@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from boat import progress
 from boat.models import examples
 from boat.models.examples import Sessions
 from boat.models.served import SavedModel
@@ -30,6 +31,7 @@ def batches(model: SavedModel, part: Sessions, session: np.ndarray, length: np.n
         The answers to some of the starts.
     """
     for at in range(0, len(session), _BATCH):
+        progress.report(f"predicting with {model.manifest.model}", at, len(session), "predictions")
         yield model.score(examples.columns(part, session[at : at + _BATCH], length[at : at + _BATCH], MAX_EVENTS))
 
 

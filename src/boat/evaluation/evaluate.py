@@ -15,7 +15,8 @@ from typing import Protocol
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from boat import kinds, snapshot
+from boat import kinds, progress, snapshot
+from boat.compute.progress import stages
 from boat.errors import ArtifactError, BoatError
 from boat.evaluation.report import DataReport, EvaluationReport
 from boat.kinds import KINDS, KindName
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     options = parser.parse_args(arguments)
     try:
-        report = evaluate(options.kind, options.model, options.snapshot, options.champion)
+        with progress.follow(stages()):
+            report = evaluate(options.kind, options.model, options.snapshot, options.champion)
     except BoatError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
@@ -69,6 +71,7 @@ def evaluate(kind: KindName, model: Path, folder: Path, champion: Path | None = 
         ArtifactError: An archive or the snapshot is damaged, or an archive is of another kind.
         DataError: The test days have no targets.
     """
+    progress.report("reading the snapshot")
     manifest = snapshot.read(folder)
     job: EvaluationJob = kinds.load(kind).job()
     report = job.evaluate(folder, manifest, _load(model, kind), _load(champion, kind) if champion else None)

@@ -69,7 +69,7 @@ class Bed:
 
     def buying(self, event_type: str) -> tuple[float, float, int]:
         """Return the share of buyers among sessions with an event of a type and without it, and how many have it."""
-        rows = np.flatnonzero(self.fit.strings("event_type") == event_type)
+        rows = np.flatnonzero(self.fit.equal("event_type", event_type))
         number = np.unique(np.searchsorted(self.fit.offsets, rows, side="right") - 1)
         having = np.zeros(len(self.fit), bool)
         having[number] = True

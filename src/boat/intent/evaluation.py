@@ -45,8 +45,7 @@ class IntentTestSet:
 
     def __init__(self, folder: Path, manifest: Manifest, parameters: IntentParameters) -> None:
         path = folder / snapshot.INTENT
-        self.fit = examples.read(path, manifest.split, "fit")
-        self.test = examples.read(path, manifest.split, "test")
+        self.fit, self.test = examples.read_parts(path, manifest.split, ["fit", "test"])
         if not len(self.fit) or not len(self.test):
             raise DataError(
                 f"Cannot evaluate intent: {len(self.fit)} sessions before and {len(self.test)} on the test days.",
@@ -70,7 +69,7 @@ class IntentTestSet:
     @cached_property
     def carts(self) -> tuple[np.ndarray, np.ndarray]:
         """Return sessions and numbers of events up to the first product in the cart, int64 [carts] each."""
-        adds = np.flatnonzero(self.test.strings("event_type") == "add")
+        adds = np.flatnonzero(self.test.equal("event_type", "add"))
         owner = np.searchsorted(self.test.offsets, adds, side="right") - 1
         session, first = np.unique(owner, return_index=True)
         return _sample(session, adds[first] - self.test.offsets[session] + 1)

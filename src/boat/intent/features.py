@@ -122,9 +122,9 @@ class Histories:
         """
         draw = np.random.default_rng(seed)
         lengths = 1 + (draw.random((len(self.lengths), _STARTS)) * self.lengths[:, None]).astype(np.int64)
-        session = np.broadcast_to(np.arange(len(lengths))[:, None], lengths.shape)
-        prefixes = np.unique(np.column_stack([session.ravel(), lengths.ravel()]), axis=0)
-        return _sample(prefixes[:, 0], prefixes[:, 1], _TRAINING_CUTS, seed)
+        width = int(self.lengths.max(initial=0)) + 1
+        prefixes = np.unique(np.arange(len(lengths))[:, None] * width + lengths)
+        return _sample(prefixes // width, prefixes % width, _TRAINING_CUTS, seed)
 
     def windows(self, session: np.ndarray, prefix: np.ndarray, width: int) -> Window:
         """Return the last `width` of the first `prefix` events of each session."""

@@ -22,11 +22,8 @@ def fit(
 ) -> FittedModel:
     """Fit an intent model to a snapshot; see `boat.intent.family.fit`."""
     path = folder / snapshot.INTENT
-    train, validation, combined = (
-        histories(examples.read(path, manifest.split, "train")),
-        histories(examples.read(path, manifest.split, "validation")),
-        histories(examples.read(path, manifest.split, "fit")),
-    )
+    parts = examples.read_parts(path, manifest.split, ["train", "validation", "fit"])
+    train, validation, combined = map(histories, parts)
     return family.fit(train, validation, combined, parameters, report, checkpoint)
 
 

@@ -4,7 +4,7 @@ An epoch has one prefix of random length of each session. The loss is the plain 
 the output is a probability.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import keras
@@ -157,9 +157,9 @@ def train(
 
     size = max(1, min(parameters.batch_size, len(train_part.buys) // _MIN_STEPS_PER_EPOCH))
 
-    def batches() -> Iterator[np.ndarray]:
+    def batches() -> Sequence[np.ndarray]:
         shuffled = order.permutation(len(train_part.buys))
-        return (shuffled[start : start + size] for start in range(0, len(shuffled), size))
+        return [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
 
     return fit(
         network,

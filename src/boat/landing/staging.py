@@ -81,7 +81,7 @@ class Reading:
 
     def _type(self, table: str, query: str) -> None:
         with _naming_damage(self.file, self.columns):
-            self.local.execute(f"create temp table {table} as {query}")
+            self.local.execute(f"create table {table} as {query}")
 
     def _fail_flaws(self, view: str) -> None:
         if number(self.local, f"select count(*) from {view} where {_IS_BAD}") == 0:

@@ -1,5 +1,6 @@
 """Training examples of a snapshot as arrays: concatenated sessions, and windows of products before an event."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,6 @@ Part = Literal["train", "validation", "fit", "test"]
 _PAGE = "url_before"  # column of marts.recommend_examples
 
 CUTS = (1, 2, 4, 6, 8, 10)
-_WINDOWS_AT_ONCE = 2**20  # limits the memory of intermediate arrays
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,8 @@ class Sessions:
         return _numpy(self.events["event_time"]).astype("datetime64[us]").astype(np.int64) / 1e6
 
     def strings(self, column: str) -> np.ndarray:
-        """Return a text column, object [events]; missing values are empty."""
-        texts, numbers = self.distinct(column)
-        strings: np.ndarray = texts[numbers]
-        return strings
+        """Return a text column, object [events]; missing values are empty. For many events, `distinct` is smaller."""
+        return _strings(self.events[column])
 
     def distinct(self, column: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the texts of a column, object [texts], and the number of each event's text, int32 [events].
@@ -65,10 +63,22 @@ class Sessions:
         chunks = column_of_texts.unify_dictionaries().chunks
         if not chunks:
             return np.array([""], object), np.empty(0, np.int32)
-        texts = np.array(["", *(text or "" for text in chunks[0].dictionary.to_pylist())], object)
-        distinct, number = np.unique(texts, return_inverse=True)
-        codes = np.concatenate([_numpy(pc.fill_null(chunk.indices, -1)) for chunk in chunks])
-        return distinct, number.astype(np.int32)[codes + 1]
+        texts = pc.fill_null(chunks[0].dictionary, "")
+        order = _numpy(pc.sort_indices(texts))
+        rank = np.empty(len(texts) + 1, np.int32)
+        distinct = _strings(pa.chunked_array([texts.take(pa.array(order))]))
+        if not len(distinct) or distinct[0] != "":
+            distinct = np.append(np.array([""], object), distinct)
+        rank[order] = np.arange(len(distinct) - len(order), len(distinct))
+        rank[-1] = 0  # a missing value
+        numbers: np.ndarray = rank[np.concatenate([_numpy(pc.fill_null(chunk.indices, -1)) for chunk in chunks])]
+        return distinct, numbers
+
+    def equal(self, column: str, text: str) -> np.ndarray:
+        """Return whether a text column has this text, bool [events]."""
+        texts, numbers = self.distinct(column)
+        equal: np.ndarray = (texts == text)[numbers]
+        return equal
 
     def vocabulary(self, column: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the texts of a column, most frequent first, then by text.
@@ -106,20 +116,79 @@ class Windows(NamedTuple):
         return Windows(self.recent[rows], self.target[rows], None if self.page is None else self.page[rows])
 
 
+class Examples:
+    """The targets of sessions, each event but the first, with the known products before it.
+
+    Windows are looked up when they are needed: the windows of all targets would take many times the memory of the
+    events. Unknown products (code 0) are skipped in windows, but they stay targets.
+
+    Args:
+        codes: Products of the events, int32 [events].
+        offsets: int64 [sessions + 1].
+        pages: Names of pages, object [pages], and the number of the page before each event, int32 [events]; `None` if
+            pages are not used.
+
+    Attributes:
+        target: Code of each target, int32 [targets].
+    """
+
+    def __init__(
+        self, codes: np.ndarray, offsets: np.ndarray, pages: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> None:
+        self._event = _targets(offsets)
+        self._pages = pages
+        self._known = codes[codes > 0]
+        known_before = np.append(np.int64(0), np.cumsum(codes > 0))
+        self._end = known_before[self._event]
+        self._begin = known_before[np.repeat(offsets[:-1], np.maximum(np.diff(offsets) - 1, 0))]
+        self.target = codes[self._event]
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def before(self, steps: int) -> np.ndarray:
+        """Return the product that is `steps` steps before each target, from 1, int32 [targets]; 0 if there is none."""
+        return self._products(self._end - steps, self._begin)
+
+    def at(self, rows: slice | np.ndarray, length: int) -> Windows:
+        """Return the windows of some targets, with the last `length` products."""
+        index = np.subtract.outer(self._end[rows], np.arange(1, length + 1))
+        page = None
+        if self._pages is not None:
+            names, numbers = self._pages
+            page = names[numbers[self._event[rows]]]
+        return Windows(self._products(index, self._begin[rows][:, None]), self.target[rows], page)
+
+    def _products(self, index: np.ndarray, begin: np.ndarray) -> np.ndarray:
+        products = np.zeros(index.shape, np.int32)
+        inside = index >= begin
+        products[inside] = self._known[index[inside]]
+        return products
+
+
 def read(path: Path, split: Split, part: Part) -> Sessions:
-    """Read the sessions of one part of a snapshot's file.
+    """Read the sessions of one part of a snapshot's file; see `read_parts`."""
+    return read_parts(path, split, [part])[0]
+
+
+def read_parts(path: Path, split: Split, parts: Sequence[Part]) -> list[Sessions]:
+    """Read the sessions of some parts of a snapshot's file.
 
     A session belongs to the part in which it starts. Its events after the end of the part are left out.
 
     Args:
         path: `recommend.parquet` or `intent.parquet` of a snapshot.
         split: The snapshot's cuts.
-        part: The part to read.
+        parts: The parts to read.
     """
     columns = [name for name in pq.read_schema(path).names if name not in ("session_key", "position")]
     events = pq.read_table(path, columns=columns, read_dictionary=_texts(path))
     first = first_rows(path)
     session = np.repeat(np.arange(len(first), dtype=np.int32), np.diff(first, append=len(events)))
+    return [_part(events, session, split, part) for part in parts]
+
+
+def _part(events: pa.Table, session: np.ndarray, split: Split, part: Part) -> Sessions:
     start: datetime | None = {"validation": split.validation_from, "test": split.test_from}.get(part)
     end: datetime | None = {"train": split.validation_from, "validation": split.test_from, "fit": split.test_from}.get(
         part
@@ -147,34 +216,18 @@ def encode(products: np.ndarray, names: np.ndarray) -> np.ndarray:
     return codes
 
 
-def windows(codes: np.ndarray, offsets: np.ndarray, length: int) -> Windows:
-    """Build a window for every event of a session except the first. Unknown products (code 0) are skipped.
+def pages(part: Sessions) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pages before the items.
 
-    Args:
-        codes: int32 [events].
-        offsets: int64 [sessions + 1].
-        length: Width of the windows.
+    Returns:
+        Their names, as `boat.models.pages` makes them, object [pages]; page 0 is the unknown one, with an empty name.
+        And the number of the page before each item, int32 [events].
     """
-    known_before = np.append(np.int64(0), np.cumsum(codes > 0))
-    compact = codes[codes > 0]
-    session = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    targets = _targets(offsets)
-    recent = np.zeros((len(targets), length), np.int32)
-    for begin in range(0, len(targets) if len(compact) else 0, _WINDOWS_AT_ONCE):
-        some = slice(begin, begin + _WINDOWS_AT_ONCE)
-        index: np.ndarray = np.subtract.outer(known_before[targets[some]], np.arange(1, length + 1))
-        inside = index >= known_before[offsets[session[targets[some]]]][:, None]
-        recent[some][inside] = compact[index[inside]]
-    return Windows(recent, codes[targets])
-
-
-def pages(part: Sessions) -> np.ndarray:
-    """Return the page before each item, as `boat.models.pages` names it, object [events]; empty if unknown."""
     if _PAGE not in part.events.column_names:
-        return np.full(len(part.events), "", object)
+        return np.array([""], object), np.zeros(len(part.events), np.int32)
     urls, numbers = part.distinct(_PAGE)
-    names: np.ndarray = _numpy(named(pa.array(urls, pa.string())))[numbers]
-    return names
+    names, of_url = Sessions(pa.table({"page": named(pa.array(urls, pa.string()))}), np.array([0])).distinct("page")
+    return names, of_url[numbers]
 
 
 def shared_pages(part: Sessions, limit: int) -> np.ndarray:
@@ -182,17 +235,13 @@ def shared_pages(part: Sessions, limit: int) -> np.ndarray:
 
     URLs of a single shopper are not part of a model.
     """
-    session = np.repeat(np.arange(len(part)), part.lengths)
-    table = pa.table({"page": pa.array(pages(part), pa.string()), "session": session})
-    sessions_of = table.group_by("page").aggregate([("session", "count_distinct")])
-    shared = sessions_of.filter((pc.field("page") != "") & (pc.field("session_count_distinct") > 1))
-    return _numpy(shared.sort_by([("session_count_distinct", "descending"), ("page", "ascending")])["page"])[:limit]
-
-
-def pages_before_targets(part: Sessions) -> np.ndarray:
-    """Return the page before each target of `windows`, object [targets]."""
-    before: np.ndarray = pages(part)[_targets(part.offsets)]
-    return before
+    names, numbers = pages(part)
+    session = np.repeat(np.arange(len(part), dtype=np.int64), part.lengths)
+    page = np.unique(session * len(names) + numbers) % len(names)
+    sessions_of = np.bincount(page, minlength=len(names))
+    sessions_of[0] = 0
+    order = np.argsort(-sessions_of, kind="stable")[: np.count_nonzero(sessions_of > 1)]
+    return names[order][:limit]
 
 
 def _targets(offsets: np.ndarray) -> np.ndarray:
@@ -234,7 +283,8 @@ def columns(part: Sessions, session: np.ndarray, length: np.ndarray, longest: in
     kept = np.minimum(length, longest)
     row = (part.offsets[session] + length - kept)[:, None] + np.arange(longest)
     is_filled = np.arange(longest) < kept[:, None]
-    events = part.events.take(pa.array(row[is_filled]))
+    used = [name for name in PADDING if name in part.events.column_names]
+    events = part.events.select(used).take(pa.array(row[is_filled]))
     selected = Sessions(events, np.array([0, len(events)]))
     filled: dict[str, np.ndarray] = {}
     for name, empty in PADDING.items():
@@ -253,8 +303,7 @@ def _with_page(
     continues = np.flatnonzero(next_row < part.offsets[session + 1])
     page = np.full(len(session), "", object)
     if _PAGE in part.events.column_names:
-        urls, numbers = part.distinct(_PAGE)
-        page[continues] = urls[numbers[next_row[continues]]]
+        page[continues] = _strings(part.events[_PAGE].take(pa.array(next_row[continues])))
     has_page = np.flatnonzero(page != "")
     if not len(has_page):
         return filled
@@ -264,6 +313,12 @@ def _with_page(
     wider["url"][has_page, position] = page[has_page]
     wider["event_time"][has_page, position] = filled["event_time"].max(axis=1)[has_page]
     return wider
+
+
+def _strings(column: pa.ChunkedArray) -> np.ndarray:
+    """Return texts, object [rows]; missing values are empty."""
+    texts: np.ndarray = _numpy(pc.fill_null(column.cast(pa.large_string()), "")).astype(object)
+    return texts
 
 
 def _numpy(column: pa.ChunkedArray | pa.Array) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The training loop of all networks: epochs, early stopping, a limit in seconds, the best weights."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from boat.models.checkpoint import Checkpoint, TrainingState
+from boat.progress import report as report_progress
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Resumable:
 def fit(
     network: keras.Model,
     step: Callable[[np.ndarray], tf.Tensor],
-    batches: Callable[[], Iterable[np.ndarray]],
+    batches: Callable[[], Sequence[np.ndarray]],
     validate: Callable[[], float],
     figure: tuple[str, Literal["rises", "falls"]],
     limits: Limits,
@@ -118,7 +119,8 @@ def fit(
     began = time.monotonic() - progress.seconds
     while not progress.over:
         curve = progress.curve
-        loss, speed = _epoch(step, batches(), began + limits.max_seconds)
+        stage = f"epoch {len(curve) + 1} of at most {limits.epochs}"
+        loss, speed = _epoch(step, batches(), began + limits.max_seconds, stage)
         figures = {"epoch": len(curve) + 1, "loss": loss, name: validate(), "events_per_second": round(speed)}
         progress.seconds = time.monotonic() - began
         curve.append({**figures, "seconds": round(progress.seconds, 2)})
@@ -136,7 +138,7 @@ def fit(
 
 
 def refit(
-    step: Callable[[np.ndarray], tf.Tensor], batches: Callable[[], Iterable[np.ndarray]], limits: Limits
+    step: Callable[[np.ndarray], tf.Tensor], batches: Callable[[], Sequence[np.ndarray]], limits: Limits
 ) -> dict[str, float]:
     """Train up to `limits.epochs` epochs within the time limit, without validation.
 
@@ -145,19 +147,22 @@ def refit(
     """
     began = time.monotonic()
     loss = float("nan")
-    for _ in range(limits.epochs):
-        loss, _speed = _epoch(step, batches(), began + limits.max_seconds)
+    for epoch in range(limits.epochs):
+        stage = f"epoch {epoch + 1} of {limits.epochs} with the newest days"
+        loss, _speed = _epoch(step, batches(), began + limits.max_seconds, stage)
         if time.monotonic() - began > limits.max_seconds:
             break
     return {"refit_loss": loss, "refit_seconds": round(time.monotonic() - began, 2)}
 
 
 def _epoch(
-    step: Callable[[np.ndarray], tf.Tensor], batches: Iterable[np.ndarray], deadline: float
+    step: Callable[[np.ndarray], tf.Tensor], batches: Sequence[np.ndarray], deadline: float, stage: str
 ) -> tuple[float, float]:
     """Train one epoch and return the mean loss and the examples per second."""
     began, examples, losses = time.monotonic(), 0, []
+    total = sum(map(len, batches))
     for batch in batches:
+        report_progress(stage, examples, total, "examples")
         losses.append(float(step(batch)))
         examples += len(batch)
         if time.monotonic() > deadline:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import boat
-from boat import kinds, snapshot
-from boat.compute.progress import report
+from boat import kinds, progress, snapshot
+from boat.compute.progress import report, stages
 from boat.errors import BoatError, DataError
 from boat.kinds import KINDS, Kind, TrainingParameters
 from boat.models.fitted import FittedModel, Report
@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         kind = kinds.load(options.kind)
         parameters = parse(options.parameters, kind.parameters)
-        train(kind, options.snapshot, options.output, parameters, options.checkpoint, options.export == "yes")
+        with progress.follow(stages()):
+            train(kind, options.snapshot, options.output, parameters, options.checkpoint, options.export == "yes")
     except BoatError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
@@ -75,6 +76,7 @@ def train(
         ArtifactError: The snapshot is damaged.
         DataError: The snapshot has too few examples.
     """
+    progress.report("reading the snapshot")
     manifest = snapshot.read(folder)
     obstacle = kind.obstacle(manifest)
     if obstacle:
@@ -89,6 +91,7 @@ def train(
         return ""
     from boat.models.export import export
 
+    progress.report("exporting the model")
     return export(
         fitted.graph,
         output / "model.tar.gz",

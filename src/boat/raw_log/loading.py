@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from boat import progress
 from boat.errors import DataError
 from boat.events import COLUMNS
 from boat.landing import validation
@@ -34,6 +35,8 @@ _NAMES = f"{', '.join(EVENT_FIELDS)}, extra"
 _SAME_ID = "known.shop = event.shop and known.event_id = event.event_id"
 _SECOND = timedelta(seconds=1)
 _STOP = BadRows("stop")
+_READING_SHARE = 0.6
+"""Part of the time of a load until the rows of the file are read and validated."""
 _NOT_BODY = ("shop", "event_id", "event_time", "received_at")
 
 
@@ -145,7 +148,8 @@ def load_files(
             with warehouse.transaction() as transaction, transaction.scratch() as local:
                 tables.ensure(transaction, schema)
                 transaction.lock()
-                loader = _Loader(transaction, local, bad_rows, schema, frozenset(repair))
+                sizes = [file.path.stat().st_size for file in files]
+                loader = _Loader(transaction, local, bad_rows, schema, frozenset(repair), sum(sizes))
                 return tuple(loader.load(file) for file in files)
         except UnreadableText as error:
             # Start again: DuckDB aborts a transaction in which a file could not be read.
@@ -176,11 +180,30 @@ class _Loader:
         bad_rows: BadRows,
         schema: str,
         repair: frozenset[Path],
+        total_bytes: int,
     ) -> None:
         self._transaction, self._local, self._bad_rows = transaction, local, bad_rows
         self._schema, self._repair = schema, repair
+        self._loaded_bytes, self._total_bytes = 0, total_bytes
 
     def load(self, file: LandingFile) -> FileLoad:
+        """Load a file and report how many bytes are loaded."""
+        try:
+            return self._load(file)
+        finally:
+            self._loaded_bytes += file.path.stat().st_size
+            progress.report(file.name, self._loaded_bytes, self._total_bytes, "bytes")
+
+    def _watched(self, file: LandingFile, begin: float, end: float) -> AbstractContextManager[None]:
+        """Report the progress of a block that takes a load from one part of its time to another."""
+
+        def report(share: float) -> None:
+            loaded = self._loaded_bytes + (begin + (end - begin) * share) * file.path.stat().st_size
+            progress.report(file.name, loaded, self._total_bytes, "bytes")
+
+        return self._local.watched(report)
+
+    def _load(self, file: LandingFile) -> FileLoad:
         before, content = file.path.stat(), digest(file)
         if number(self._transaction, f"select count(*) from {self._schema}.loads where digest = ?", content):
             return FileLoad(file.name, file.kind, already_loaded=True)
@@ -227,13 +250,15 @@ class _Loader:
     def _append_events(self, file: LandingFile, load_id: str) -> _Counts:
         with self._reading(file) as rows:
             unread = self._failed()
-            rows.validate("landing_events", validation.events)
+            with self._watched(file, 0, _READING_SHARE):
+                rows.validate("landing_events", validation.events)
             unused = unused_types(self._local, "landing_events")
             received = unread + number(self._local, "select count(*) from landing_events") - sum(dict(unused).values())
             self._stop_at_too_many(file, received)
             number_equal_lines(self._local, file)
             self._find_repeats()
-            accepted, duplicate = self._insert_events(rows, load_id)
+            with self._watched(file, _READING_SHARE, 1):
+                accepted, duplicate = self._insert_events(rows, load_id)
             drop(self._local, "landing_events")
             self._local.execute("drop table landing_repeats")
             return _Counts(received, accepted, duplicate, unused, rows.columns.notes())
@@ -253,13 +278,13 @@ class _Loader:
         """Insert new events. Return the number of new events and the number of duplicates."""
         good = number(self._local, "select count(*) from landing_events where flaw is null")
         names = ", ".join((*EVENT_FIELDS, "extra", "line", "has_id"))
-        rows_with_first = f"""select {names}, row not in (select event from landing_repeats) as is_first
+        rows_with_first = f"""select {names}, row as number, row not in (select event from landing_repeats) as is_first
             from landing_events where flaw is null"""
         with self._transaction.upload(self._local, rows_with_first) as events:
             self._transaction.execute(
                 f"""insert into {self._schema}.events ({_NAMES}, load_id, source_file, source_line)
                 select {_NAMES}, ?, ?, line from {events} as event
-                where is_first and not exists (select 1 from {self._schema}.events as known where {_SAME_ID})""",
+                where is_first and number not in ({self._known(events, "event.number")})""",
                 [load_id, rows.file.name],
             )
             accepted = number(
@@ -277,12 +302,15 @@ class _Loader:
 
     def _known_before(self, events: str, load_id: str) -> int:
         """Return the number of events that were in the raw log before this load."""
-        return number(
-            self._transaction,
-            f"""select count(*) from {events} as event where is_first and exists (
-                select 1 from {self._schema}.events as known where {_SAME_ID} and known.load_id <> ?)""",
-            load_id,
-        )
+        return number(self._transaction, f"{self._known(events, 'count(*)')} and known.load_id <> ?", load_id)
+
+    def _known(self, events: str, columns: str) -> str:
+        """Return a query of the events that are in the raw log.
+
+        It joins ids only. `not exists` would let DuckDB keep all columns of all rows in memory.
+        """
+        return f"""select {columns} from {events} as event
+            join {self._schema}.events as known on {_SAME_ID} where is_first"""
 
     def _conflicts(self, events: str) -> list[int]:
         """Return lines of events with the id of another event but other content. Ids from content cannot conflict."""

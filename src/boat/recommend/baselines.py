@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from boat.models.examples import Windows
+from boat.models.examples import Examples
 from boat.recommend import counts
 
 LISTED = 20
@@ -31,12 +31,12 @@ class Popular:
     """Recommends the most frequent products to every session.
 
     Args:
-        windows: Examples to learn from; their targets are counted.
+        examples: Examples to learn from; their targets are counted.
         products: Size of the vocabulary; codes run from 1.
     """
 
-    def __init__(self, windows: Windows, products: int) -> None:
-        counts = np.bincount(windows.target, minlength=products + 1)[1:].astype(np.float64)
+    def __init__(self, examples: Examples, products: int) -> None:
+        counts = np.bincount(examples.target, minlength=products + 1)[1:].astype(np.float64)
         self.codes = np.argsort(-counts, kind="stable")[: LISTED + 1] + 1
         self.counts = counts[self.codes - 1]
 
@@ -53,17 +53,17 @@ class CoOccurrence:
     """Ranks products by how often they followed a product within five steps; near steps count more.
 
     Args:
-        windows: Examples to learn from.
+        examples: Examples to learn from.
         products: Size of the vocabulary; codes run from 1.
     """
 
-    def __init__(self, windows: Windows, products: int) -> None:
-        popular = Popular(windows, products)
+    def __init__(self, examples: Examples, products: int) -> None:
+        popular = Popular(examples, products)
         # Row 0 precedes every session. It gives the most popular products a tiny score.
         values = _TIE_BREAK * popular.counts / popular.counts.sum()
         rows = np.zeros(len(popular.codes), dtype=np.int64)
         least = sparse.csr_matrix((values, (rows, popular.codes)), shape=(products + 1, products + 1))
-        self._follows = counts.followers(windows, products) + least
+        self._follows = counts.followers(examples, products) + least
 
     def recommend(self, recent: np.ndarray) -> Ranked:
         """Return lists without the current product, which is the first of each window [targets, window]."""

@@ -78,9 +78,9 @@ class Bed:
         """Return a sample of the products viewed on the validation days, drawn in proportion to their views."""
         events = self.test_set.fit.events
         late = events["event_time"].to_numpy() >= np.datetime64(self.test_set.manifest.split.validation_from)
-        viewed = self.test_set.fit.strings("product_id")[late]
-        sample = np.random.default_rng(0).permutation(viewed)[: 2 * _MAX_STARTS].tolist()
-        return list(dict.fromkeys(sample))[:_MAX_STARTS]
+        viewed = self.test_set.fit.codes("product_id", self.test_set.names)[late]
+        sample = np.random.default_rng(0).permutation(viewed)[: 2 * _MAX_STARTS]
+        return list(dict.fromkeys(self.test_set.names[sample - 1].tolist()))[:_MAX_STARTS]
 
     @cached_property
     def directions(self) -> np.ndarray:

@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from boat.models import examples
-from boat.models.examples import Sessions
-from boat.recommend import counts, training
+from boat.models.examples import Examples, Sessions
+from boat.recommend import counts
 from boat.recommend.parameters import RecommendParameters
 from boat.recommend.scores import FollowerScores, NeighbourScores, PageScores, PopularScores
 
@@ -22,7 +22,7 @@ def co_occurrence(
     part: Sessions, names: np.ndarray, frequency: np.ndarray, parameters: RecommendParameters
 ) -> tf.Module:
     """Score each product by how often it followed the products of the session."""
-    follows = counts.followers(training.windows(part, names, parameters), len(names))
+    follows = counts.followers(Examples(part.codes("product_id", names), part.offsets), len(names))
     return FollowerScores(follows, shares(frequency))
 
 
@@ -38,7 +38,8 @@ def pages(part: Sessions, names: np.ndarray, frequency: np.ndarray, parameters: 
     urls = examples.shared_pages(part, _MOST_PAGES)
     codes = part.codes("product_id", names)
     days = (part.seconds.max() - part.seconds) / _DAY
-    before = examples.encode(examples.pages(part), urls)
+    pages, numbers = examples.pages(part)
+    before = examples.encode(pages, urls)[numbers]
     weights = 0.5 ** (days / parameters.half_life)
     return PageScores(urls, counts.page_followers(before, codes, part.offsets, weights, (len(urls), len(names))))
 

@@ -4,28 +4,30 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
-from boat.models.examples import Windows
+from boat.models.examples import Examples
 
 STEPS = 5
 DECAY = 0.8  # weight of a product per step back
 _FOLLOWERS_OF_A_PAGE = 100  # the start page leads everywhere
 
 
-def followers(windows: Windows, products: int) -> sparse.csr_matrix:
+def followers(examples: Examples, products: int) -> sparse.csr_matrix:
     """Count how often a product came within five steps after another, with a larger weight for fewer steps.
 
     Args:
-        windows: Examples.
+        examples: Targets and the products before them.
         products: Size of the vocabulary; codes run from 1.
 
     Returns:
         Weights [products + 1, products + 1] by codes: the product of the row came first.
     """
-    before = windows.recent[:, :STEPS]
-    is_pair = (before > 0) & (windows.target > 0)[:, None]
-    weights = np.broadcast_to(DECAY ** np.arange(before.shape[1]), before.shape)
-    after = np.broadcast_to(windows.target[:, None], before.shape)
-    return sparse.csr_matrix((weights[is_pair], (before[is_pair], after[is_pair])), shape=(products + 1, products + 1))
+    total = sparse.csr_matrix((products + 1, products + 1))
+    for step in range(STEPS):
+        before = examples.before(1 + step)
+        is_pair = (before > 0) & (examples.target > 0)
+        pairs = before[is_pair], examples.target[is_pair]
+        total += sparse.csr_matrix((np.full(len(pairs[0]), DECAY**step), pairs), shape=total.shape)
+    return total
 
 
 def page_followers(

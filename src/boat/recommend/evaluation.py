@@ -18,7 +18,7 @@ from boat.errors import DataError
 from boat.evaluation import asking
 from boat.evaluation.report import Difference
 from boat.models import examples
-from boat.models.examples import Sessions, Windows
+from boat.models.examples import Examples, Sessions
 from boat.models.served import SavedModel
 from boat.recommend import baselines, products
 from boat.recommend.baselines import Ranked
@@ -76,8 +76,7 @@ class RecommendTestSet:
     def __init__(self, folder: Path, manifest: Manifest, limit: int = MAX_TARGETS) -> None:
         path = folder / snapshot.RECOMMEND
         self.folder, self.manifest = folder, manifest
-        self.fit = examples.read(path, manifest.split, "fit")
-        self.sessions = examples.read(path, manifest.split, "test")
+        self.fit, self.sessions = examples.read_parts(path, manifest.split, ["fit", "test"])
         names, self.counts = self.fit.vocabulary("product_id")
         self.vocabulary = len(names)
         catalogue = products.read(folder)
@@ -90,7 +89,7 @@ class RecommendTestSet:
 
     def _set_targets(self, limit: int) -> None:
         self.codes = self.sessions.codes("product_id", self.names)
-        self.targets = _targets(self.sessions, limit)
+        self.targets = choose_targets(self.sessions, limit)
         self.target = self.codes[self.sessions.offsets[self.targets.session] + self.targets.length]
 
     def on_validation_days(self, limit: int) -> "RecommendTestSet":
@@ -107,10 +106,10 @@ class RecommendTestSet:
         return metrics.Draws(self.targets.session)
 
     @cached_property
-    def learned(self) -> Windows:
+    def learned(self) -> Examples:
         """Return the training examples of the days before the test."""
         codes = self.fit.codes("product_id", self.names[: self.vocabulary])
-        return examples.windows(codes, self.fit.offsets, asking.MAX_EVENTS)
+        return Examples(codes, self.fit.offsets)
 
     def predict(self, model: SavedModel) -> Ranked:
         """Return the lists of an exported model. The code of a product outside the shop is -1: it is never right."""
@@ -179,10 +178,9 @@ class RecommendTestSet:
     def _recent(self) -> np.ndarray:
         """Return windows of known products before the targets, newest first [targets, window]."""
         codes = np.where(self.codes <= self.vocabulary, self.codes, 0)
-        windows = examples.windows(codes, self.sessions.offsets, asking.MAX_EVENTS).recent
         first = np.append(0, np.cumsum(np.maximum(self.sessions.lengths - 1, 0)))
-        chosen: np.ndarray = windows[first[self.targets.session] + self.targets.length - 1]
-        return chosen
+        rows = first[self.targets.session] + self.targets.length - 1
+        return Examples(codes, self.sessions.offsets).at(rows, asking.MAX_EVENTS).recent
 
     def _rest(self, products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Compare lists with the rest of their session.
@@ -205,7 +203,12 @@ class RecommendTestSet:
         return comes & _first_time(products), rest
 
 
-def _targets(part: Sessions, limit: int) -> Targets:
+def choose_targets(part: Sessions, limit: int) -> Targets:
+    """Return all targets of sessions, or a fixed sample of `limit` targets.
+
+    Raises:
+        DataError: There are no targets.
+    """
     session = np.repeat(np.arange(len(part)), np.maximum(part.lengths - 1, 0))
     if not len(session):
         raise DataError(

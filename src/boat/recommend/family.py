@@ -61,7 +61,7 @@ def _count(
     recommender = RECOMMENDERS[parameters.model]
     build = recommender.load()
     names, frequency = train.vocabulary("product_id")
-    unseen = training.sample(training.windows(validation, names, parameters), parameters.seed)
+    unseen = training.validation_sample(training.targets(validation, names, with_pages=True), parameters)
     if not len(names) or not len(unseen.target):
         raise DataError(
             f"Cannot train {parameters.model}: the snapshot has {len(names)} products before the validation days and "

@@ -19,9 +19,7 @@ def fit(
 ) -> FittedModel:
     """Fit a recommender to a snapshot; see `boat.recommend.family.fit`."""
     path = folder / snapshot.RECOMMEND
-    train = examples.read(path, manifest.split, "train")
-    validation = examples.read(path, manifest.split, "validation")
-    combined = examples.read(path, manifest.split, "fit")
+    train, validation, combined = examples.read_parts(path, manifest.split, ["train", "validation", "fit"])
     described = catalogue.read(folder)
     if described.left_out:
         print(f"{described.left_out} products have unusable description vectors, which are ignored.")

@@ -93,9 +93,9 @@ def _parts(test_set: RecommendTestSet) -> Iterator[tuple[Cut, int]]:
 
 def _age(test_set: RecommendTestSet) -> Cut:
     """Divide products by the days of their first view."""
-    products = test_set.fit.strings("product_id")
     late = test_set.fit.events["event_time"].to_numpy() >= np.datetime64(test_set.manifest.split.validation_from)
-    before = pd.Index(test_set.names).isin(products[~late])
+    before = np.zeros(len(test_set.names), bool)
+    before[test_set.fit.codes("product_id", test_set.names)[~late] - 1] = True
     age = np.where(before, 0, np.where(np.arange(len(test_set.names)) < test_set.vocabulary, 1, 2))
     return Cut("first seen", ("on the train days", "on the validation days", "on the test days"), age)
 

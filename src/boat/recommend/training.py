@@ -5,18 +5,18 @@ products that the session has already viewed. The network is trained on every pr
 drawn products. Training starts from directions that are computed from counts.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from boat import metrics
+from boat import metrics, progress
 from boat.errors import DataError
 from boat.models import examples
 from boat.models.checkpoint import Checkpoint
-from boat.models.examples import Sessions, Windows
+from boat.models.examples import Examples, Sessions, Windows
 from boat.models.fitting import Limits, Resumable, Trained, fit, refit
 from boat.recommend import blend, catalogue, counts
 from boat.recommend.catalogue import Catalogue
@@ -82,62 +82,59 @@ def train(
         DataError: One of the parts has no examples.
     """
     names, frequency = part.vocabulary("product_id")
-    train_windows, validation_windows = windows(part, names, parameters), windows(validation, names, parameters)
-    if not len(train_windows.target) or not len(validation_windows.target):
+    learned, unseen = targets(part, names), targets(validation, names, with_pages=True)
+    if not len(learned) or not len(unseen):
         raise DataError(
-            f"The snapshot has {len(train_windows.target)} examples for training and "
-            f"{len(validation_windows.target)} for validation.",
+            f"The snapshot has {len(learned)} examples for training and {len(unseen)} for validation.",
             "Increase `days` of `retrain`, or load events of more days.",
         )
-    validation_sample = sample(validation_windows, parameters.seed)
-    network, learning = prepare(train_windows, len(names), parameters)
+    sample = validation_sample(unseen, parameters)
+    network, learning = prepare(learned, len(names), parameters)
     trained = fit(
         network,
         learning.step,
         learning.batches,
-        lambda: validation_mrr(
-            scores(network, _mix(network, [], validation_sample, parameters)), validation_sample, parameters
-        ),
+        lambda: validation_mrr(scores(network, _mix(network, [], sample, parameters)), sample, parameters),
         ("validation_mrr", "rises"),
         Limits(parameters.epochs, parameters.patience, parameters.max_seconds * _FIRST_SHARE),
         report,
         Resumable(network, learning.optimizer, [learning.draw], checkpoint),
     )
     counted = counted or {}
+    progress.report("counting for the blend")
     counted_scores = [count(part, names, frequency, parameters) for count in counted.values()]
-    mix = _mix(network, counted_scores, validation_sample, parameters)
-    trained.metrics["validation_mrr"] = validation_mrr(
-        scores(network, mix, counted_scores), validation_sample, parameters
-    )
+    mix = _mix(network, counted_scores, sample, parameters)
+    trained.metrics["validation_mrr"] = validation_mrr(scores(network, mix, counted_scores), sample, parameters)
     trained.metrics.update({f"weight_{name}": weight for name, weight in zip(counted, mix.weights, strict=True)})
     return _refit(trained, names, all_sessions, parameters, mix, list(counted.values()), described)
 
 
-def prepare(
-    train_windows: Windows, products: int, parameters: RecommendParameters
-) -> tuple[SessionNetwork, "Learning"]:
+def prepare(learned: Examples, products: int, parameters: RecommendParameters) -> tuple[SessionNetwork, "Learning"]:
     """Build a network that starts from counts, and its learning on examples."""
     keras.utils.set_random_seed(parameters.seed)
-    network = _initialised(train_windows, products, parameters)
-    initial = counts.directions(counts.followers(train_windows, products), parameters.dimensions, parameters.seed)
+    progress.report("counting which products follow each other")
+    network = _initialised(learned, products, parameters)
+    follows = counts.followers(learned, products)
+    progress.report("computing the first directions from the counts")
+    initial = counts.directions(follows, parameters.dimensions, parameters.seed)
     network.embedding.assign(initial * _LENGTH * np.sqrt(parameters.dimensions))
-    return network, Learning(network, train_windows, parameters, parameters.learning_rate, parameters.epochs)
+    return network, Learning(network, learned, parameters, parameters.learning_rate, parameters.epochs)
 
 
-def _initialised(train_windows: Windows, products: int, parameters: RecommendParameters) -> SessionNetwork:
+def _initialised(learned: Examples, products: int, parameters: RecommendParameters) -> SessionNetwork:
     network: SessionNetwork = RECOMMENDERS[parameters.model].load()(products, parameters)
-    network(train_windows.recent[:1])
+    network(learned.at(slice(1), parameters.window).recent)
     return network
 
 
 def _mix(
     network: SessionNetwork,
     counted_scores: Sequence[Scores],
-    validation_sample: Windows,
+    sample: Windows,
     parameters: RecommendParameters,
 ) -> blend.Mix:
     directions = DirectionScores(network, network.products().numpy())
-    return blend.choose(directions, counted_scores, validation_sample, parameters.repeats == "keep")
+    return blend.choose(directions, counted_scores, sample, parameters.repeats == "keep")
 
 
 def _refit(
@@ -149,9 +146,10 @@ def _refit(
     counted: Sequence[Count],
     described: Catalogue,
 ) -> TrainedNextItem:
+    progress.report("reading the newest days")
     all_names, frequency = all_sessions.vocabulary("product_id")
-    train_windows = windows(all_sessions, all_names, parameters)
-    network = _initialised(train_windows, len(all_names), parameters)
+    learned = targets(all_sessions, all_names)
+    network = _initialised(learned, len(all_names), parameters)
     old_codes = np.append(0, examples.encode(all_names, names))
     for new, old in zip(network.weights, trained.network.weights, strict=True):
         if old.shape[0] != len(names) + 1:
@@ -161,9 +159,10 @@ def _refit(
         table[old_codes > 0] = old.numpy()[old_codes[old_codes > 0]]
         new.assign(table)
     limits = Limits(parameters.refit_epochs, 0, parameters.max_seconds * (1 - _FIRST_SHARE))
-    learning = Learning(network, train_windows, parameters, parameters.learning_rate, parameters.refit_epochs)
+    learning = Learning(network, learned, parameters, parameters.learning_rate, parameters.refit_epochs)
     figures = refit(learning.step, learning.batches, limits)
     metrics = {**trained.metrics, **figures}
+    progress.report("counting for the blend, with the newest days")
     counted_scores = [count(all_sessions, all_names, frequency, parameters) for count in counted]
     products = network.products().numpy()
     unviewed = catalogue.unviewed(described, all_names, products)
@@ -178,10 +177,10 @@ def _refit(
     )
 
 
-def windows(part: Sessions, names: np.ndarray, parameters: RecommendParameters) -> Windows:
-    """Build the examples of sessions, as codes."""
-    of_sessions = examples.windows(part.codes("product_id", names), part.offsets, parameters.window)
-    return of_sessions._replace(page=examples.pages_before_targets(part))
+def targets(part: Sessions, names: np.ndarray, with_pages: bool = False) -> Examples:
+    """Return the examples of sessions, as codes."""
+    pages = examples.pages(part) if with_pages else None
+    return Examples(part.codes("product_id", names), part.offsets, pages)
 
 
 class Learning:
@@ -189,19 +188,20 @@ class Learning:
 
     Args:
         network: The network to train.
-        windows: Its examples.
+        learned: Its examples.
         parameters: Batch size and number of drawn products.
         rate: Learning rate.
         epochs: Number of epochs.
     """
 
     def __init__(
-        self, network: SessionNetwork, windows: Windows, parameters: RecommendParameters, rate: float, epochs: int
+        self, network: SessionNetwork, learned: Examples, parameters: RecommendParameters, rate: float, epochs: int
     ) -> None:
-        current = windows.recent[:, 0]
-        usable = (windows.target > 0) & (current > 0)
+        current = learned.before(1)
+        usable = (learned.target > 0) & (current > 0)
         if parameters.repeats == "drop":
-            usable &= windows.target != current
+            usable &= learned.target != current
+        self._learned, self._window = learned, parameters.window
         self._examples = np.flatnonzero(usable).astype(np.int32)
         largest = max(_SMALLEST_BATCH, len(self._examples) // _STEPS_AN_EPOCH)
         self._size = min(parameters.batch_size, largest, max(1, len(self._examples)))
@@ -219,12 +219,12 @@ class Learning:
                 warmup_steps=warm_up,
             )
         )
-        self._step = _step(network, self.optimizer, windows, parameters)
+        self._step = _step(network, self.optimizer, parameters)
 
-    def batches(self) -> Iterator[np.ndarray]:
+    def batches(self) -> Sequence[np.ndarray]:
         """Return the batches of one epoch, without the rest that does not fill a batch."""
         shuffled = self.draw.permutation(self._examples)
-        return (shuffled[at : at + self._size] for at in range(0, len(shuffled) - self._size + 1, self._size))
+        return [shuffled[at : at + self._size] for at in range(0, len(shuffled) - self._size + 1, self._size)]
 
     def step(self, batch: np.ndarray) -> tf.Tensor:
         """Train on a batch: compare targets with drawn products, or with all if there are few. Return the loss."""
@@ -232,17 +232,17 @@ class Learning:
             drawn = np.arange(self._products)
         else:
             drawn = self.draw.integers(self._products, size=self._negatives)
-        return self._step(batch, (drawn + 1).astype(np.int32))
+        recent, target, _ = self._learned.at(batch, self._window)
+        return self._step(recent, target, (drawn + 1).astype(np.int32))
 
 
 def _step(
-    network: SessionNetwork, optimizer: keras.Optimizer, windows: Windows, parameters: RecommendParameters
-) -> Callable[[np.ndarray, np.ndarray], tf.Tensor]:
-    recent, target = tf.constant(windows.recent), tf.constant(windows.target)
+    network: SessionNetwork, optimizer: keras.Optimizer, parameters: RecommendParameters
+) -> Callable[[np.ndarray, np.ndarray, np.ndarray], tf.Tensor]:
     products = network.embedding.shape[0] - 1
 
-    def loss(batch: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
-        directions, targets, viewed = network.questions(tf.gather(recent, batch), tf.gather(target, batch))
+    def loss(recent: tf.Tensor, target: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
+        directions, targets, viewed = network.questions(recent, target)
         target_logits = parameters.scale * tf.reduce_sum(directions * network.answers(targets), axis=1)
         drawn_logits = parameters.scale * tf.matmul(directions, network.answers(drawn), transpose_b=True)
         # Each drawn product represents several that were not drawn.
@@ -254,22 +254,22 @@ def _step(
         return tf.reduce_mean(tf.reduce_logsumexp(logits, axis=1) - target_logits) + network.penalty()
 
     @tf.function  # type: ignore[untyped-decorator]
-    def step(batch: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
+    def step(recent: tf.Tensor, target: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            value = loss(batch, drawn)
+            value = loss(recent, target, drawn)
         gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(value, network.trainable_variables)]
         optimizer.apply(gradients, network.trainable_variables)
         return value
 
-    return lambda batch, drawn: step(tf.constant(batch), tf.constant(drawn))
+    return lambda *batch: step(*map(tf.constant, batch))
 
 
-def sample(validation: Windows, seed: int) -> Windows:
-    """Return a seeded sample of examples that is large enough for validation."""
-    if len(validation.target) <= _VALIDATION_TARGETS:
-        return validation
-    chosen = np.random.default_rng(seed).choice(len(validation.target), _VALIDATION_TARGETS, replace=False)
-    return validation.at(chosen)
+def validation_sample(unseen: Examples, parameters: RecommendParameters) -> Windows:
+    """Return the windows of all examples, or of a seeded sample that is large enough for validation."""
+    rows: slice | np.ndarray = slice(None)
+    if len(unseen) > _VALIDATION_TARGETS:
+        rows = np.random.default_rng(parameters.seed).choice(len(unseen), _VALIDATION_TARGETS, replace=False)
+    return unseen.at(rows, parameters.window)
 
 
 def scores(

@@ -7,15 +7,19 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from boat import progress
 from boat.errors import TransformError
 
 FAILURES = ("error", "fail", "runtime error", "partial success")
 """Statuses that stop a flow. `warn` and `skipped` do not: a skipped node has a failed node before it."""
 
+_NODE = re.compile(r" (\d+) of (\d+) ([A-Z]+)(?:-OP)? (.*?) \.{2,}")
+"""A line of dbt's log about a node: its number, the number of nodes, `START` or its result, and what it is."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -68,6 +72,35 @@ class Freshness:
     status: str
     newest_at: str
     hours: float
+
+
+class RunningBuild:
+    """A running dbt, by what it adds to its log.
+
+    Args:
+        log: `dbt.log`; it need not exist yet.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._read = log.stat().st_size if log.exists() else 0
+        self._stage, self._ended, self._nodes = "dbt starts", 0, 0
+
+    def report(self) -> None:
+        """Report the newest node that has started, and how many nodes have ended."""
+        if self._log.exists() and self._log.stat().st_size < self._read:
+            self._read = 0  # dbt has begun a new file
+        with suppress(FileNotFoundError), self._log.open("rb") as file:
+            file.seek(self._read)
+            lines = file.read().rpartition(b"\n")[0]
+            self._read += len(lines)
+            for _number, nodes, state, node in _NODE.findall(lines.decode(errors="replace")):
+                self._nodes = int(nodes)
+                if state == "START":
+                    self._stage = node
+                else:
+                    self._ended += 1
+        progress.report(self._stage, self._ended, self._nodes, "nodes")
 
 
 def read_freshness(target: Path) -> tuple[Freshness, ...]:

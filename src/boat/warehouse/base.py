@@ -1,6 +1,6 @@
 """The warehouse seam: the operations that Boat needs of a database, which is chosen by URL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +18,10 @@ class Warehouse(Protocol):
 
     dialect: str
     """`duckdb` or `snowflake`. It is also the name of the dbt target."""
+
+    @property
+    def spill_folder(self) -> Path | None:
+        """Return the folder of what does not fit into memory; `None` if the database is elsewhere."""
 
     def transaction(self) -> AbstractContextManager["Transaction"]:
         """Open a connection in a transaction, which is committed at the end or rolled back after an error."""
@@ -58,6 +62,9 @@ class Transaction(Protocol):
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> "pa.Table":
         """Return the rows of a query as an Arrow table with column names in lower case."""
+
+    def watched(self, report: Callable[[float], None]) -> AbstractContextManager[None]:
+        """Pass on the part of the block's statements that is done, from 0 to 1, if the database knows it."""
 
     def export(self, sql: str, path: Path, order_by: Sequence[str]) -> int:
         """Write the rows of a query to a Parquet file, sorted by `order_by`. Return the number of rows.

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 import duckdb
 import filelock
 
-from boat import settings
+from boat import progress, settings
 from boat.errors import BoatError, SettingError
 
 if TYPE_CHECKING:
@@ -27,17 +27,22 @@ _thread_locks: "defaultdict[Path, threading.Lock]" = defaultdict(threading.Lock)
 """Lock of each database between the threads of this process."""
 _PREFIX = "duckdb:///"
 _OPTIONS = ("memory_limit", "threads", "max_temp_directory_size")
-_MEMORY_SHARE = 0.6
-"""Part of the memory budget for DuckDB. The rest is for Python: the flow, dbt and the services."""
-_SPILL_SHARE = 0.5
+_PYTHON_BYTES, _LEAST_SHARE = 1_500_000_000, 0.5
+"""Memory of the flow, of dbt and of the services, and DuckDB's part of a budget that is too small for them."""
+_SPILL_SHARE = 0.8
 """Part of the free disk for what does not fit into DuckDB's memory."""
+
+
+def of_duckdb(budget: int) -> int:
+    """Return DuckDB's part of a memory budget, in bytes."""
+    return max(budget - _PYTHON_BYTES, int(budget * _LEAST_SHARE))
 
 
 def limited(url: str, budget: int) -> str:
     """Return the URL of a warehouse with DuckDB's share of a memory budget in bytes, unless it has its own limit."""
     if not url.startswith(_PREFIX) or "memory_limit=" in url:
         return url
-    return f"{url}{'&' if '?' in url else '?'}memory_limit={_mebibytes(budget * _MEMORY_SHARE)}"
+    return f"{url}{'&' if '?' in url else '?'}memory_limit={_mebibytes(of_duckdb(budget))}"
 
 
 class DuckDBWarehouse:
@@ -48,9 +53,9 @@ class DuckDBWarehouse:
 
     Args:
         url: `duckdb:///relative/path` or `duckdb:////absolute/path`. Options limit DuckDB, here, in dbt and in Great
-            Expectations: `?memory_limit=2GB` (default 60 % of `BOAT_MEMORY`), `threads=2` (default all cores), and
+            Expectations: `?memory_limit=2GB` (default `of_duckdb`), `threads=2` (default all cores), and
             `max_temp_directory_size=50GB` for the folder `FILE.tmp`, into which DuckDB writes what does not fit into
-            memory (default half of the free disk).
+            memory (default up to 80 % of the free disk).
 
     Raises:
         SettingError: The URL has no file name, or an unknown option.
@@ -113,6 +118,11 @@ class DuckDBWarehouse:
                 connection.commit()
             finally:
                 connection.close()
+
+    @property
+    def spill_folder(self) -> Path:
+        """Return the folder into which DuckDB writes what does not fit into memory."""
+        return self.path.with_name(f"{self.path.name}.tmp")
 
     @property
     def copies(self) -> Path:
@@ -180,6 +190,7 @@ class DuckDBWarehouse:
 
 def _configure(connection: duckdb.DuckDBPyConnection, options: Mapping[str, str]) -> None:
     connection.execute("set TimeZone = 'UTC'; set autoinstall_known_extensions = false")
+    connection.execute("set enable_progress_bar = true; set enable_progress_bar_print = false")  # for `watched`
     for name, value in options.items():
         connection.execute(f"set {name} = ?", [value])
 
@@ -189,7 +200,7 @@ def _limits(folder: Path) -> dict[str, str]:
     while not folder.exists():
         folder = folder.parent
     return {
-        "memory_limit": _mebibytes(settings.memory() * _MEMORY_SHARE),
+        "memory_limit": _mebibytes(of_duckdb(settings.memory())),
         "threads": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1),
         # A power of two, because dbt parses the project again if a limit has changed.
         "max_temp_directory_size": _mebibytes(2 ** int(math.log2(shutil.disk_usage(folder).free * _SPILL_SHARE))),
@@ -218,19 +229,49 @@ class DuckDBTransaction:
         self._connection.begin()
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
-        self._connection.execute(sql, list(parameters))
+        with self._naming_limits():
+            self._connection.execute(sql, list(parameters))
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> "pa.Table":
         """Return the rows of a query as an Arrow table with column names in lower case."""
-        rows = self._connection.execute(sql, list(parameters)).to_arrow_table()
+        with self._naming_limits():
+            rows = self._connection.execute(sql, list(parameters)).to_arrow_table()
         return rows.rename_columns([name.lower() for name in rows.column_names])
 
     def export(self, sql: str, path: Path, order_by: Sequence[str] = ()) -> int:
         """Write the rows of a query to a Parquet file, sorted by `order_by`. Return the number of rows."""
         ordered = f"{sql}\norder by {', '.join(order_by)}" if order_by else sql
-        self._connection.execute(f"copy ({ordered}) to ? (format parquet, compression zstd)", [str(path)])
+        with self._naming_limits():
+            self._connection.execute(f"copy ({ordered}) to ? (format parquet, compression zstd)", [str(path)])
         (rows,) = self._connection.fetchone() or (0,)
         return int(rows)
+
+    @contextmanager
+    def watched(self, report: Callable[[float], None]) -> Iterator[None]:
+        """Pass on the part of the block's statements that is done, from 0 to 1, about once a second."""
+        most = 0.0
+
+        def poll() -> None:
+            nonlocal most
+            most = max(most, self._connection.query_progress() / 100)  # below 0 between two statements
+            report(most)
+
+        with progress.polled(poll):
+            yield
+
+    @contextmanager
+    def _naming_limits(self) -> Iterator[None]:
+        """Name the limits if a statement needs more memory and disk than they allow."""
+        try:
+            yield
+        except duckdb.OutOfMemoryException as error:
+            sql = "select current_setting('memory_limit'), current_setting('max_temp_directory_size')"
+            memory_limit, disk_limit = self._connection.cursor().execute(sql).fetchone() or ("", "")
+            raise SettingError(
+                f"DuckDB needs more than {memory_limit} of memory and {disk_limit} of disk ({_first_line(error)}).",
+                "Increase BOAT_MEMORY, or free disk space, or add memory_limit=… and max_temp_directory_size=… to the "
+                "warehouse URL. Larger shops use Snowflake: see docs/scale.md.",
+            ) from error
 
     def register(self, name: str, rows: "pa.RecordBatchReader") -> None:
         """Register a stream of Arrow batches under a name. It can be read once."""
@@ -243,6 +284,10 @@ class DuckDBTransaction:
     def upload(self, local: "DuckDBTransaction", sql: str) -> AbstractContextManager[str]:
         """Return the query as a relation: its rows are already in this database."""
         return nullcontext(f"({sql})")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].removeprefix("Out of Memory Error: ").rstrip(".")
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import base64
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,6 +87,7 @@ class SnowflakeWarehouse:
     """
 
     dialect = "snowflake"
+    spill_folder = None
 
     def __init__(self, login: Login, tag: str = "boat", unload: bool = True) -> None:
         self._login = login
@@ -224,6 +225,10 @@ class SnowflakeTransaction:
         """Return the rows of a query as an Arrow table with column names in lower case."""
         cursor = self._run(sql, parameters)
         return _typed(cursor.fetch_arrow_all(force_return_table=True), _schema(cursor.description))
+
+    def watched(self, report: Callable[[float], None]) -> AbstractContextManager[None]:
+        """Do nothing: Snowflake does not say how far a statement is."""
+        return nullcontext()
 
     def export(self, sql: str, path: Path, order_by: Sequence[str]) -> int:
         """Write the rows of a query to a Parquet file, sorted by `order_by`. Return the number of rows."""
