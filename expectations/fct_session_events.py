@@ -6,6 +6,7 @@ from great_expectations.expectations.row_conditions import Column
 
 from boat.events import EVENT_TYPES, PRODUCT_EVENT_TYPES
 from expectations import columns
+from expectations.unique_together import unique_together
 
 
 def suite() -> ExpectationSuite:
@@ -15,7 +16,7 @@ def suite() -> ExpectationSuite:
         expectations=[
             gxe.ExpectTableRowCountToBeBetween(min_value=1, severity="critical"),
             *columns.key("session_key"),
-            gxe.ExpectCompoundColumnsToBeUnique(column_list=["session_key", "position"], severity="critical"),
+            unique_together("session_key", "position"),
             gxe.ExpectColumnValuesToBeBetween(column="position", min_value=1, severity="critical"),
             *columns.event_time(),
             gxe.ExpectColumnValuesToBeInSet(column="event_type", value_set=list(EVENT_TYPES), severity="critical"),

@@ -7,6 +7,7 @@ from great_expectations import ExpectationSuite
 from great_expectations import expectations as gxe
 
 from expectations import columns
+from expectations.unique_together import unique_together
 
 
 def suite() -> ExpectationSuite:
@@ -16,7 +17,7 @@ def suite() -> ExpectationSuite:
         expectations=[
             gxe.ExpectTableRowCountToBeBetween(min_value=1, severity="warning"),
             *columns.key("session_key"),
-            gxe.ExpectCompoundColumnsToBeUnique(column_list=["session_key", "position"], severity="critical"),
+            unique_together("session_key", "position"),
             gxe.ExpectColumnValuesToBeBetween(column="position", min_value=1, severity="critical"),
             *columns.event_time(),
             # A purchase would reveal the label.

@@ -4,6 +4,7 @@ from great_expectations import ExpectationSuite
 from great_expectations import expectations as gxe
 
 from expectations import columns
+from expectations.unique_together import unique_together
 
 COUNTS = (
     "active_clients",
@@ -27,7 +28,7 @@ def suite(table: str = "marts.kpi_daily", grain: str = "day") -> ExpectationSuit
         table,
         expectations=[
             gxe.ExpectColumnValuesToNotBeNull(column="shop", severity="critical"),
-            gxe.ExpectCompoundColumnsToBeUnique(column_list=["shop", grain], severity="critical"),
+            unique_together("shop", grain),
             gxe.ExpectColumnValuesToBeBetween(column="sessions", min_value=1, severity="critical"),
             gxe.ExpectColumnValuesToBeBetween(column="conversion_rate", min_value=0, max_value=1, severity="critical"),
             *columns.not_negative(*COUNTS),

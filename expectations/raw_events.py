@@ -11,6 +11,7 @@ from great_expectations.expectations.row_conditions import Column
 from boat.events import COLUMNS, EVENT_TYPES, PRODUCT_EVENT_TYPES
 from expectations import SILENCE, columns, silence
 from expectations.no_rows import ExpectNoRows
+from expectations.unique_together import unique_together
 
 _LOG_COLUMNS = ("schema_version", "extra", "load_id", "source_file", "source_line")
 
@@ -34,7 +35,7 @@ def suite(shop: str = "shop") -> ExpectationSuite:
             gxe.ExpectTableRowCountToBeBetween(min_value=1, severity="critical"),
             *columns.key("event_id", severity="warning"),
             *(columns.text(name) for name in ("session_id", "client_id", "product_id")),
-            gxe.ExpectCompoundColumnsToBeUnique(column_list=["shop", "event_id"], severity="critical"),
+            unique_together("shop", "event_id"),
             gxe.ExpectColumnValuesToNotBeNull(column="shop", severity="warning"),
             *columns.event_time(severity="warning"),
             gxe.ExpectColumnValuesToNotBeNull(column="event_type", severity="warning"),

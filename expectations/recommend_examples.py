@@ -4,6 +4,7 @@ from great_expectations import ExpectationSuite
 from great_expectations import expectations as gxe
 
 from expectations import columns
+from expectations.unique_together import unique_together
 
 
 def suite() -> ExpectationSuite:
@@ -14,7 +15,7 @@ def suite() -> ExpectationSuite:
             gxe.ExpectTableRowCountToBeBetween(min_value=2, severity="critical"),
             *columns.key("session_key"),
             *columns.key("product_id"),
-            gxe.ExpectCompoundColumnsToBeUnique(column_list=["session_key", "position"], severity="critical"),
+            unique_together("session_key", "position"),
             gxe.ExpectColumnValuesToBeBetween(column="position", min_value=1, severity="critical"),
             *columns.event_time(),
             gxe.ExpectColumnValuesToBeInSet(

@@ -10,6 +10,7 @@ import pytest
 from boat import quality, raw_log, warehouse
 from boat.errors import QualityError
 from expectations import SILENCE, raw_events, suites
+from expectations.no_rows import ExpectNoRows
 from tests.transform.conftest import Build, Event, build, connect
 
 pytestmark = pytest.mark.filterwarnings("ignore:`schema_name` is deprecated:DeprecationWarning")
@@ -135,7 +136,7 @@ def test_a_shop_that_went_silent_is_reported_and_a_replay_of_old_files_is_not(tm
         for own, silent in {"silent": {"silent"}, "alive": set(), "replayed": set(), "file": set()}.items():
             failing = {}
             for expectation in raw_events.suite(own).expectations:
-                if "unexpected_rows_query" in expectation.configuration.kwargs:
+                if type(expectation) is ExpectNoRows:
                     assert expectation.severity == "warning"
                     rows = transaction.query(expectation.unexpected_rows_query.format(batch="raw.events")).to_pylist()
                     failing[expectation.description == SILENCE] = {row["shop"] for row in rows}

@@ -26,9 +26,9 @@ products as (
 shops as (
     select
         shop,
-        min(day) as oldest_day,
-        max(day) as newest_day
-    from events
+        cast(min(started_at) as date) as oldest_day,
+        cast(max(ended_at) as date) as newest_day
+    from {{ ref('fct_sessions') }}
     group by shop
 ),
 
@@ -60,39 +60,20 @@ recent as (
 
 counted as (
     select
-        shop,
-        day,
+        recent.shop,
+        recent.day,
         count(*) as events,
-        count(product_id) as product_events,
+        count(recent.product_id) as product_events,
+        count(products.product_id) as unseen_product_events,
         {% for type in types -%}
-        count(case when event_type = '{{ type }}' then 1 end) as {{ type }}_events{{ ',' if not loop.last }}
+        count(case when recent.event_type = '{{ type }}' then 1 end) as {{ type }}_events{{ ',' if not loop.last }}
         {% endfor %}
     from recent
-    group by shop, day
-),
-
-product_days as (
-    select
-        shop,
-        day,
-        product_id,
-        count(*) as product_events
-    from recent
-    where product_id is not null
-    group by shop, day, product_id
-),
-
-unseen as (
-    select
-        product_days.shop,
-        product_days.day,
-        cast(sum(product_days.product_events) as bigint) as unseen_product_events
-    from product_days
-    inner join products
-        on product_days.shop = products.shop
-        and product_days.product_id = products.product_id
-        and product_days.day = products.first_seen_on
-    group by product_days.shop, product_days.day
+    left join products
+        on recent.shop = products.shop
+        and recent.product_id = products.product_id
+        and recent.day = products.first_seen_on
+    group by recent.shop, recent.day
 ),
 
 days as (
@@ -110,9 +91,6 @@ days as (
     left join counted
         on calendar.shop = counted.shop
         and calendar.day = counted.day
-    left join unseen
-        on calendar.shop = unseen.shop
-        and calendar.day = unseen.day
 ),
 
 beside_trailing as (

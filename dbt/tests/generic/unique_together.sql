@@ -1,7 +1,4 @@
 {#- The combination of these columns is unique. -#}
 {% test unique_together(model, columns) %}
-select {{ columns | join(', ') }}, count(*) as row_count
-from {{ model }}
-group by {{ columns | join(', ') }}
-having count(*) > 1
+    {{ return(repeated_rows(model, columns | join(', '))) }}
 {% endtest %}
