@@ -1,6 +1,7 @@
 """Jobs of a flow run. Without Prefect: `boat.compute.connect(url).run(spec, print)`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from prefect import get_run_logger
 
@@ -20,6 +21,8 @@ def run_job(platform: Platform, spec: JobSpec, on_line: Callable[[str], None]) -
         else:
             on_line(line)
 
+    if platform.compute_url.startswith("local:"):
+        spec = replace(spec, environment={**spec.environment, "BOAT_MEMORY": str(platform.memory_bytes)})
     result = platform.compute.run(spec, pass_on)
     get_run_logger().info("%s: %s (%s)", spec.name, summary(result), result.job)
     return result

@@ -6,8 +6,10 @@ import pytest
 from great_expectations import ExpectationSuite
 from great_expectations import expectations as gxe
 
-from boat import memory, quality, settings
+from boat import kinds, memory, quality, settings, snapshot
 from boat.errors import SettingError
+from boat.evaluation.evaluate import evaluate
+from boat.models.train import train
 from boat.warehouse.duckdb import DuckDBWarehouse, limited
 from tests.transform.conftest import connect, run, shop_events
 
@@ -49,8 +51,8 @@ def test_duckdb_gets_its_share_in_the_loader_in_dbt_and_in_the_checks(
     setting = "select current_setting('memory_limit') as size"
     with shop.transaction() as transaction:
         limit = transaction.query(setting)["size"][0].as_py()
-    assert limit == "1.1 GiB"
-    assert shop.dbt_environment()["BOAT_DUCKDB_MEMORY_LIMIT"] == "1228MiB"
+    assert limit == "1.0 GiB"
+    assert shop.dbt_environment()["BOAT_DUCKDB_MEMORY_LIMIT"] == "1024MiB"
     shown = run(shop, tmp_path, "show", "--inline", setting)
     assert limit in shown.output
 
@@ -66,4 +68,24 @@ def test_an_option_of_the_url_wins() -> None:
         assert limited(url, 8 * 10**9) == url
     own = DuckDBWarehouse("duckdb:///a.duckdb?memory_limit=1GB&threads=1").dbt_environment()
     assert (own["BOAT_DUCKDB_MEMORY_LIMIT"], own["BOAT_DUCKDB_THREADS"]) == ("1GB", "1")
-    assert "memory_limit=1228MiB" in limited("duckdb:///a.duckdb?threads=1", 2 * 2**30)
+    assert "memory_limit=1024MiB" in limited("duckdb:///a.duckdb?threads=1", 2 * 2**30)
+
+
+@pytest.mark.parametrize("kind", kinds.KINDS)
+def test_a_training_that_does_not_fit_says_so_before_it_starts(
+    kind: kinds.KindName, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kinds, "_JOB_BYTES", 3 * 10**9)
+    monkeypatch.setenv("BOAT_MEMORY", "2GB")
+    training = kinds.load(kind)
+    needed = memory.shown(training.needed_bytes(snapshot.read(shop).files[training.examples].rows))
+    with pytest.raises(SettingError, match=f"The training needs about {needed} of memory, and 2.0 GB are allowed"):
+        train(training, shop, tmp_path, training.parameters())
+    with pytest.raises(SettingError, match="The evaluation needs about"):
+        evaluate(kind, tmp_path / "model.tar.gz", shop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_on_another_machine_may_use_all_of_it() -> None:
+    assert settings.job_memory({}) == memory.of_machine()
+    assert settings.job_memory({"BOAT_MEMORY": "2GB"}) == 2 * 10**9

@@ -86,6 +86,10 @@ class CardText:
     limits: tuple[tuple[str, str], ...] = ()
 
 
+_JOB_BYTES = 10**9
+"""Memory of a job on few examples: TensorFlow, and the model."""
+
+
 def _no_obstacle(snapshot: Any) -> None:
     return None
 
@@ -107,6 +111,8 @@ class Kind:
         is_valid_answer: Whether a prediction of an endpoint is one that shoppers may see.
         obstacle: Why a snapshot (or its manifest) has too few examples; None if it has enough.
         trial_parameters: Parameters that every trial has, because they do not change the validation metric.
+        bytes_an_example: Memory of a training or an evaluation for each example of the snapshot, from
+            `benchmarks/night.py`.
     """
 
     name: KindName
@@ -121,6 +127,7 @@ class Kind:
     tuning_direction: Literal["maximize", "minimize"] = "maximize"
     obstacle: Callable[[Any], str | None] = _no_obstacle
     trial_parameters: Mapping[str, Any] = field(default_factory=dict)
+    bytes_an_example: int = 0
 
     @property
     def endpoint(self) -> str:
@@ -131,6 +138,10 @@ class Kind:
     def examples(self) -> str:
         """Return the name of the file with its examples in a snapshot."""
         return f"{self.name}.parquet"
+
+    def needed_bytes(self, examples: int) -> int:
+        """Return about how much memory a training or an evaluation on a number of examples needs."""
+        return _JOB_BYTES + self.bytes_an_example * examples
 
     def job(self) -> Any:
         """Import the module with `fit` and `evaluate`. TensorFlow takes seconds to load."""

@@ -43,6 +43,20 @@ def parse(text: str, name: str) -> int:
     return size
 
 
+def require(needed: int, available: int, what: str) -> None:
+    """Check that a step has enough memory before it starts.
+
+    Raises:
+        SettingError: It needs more than is available.
+    """
+    if needed > available:
+        raise SettingError(
+            f"{what} needs about {shown(needed)} of memory, and {shown(available)} are allowed.",
+            "Increase BOAT_MEMORY (or the field `memory` of the platform block), train on fewer `days`, or run it on a "
+            "larger machine with AWS Batch or ECS.",
+        )
+
+
 def shown(size: float) -> str:
     """Return a size as text for people, such as `6.4 GB`."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -142,6 +142,16 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     )
 
 
+def job_memory(environment: Mapping[str, str] | None = None) -> int:
+    """Return the memory that a job may use, in bytes: `BOAT_MEMORY`, or all of its machine or container.
+
+    Raises:
+        SettingError: See `boat.memory.parse`.
+    """
+    text = (os.environ if environment is None else environment).get("BOAT_MEMORY", "")
+    return machine.parse(text, "BOAT_MEMORY") if text else machine.of_machine()
+
+
 def memory(environment: Mapping[str, str] | None = None) -> int:
     """Return the memory budget of an installation in bytes (`BOAT_MEMORY`, default half of this machine's memory).
 

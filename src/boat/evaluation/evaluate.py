@@ -15,7 +15,7 @@ from typing import Protocol
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from boat import kinds, progress, snapshot
+from boat import kinds, memory, progress, settings, snapshot
 from boat.compute.progress import stages
 from boat.errors import ArtifactError, BoatError
 from boat.evaluation.report import DataReport, EvaluationReport
@@ -70,9 +70,12 @@ def evaluate(kind: KindName, model: Path, folder: Path, champion: Path | None = 
     Raises:
         ArtifactError: An archive or the snapshot is damaged, or an archive is of another kind.
         DataError: The test days have no targets.
+        SettingError: The evaluation needs more memory than it may use.
     """
     progress.report("reading the snapshot")
     manifest = snapshot.read(folder)
+    examples = manifest.files[kinds.load(kind).examples].rows
+    memory.require(kinds.load(kind).needed_bytes(examples), settings.job_memory(), "The evaluation")
     job: EvaluationJob = kinds.load(kind).job()
     report = job.evaluate(folder, manifest, _load(model, kind), _load(champion, kind) if champion else None)
     return replace(report, data=_data(folder, manifest))

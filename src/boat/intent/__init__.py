@@ -38,4 +38,5 @@ KIND = Kind(
     job_module="boat.intent.job",
     is_valid_answer=_is_valid_answer,
     obstacle=_obstacle,
+    bytes_an_example=110,
 )

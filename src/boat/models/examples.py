@@ -1,6 +1,6 @@
 """Training examples of a snapshot as arrays: concatenated sessions, and windows of products before an event."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -168,11 +168,12 @@ class Examples:
 
 def read(path: Path, split: Split, part: Part) -> Sessions:
     """Read the sessions of one part of a snapshot's file; see `read_parts`."""
-    return read_parts(path, split, [part])[0]
+    (sessions,) = read_parts(path, split, [part])
+    return sessions
 
 
-def read_parts(path: Path, split: Split, parts: Sequence[Part]) -> list[Sessions]:
-    """Read the sessions of some parts of a snapshot's file.
+def read_parts(path: Path, split: Split, parts: Sequence[Part]) -> Iterator[Sessions]:
+    """Read the sessions of some parts of a snapshot's file, and yield one part after the other.
 
     A session belongs to the part in which it starts. Its events after the end of the part are left out.
 
@@ -185,7 +186,8 @@ def read_parts(path: Path, split: Split, parts: Sequence[Part]) -> list[Sessions
     events = pq.read_table(path, columns=columns, read_dictionary=_texts(path))
     first = first_rows(path)
     session = np.repeat(np.arange(len(first), dtype=np.int32), np.diff(first, append=len(events)))
-    return [_part(events, session, split, part) for part in parts]
+    for part in parts:
+        yield _part(events, session, split, part)
 
 
 def _part(events: pa.Table, session: np.ndarray, split: Split, part: Part) -> Sessions:

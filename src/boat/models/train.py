@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import boat
-from boat import kinds, progress, snapshot
+from boat import kinds, memory, progress, settings, snapshot
 from boat.compute.progress import report, stages
 from boat.errors import BoatError, DataError
 from boat.kinds import KINDS, Kind, TrainingParameters
@@ -75,6 +75,7 @@ def train(
     Raises:
         ArtifactError: The snapshot is damaged.
         DataError: The snapshot has too few examples.
+        SettingError: The training needs more memory than it may use.
     """
     progress.report("reading the snapshot")
     manifest = snapshot.read(folder)
@@ -84,6 +85,7 @@ def train(
             f"Cannot train the {kind.name} model: {obstacle}.",
             "Increase `days` of `retrain`, load events of more days, or train other kinds.",
         )
+    memory.require(kind.needed_bytes(manifest.files[kind.examples].rows), settings.job_memory(), "The training")
     job: TrainingJob = kind.job()
     fitted = job.fit(folder, manifest, parameters, _report, _checkpoint(checkpoint, parameters, manifest))
     _write(fitted, output)

@@ -39,5 +39,6 @@ KIND = Kind(
     ),
     job_module="boat.recommend.job",
     is_valid_answer=_is_valid_answer,
+    bytes_an_example=350,
     trial_parameters={"refit_epochs": 0},  # the refit follows the validation
 )

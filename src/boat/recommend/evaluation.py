@@ -24,7 +24,7 @@ from boat.recommend import baselines, products
 from boat.recommend.baselines import Ranked
 from boat.snapshot import Manifest
 
-MAX_TARGETS = 200_000
+MAX_TARGETS = 100_000
 """More targets take longer and hardly narrow the intervals."""
 KS = (5, 10, 20)
 
