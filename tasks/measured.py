@@ -103,7 +103,7 @@ class _Steps:
             self._artifact.update(self._table, now=now)
 
     def _table(self) -> str:
-        head = ["| step | progress | time | CPU time | memory | spilled to disk |", "|---|---|---|---|---|---|"]
+        head = ["| step | time | CPU time | memory | spilled | progress |", "|---|---|---|---|---|---|"]
         return "\n".join([*head, *(f"| {step} | {row} |" for step, row in self._rows.items())])
 
 
@@ -124,8 +124,10 @@ def measured(
         def show(state: Progress) -> None:
             nonlocal logged
             text = speed.describe(state)
-            share = "" if state.share is None else f'<progress value="{state.share:.2f}"></progress> {state.share:.0%} '
-            steps.show(name, f"{share}{text} | | | | ")
+            share = (
+                "" if state.share is None else f'<progress value="{state.share:.2f}"></progress> {state.share:.0%}<br>'
+            )
+            steps.show(name, f"| | | | {share}{text.replace(': ', '<br>')}")
             if time.monotonic() - logged >= _LOG_SECONDS:
                 logged = time.monotonic()
                 logger.info(text if state.share is None else f"{progress.bar(state.share)}  {text}")
@@ -140,8 +142,8 @@ def measured(
         finally:
             usage = steps.usages[name] = meter.usage
             spilled = "" if usage.spilled_bytes is None else memory.shown(usage.spilled_bytes)
-            row = f"{outcome} | {usage.seconds:,.1f} s | {usage.cpu_seconds:,.1f} s"
-            steps.show(name, f"{row} | {memory.shown(usage.peak_bytes)} | {spilled}", now=True)
+            row = f"{usage.seconds:,.1f} s | {usage.cpu_seconds:,.1f} s | {memory.shown(usage.peak_bytes)} | {spilled}"
+            steps.show(name, f"{row} | {outcome}", now=True)
             logger.info("%s: %s", name, usage.text)
 
     return run

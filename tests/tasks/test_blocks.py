@@ -1,19 +1,12 @@
 """The retry policy retries temporary errors only."""
 
-from collections.abc import Iterator
-
 import pytest
 from prefect import flow, task
-from prefect.testing.utilities import prefect_test_harness
 
 from boat.errors import CheckError, DataError
 from tasks.blocks import RetryPolicy
 
-
-@pytest.fixture(scope="module", autouse=True)
-def prefect_server() -> Iterator[None]:
-    with prefect_test_harness():
-        yield
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def tries_of(error: Exception, succeeds_at: int) -> int:

@@ -1,25 +1,19 @@
 """`completed_steps` returns the steps of a running flow with their dependencies."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 from prefect import flow, task
-from prefect.testing.utilities import prefect_test_harness
 
 from boat.transform.lineage import Graph
 from tasks.steps import completed_steps
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 @dataclass(frozen=True)
 class Rows:
     rows: int
-
-
-@pytest.fixture(scope="module", autouse=True)
-def prefect_server() -> Iterator[None]:
-    with prefect_test_harness():
-        yield
 
 
 def test_a_step_follows_the_steps_whose_results_it_uses() -> None:
