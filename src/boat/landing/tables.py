@@ -18,4 +18,4 @@ TEMPORARY: Mapping[str, str] = {
     "landing_own": "lines of the rows of a client",
     "preview": "view of typed rows of a file for boat load --dry-run, with flaw",
 }
-"""Description of each table or view by name. They belong to one DuckDB connection and end with it."""
+"""Description of each table or view by name. They belong to one DuckDB connection or transaction and end with it."""

@@ -188,11 +188,10 @@ class _Loader:
 
     def load(self, file: LandingFile) -> FileLoad:
         """Load a file and report how many bytes are loaded."""
-        try:
-            return self._load(file)
-        finally:
-            self._loaded_bytes += file.path.stat().st_size
-            progress.report(file.name, self._loaded_bytes, self._total_bytes, "bytes")
+        loaded = self._load(file)
+        self._loaded_bytes += file.path.stat().st_size
+        progress.report(file.name, self._loaded_bytes, self._total_bytes, "bytes")
+        return loaded
 
     def _watched(self, file: LandingFile, begin: float, end: float) -> AbstractContextManager[None]:
         """Report the progress of a block that takes a load from one part of its time to another."""
@@ -278,13 +277,13 @@ class _Loader:
         """Insert new events. Return the number of new events and the number of duplicates."""
         good = number(self._local, "select count(*) from landing_events where flaw is null")
         names = ", ".join((*EVENT_FIELDS, "extra", "line", "has_id"))
-        rows_with_first = f"""select {names}, row as number, row not in (select event from landing_repeats) as is_first
+        rows_with_first = f"""select {names}, row as ordinal, row not in (select event from landing_repeats) as is_first
             from landing_events where flaw is null"""
         with self._transaction.upload(self._local, rows_with_first) as events:
             self._transaction.execute(
                 f"""insert into {self._schema}.events ({_NAMES}, load_id, source_file, source_line)
                 select {_NAMES}, ?, ?, line from {events} as event
-                where is_first and number not in ({self._known(events, "event.number")})""",
+                where is_first and ordinal not in ({self._known(events, "event.ordinal")})""",
                 [load_id, rows.file.name],
             )
             accepted = number(
