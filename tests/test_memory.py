@@ -78,7 +78,7 @@ def test_a_training_that_does_not_fit_says_so_before_it_starts(
     monkeypatch.setattr(kinds, "_JOB_BYTES", 3 * 10**9)
     monkeypatch.setenv("BOAT_MEMORY", "2GB")
     training = kinds.load(kind)
-    needed = memory.shown(training.needed_bytes(snapshot.read(shop).files[training.examples].rows))
+    needed = memory.shown(training.needed_bytes(snapshot.read(shop)))
     with pytest.raises(SettingError, match=f"The training needs about {needed} of memory, and 2.0 GB are allowed"):
         train(training, shop, tmp_path, training.parameters())
     with pytest.raises(SettingError, match="The evaluation needs about"):

@@ -139,9 +139,10 @@ class Kind:
         """Return the name of the file with its examples in a snapshot."""
         return f"{self.name}.parquet"
 
-    def needed_bytes(self, examples: int) -> int:
-        """Return about how much memory a training or an evaluation on a number of examples needs."""
-        return _JOB_BYTES + self.bytes_an_example * examples
+    def needed_bytes(self, manifest: Any) -> int:
+        """Return about how much memory a training or an evaluation on a snapshot needs, by its manifest."""
+        file = manifest.files.get(self.examples)
+        return _JOB_BYTES + self.bytes_an_example * (file.rows if file else 0)
 
     def job(self) -> Any:
         """Import the module with `fit` and `evaluate`. TensorFlow takes seconds to load."""

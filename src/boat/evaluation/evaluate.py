@@ -74,8 +74,7 @@ def evaluate(kind: KindName, model: Path, folder: Path, champion: Path | None = 
     """
     progress.report("reading the snapshot")
     manifest = snapshot.read(folder)
-    examples = manifest.files[kinds.load(kind).examples].rows
-    memory.require(kinds.load(kind).needed_bytes(examples), settings.job_memory(), "The evaluation")
+    memory.require(kinds.load(kind).needed_bytes(manifest), settings.job_memory(), "The evaluation")
     job: EvaluationJob = kinds.load(kind).job()
     report = job.evaluate(folder, manifest, _load(model, kind), _load(champion, kind) if champion else None)
     return replace(report, data=_data(folder, manifest))

@@ -85,7 +85,7 @@ def train(
             f"Cannot train the {kind.name} model: {obstacle}.",
             "Increase `days` of `retrain`, load events of more days, or train other kinds.",
         )
-    memory.require(kind.needed_bytes(manifest.files[kind.examples].rows), settings.job_memory(), "The training")
+    memory.require(kind.needed_bytes(manifest), settings.job_memory(), "The training")
     job: TrainingJob = kind.job()
     fitted = job.fit(folder, manifest, parameters, _report, _checkpoint(checkpoint, parameters, manifest))
     _write(fitted, output)
