@@ -54,7 +54,8 @@ def test_a_step_has_a_row_in_the_table_of_its_run(
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1].endswith(" s")
     assert cells[2].endswith(" s")
-    assert float(cells[3].removesuffix(" MB")) > 250
+    size, unit = cells[3].split()
+    assert float(size) * {"MB": 1, "GB": 1000}[unit] > 250
     assert cells[4:] == ["0 MB", outcome]
     messages = [record.getMessage() for record in caplog.records]
     assert any(message.startswith("█████░░░░░░░░░░░░░░░  25%  a.csv: 1 of 4 files") for message in messages)
