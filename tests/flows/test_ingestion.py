@@ -14,6 +14,7 @@ from tests.shops import SESSIONS, Shop
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.timeout(900)  # nine runs
 def test_ingestion_builds_checked_tables_until_a_check_fails(shop: Shop, shop_files: Path, tmp_path: Path) -> None:
     files = tmp_path / "files"
     shutil.copytree(shop_files, files)
