@@ -17,7 +17,7 @@ def run_job(platform: Platform, spec: JobSpec, on_line: Callable[[str], None]) -
     def pass_on(line: str) -> None:
         stage = parse_stage(line)
         if stage:
-            progress.report(stage.stage, stage.done, stage.total, stage.unit)
+            progress.pass_on(stage)
         else:
             on_line(line)
 

@@ -27,7 +27,7 @@ _READ_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Usage:
-    """What a step used.
+    """Resources that a step used.
 
     Attributes:
         seconds: Duration.
@@ -123,14 +123,13 @@ def measured(
 
         def show(state: Progress) -> None:
             nonlocal logged
-            text = speed.describe(state)
-            share = (
+            bar = (
                 "" if state.share is None else f'<progress value="{state.share:.2f}"></progress> {state.share:.0%}<br>'
             )
-            steps.show(name, f"| | | | {share}{text.replace(': ', '<br>')}")
+            steps.show(name, f"| | | | {bar}{speed.describe(state).replace(': ', '<br>')}")
             if time.monotonic() - logged >= _LOG_SECONDS:
                 logged = time.monotonic()
-                logger.info(text if state.share is None else f"{progress.bar(state.share)}  {text}")
+                logger.info(speed.line(state))
 
         outcome = "failed"
         meter = Meter(platform.warehouse.spill_folder)

@@ -57,9 +57,14 @@ def follow(follower: Follower) -> Iterator[None]:
 
 def report(stage: str, done: float = 0.0, total: float = 0.0, unit: str = "") -> None:
     """Report how far the present step is. Without a follower nothing happens."""
+    pass_on(Progress(stage, done, total, unit))
+
+
+def pass_on(progress: Progress) -> None:
+    """Report progress that another process has reported."""
     follower = _follower.get()
     if follower:
-        follower(Progress(stage, done, total, unit))
+        follower(progress)
 
 
 @contextmanager
@@ -84,7 +89,7 @@ def polled(poll: Callable[[], None], seconds: float = _POLL_SECONDS) -> Iterator
 
 
 class Speed:
-    """Speed and time left of a step, from its reports.
+    """Describes the progress of a step with its speed and the time left, from its reports.
 
     Args:
         clock: Returns seconds.
@@ -94,6 +99,11 @@ class Speed:
         self._clock = clock
         self._first = self._last = Progress("")
         self._began = clock()
+
+    def line(self, progress: Progress) -> str:
+        """Return a bar and the description, for a terminal or a log."""
+        text = self.describe(progress)
+        return text if progress.share is None else f"{bar(progress.share)}  {text}"
 
     def describe(self, progress: Progress) -> str:
         """Return the stage, the amount, the speed and the time left as text."""
@@ -125,8 +135,7 @@ def on_terminal() -> Iterator[None]:
     speed = Speed()
 
     def show(progress: Progress) -> None:
-        share = "" if progress.share is None else f"{bar(progress.share)}  "
-        print(f"\r\x1b[K{share}{speed.describe(progress)}", end="", file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{speed.line(progress)}", end="", file=sys.stderr, flush=True)
 
     try:
         with follow(show):

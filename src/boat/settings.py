@@ -142,25 +142,27 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     )
 
 
-def job_memory(environment: Mapping[str, str] | None = None) -> int:
-    """Return the memory that a job may use, in bytes: `BOAT_MEMORY`, or all of its machine or container.
-
-    Raises:
-        SettingError: See `boat.memory.parse`.
-    """
-    text = (os.environ if environment is None else environment).get("BOAT_MEMORY", "")
-    return machine.parse(text, "BOAT_MEMORY") if text else machine.of_machine()
-
-
 def memory(environment: Mapping[str, str] | None = None) -> int:
     """Return the memory budget of an installation in bytes (`BOAT_MEMORY`, default half of this machine's memory).
 
     Raises:
         SettingError: The value is not a size that this machine has.
     """
-    env = os.environ if environment is None else environment
-    text = env.get("BOAT_MEMORY", "")
-    return machine.parse(text, "BOAT_MEMORY") if text else machine.of_machine() // 2
+    return _budget(environment, machine.of_machine() // 2)
+
+
+def job_memory(environment: Mapping[str, str] | None = None) -> int:
+    """Return the memory that a job may use in bytes (`BOAT_MEMORY`, default all of its machine or container).
+
+    Raises:
+        SettingError: The value is not a size that this machine has.
+    """
+    return _budget(environment, machine.of_machine())
+
+
+def _budget(environment: Mapping[str, str] | None, default: int) -> int:
+    text = (os.environ if environment is None else environment).get("BOAT_MEMORY", "")
+    return machine.parse(text, "BOAT_MEMORY") if text else default
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,9 @@ def evaluate(kind: KindName, model: Path, folder: Path, champion: Path | None = 
     """
     progress.report("reading the snapshot")
     manifest = snapshot.read(folder)
-    memory.require(kinds.load(kind).needed_bytes(manifest), settings.job_memory(), "The evaluation")
-    job: EvaluationJob = kinds.load(kind).job()
+    evaluated = kinds.load(kind)
+    memory.require(evaluated.needed_bytes(manifest), settings.job_memory(), "The evaluation")
+    job: EvaluationJob = evaluated.job()
     report = job.evaluate(folder, manifest, _load(model, kind), _load(champion, kind) if champion else None)
     return replace(report, data=_data(folder, manifest))
 

@@ -32,7 +32,8 @@ def event_count_chances(fit: Sessions, fit_starts: Starts, test: Sessions, test_
 
 def _event_counts(part: Sessions, starts: Starts) -> np.ndarray:
     session, length = starts
+    types, numbers = part.distinct("event_type")
     begin = part.offsets[session]
-    columns = [np.append(0, np.cumsum(part.equal("event_type", event_type))) for event_type in EVENT_TYPES]
+    columns = [np.append(0, np.cumsum((types == event_type)[numbers])) for event_type in EVENT_TYPES]
     counts: np.ndarray = np.log1p(np.column_stack([total[begin + length] - total[begin] for total in columns]))
     return counts

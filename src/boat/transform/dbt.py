@@ -19,7 +19,7 @@ FAILURES = ("error", "fail", "runtime error", "partial success")
 """Statuses that stop a flow. `warn` and `skipped` do not: a skipped node has a failed node before it."""
 
 _NODE = re.compile(r" (\d+) of (\d+) ([A-Z]+)(?:-OP)? (.*?) \.{2,}")
-"""A line of dbt's log about a node: its number, the number of nodes, `START` or its result, and what it is."""
+"""A line of dbt's log about a node: its number, the number of nodes, `START` or the result, and its description."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -75,7 +75,7 @@ class Freshness:
 
 
 class RunningBuild:
-    """A running dbt, by what it adds to its log.
+    """Follows a running dbt by its log.
 
     Args:
         log: `dbt.log`; it need not exist yet.

@@ -21,7 +21,7 @@ class Warehouse(Protocol):
 
     @property
     def spill_folder(self) -> Path | None:
-        """Return the folder of what does not fit into memory; `None` if the database is elsewhere."""
+        """Return the folder of the spill files; `None` if the database is not on this machine."""
 
     def transaction(self) -> AbstractContextManager["Transaction"]:
         """Open a connection in a transaction, which is committed at the end or rolled back after an error."""

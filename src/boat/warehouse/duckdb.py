@@ -121,7 +121,7 @@ class DuckDBWarehouse:
 
     @property
     def spill_folder(self) -> Path:
-        """Return the folder into which DuckDB writes what does not fit into memory."""
+        """Return the folder of DuckDB's spill files."""
         return self.path.with_name(f"{self.path.name}.tmp")
 
     @property
