@@ -162,7 +162,7 @@ def test_the_name_of_a_page_has_no_tracking_parameters() -> None:
 
 def test_a_url_with_tracking_parameters_is_the_same_page() -> None:
     part = Sessions(pa.table({"url_before": ["/a?gclid=1", "/a", "/a?gclid=2#b"]}), np.array([0, 1, 2, 3]))
-    assert examples.shared_pages(part, 10).tolist() == ["/a"]
+    assert part.shared_pages.tolist() == ["/a"]
     scores = PageScores(np.array(["/a"], object), sparse.csr_matrix([[0, 0, 0], [0, 3, 1]]))
     assert scores(tf.zeros([1, 4], tf.int32), tf.constant(["/a?utm_source=mail"])).numpy().tolist() == [[3, 1]]
 
@@ -170,8 +170,7 @@ def test_a_url_with_tracking_parameters_is_the_same_page() -> None:
 def test_a_page_of_only_one_session_is_not_used() -> None:
     pages = ["/a", "/a", "/b", "/c", "/b", "", "/b", "/c", None]
     part = Sessions(pa.table({"url_before": pages}), np.array([0, 3, 6, 9]))
-    assert examples.shared_pages(part, 10).tolist() == ["/b", "/c"]
-    assert examples.shared_pages(part, 1).tolist() == ["/b"]
+    assert part.shared_pages.tolist() == ["/b", "/c"]
 
 
 def test_scores_of_pages_equal_the_counts_of_their_followers() -> None:

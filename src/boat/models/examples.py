@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -96,6 +97,36 @@ class Sessions:
         texts, numbers = self.distinct(column)
         codes: np.ndarray = encode(texts, names)[numbers]
         return codes
+
+    @cached_property
+    def pages(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the pages before the items.
+
+        Returns:
+            Their names, as `boat.models.pages` makes them, object [pages]; page 0 is the unknown one, with an empty
+            name. And the number of the page before each item, int32 [events].
+        """
+        if _PAGE not in self.events.column_names:
+            return np.array([""], object), np.zeros(len(self.events), np.int32)
+        urls, numbers = self.distinct(_PAGE)
+        named_urls = pa.table({"page": named(pa.array(urls, pa.string()))})
+        names, of_url = Sessions(named_urls, np.array([0])).distinct("page")
+        return names, of_url[numbers]
+
+    @cached_property
+    def shared_pages(self) -> np.ndarray:
+        """Return the pages of more than one session, object [pages], most sessions first.
+
+        URLs of a single shopper are not part of a model.
+        """
+        names, numbers = self.pages
+        session = np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
+        page = np.unique(session * len(names) + numbers) % len(names)
+        sessions_of = np.bincount(page, minlength=len(names))
+        sessions_of[0] = 0
+        order = np.argsort(-sessions_of, kind="stable")[: np.count_nonzero(sessions_of > 1)]
+        shared: np.ndarray = names[order]
+        return shared
 
 
 class Windows(NamedTuple):
@@ -216,34 +247,6 @@ def encode(products: np.ndarray, names: np.ndarray) -> np.ndarray:
     indices = pc.index_in(pa.array(products, pa.string()), pa.array(names, pa.string()))
     codes: np.ndarray = pc.fill_null(indices, -1).to_numpy(zero_copy_only=False).astype(np.int32) + 1
     return codes
-
-
-def pages(part: Sessions) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pages before the items.
-
-    Returns:
-        Their names, as `boat.models.pages` makes them, object [pages]; page 0 is the unknown one, with an empty name.
-        And the number of the page before each item, int32 [events].
-    """
-    if _PAGE not in part.events.column_names:
-        return np.array([""], object), np.zeros(len(part.events), np.int32)
-    urls, numbers = part.distinct(_PAGE)
-    names, of_url = Sessions(pa.table({"page": named(pa.array(urls, pa.string()))}), np.array([0])).distinct("page")
-    return names, of_url[numbers]
-
-
-def shared_pages(part: Sessions, limit: int) -> np.ndarray:
-    """Return at most `limit` pages of more than one session, object [pages], most sessions first.
-
-    URLs of a single shopper are not part of a model.
-    """
-    names, numbers = pages(part)
-    session = np.repeat(np.arange(len(part), dtype=np.int64), part.lengths)
-    page = np.unique(session * len(names) + numbers) % len(names)
-    sessions_of = np.bincount(page, minlength=len(names))
-    sessions_of[0] = 0
-    order = np.argsort(-sessions_of, kind="stable")[: np.count_nonzero(sessions_of > 1)]
-    return names[order][:limit]
 
 
 def _targets(offsets: np.ndarray) -> np.ndarray:

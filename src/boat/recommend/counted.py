@@ -35,18 +35,13 @@ def vmis_knn(part: Sessions, names: np.ndarray, frequency: np.ndarray, parameter
 
 def pages(part: Sessions, names: np.ndarray, frequency: np.ndarray, parameters: RecommendParameters) -> tf.Module:
     """Score each product by how often it followed the page that the shopper is on."""
-    urls = examples.shared_pages(part, _MOST_PAGES)
+    urls = part.shared_pages[:_MOST_PAGES]
     codes = part.codes("product_id", names)
     days = (part.seconds.max() - part.seconds) / _DAY
-    pages, numbers = examples.pages(part)
+    pages, numbers = part.pages
     before = examples.encode(pages, urls)[numbers]
     weights = 0.5 ** (days / parameters.half_life)
     return PageScores(urls, counts.page_followers(before, codes, part.offsets, weights, (len(urls), len(names))))
-
-
-def has_pages(part: Sessions) -> bool:
-    """Return whether more than one session was on the same page."""
-    return len(examples.shared_pages(part, _MOST_PAGES)) > 0
 
 
 def shares(frequency: np.ndarray) -> np.ndarray:

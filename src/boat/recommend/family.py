@@ -45,7 +45,7 @@ def fit(
     if not recommender.network:
         return _count(train, validation, combined, parameters, report)
     added: dict[str, training.Count] = {name: RECOMMENDERS[name].load() for name in recommender.added}
-    if recommender.uses_pages and counted.has_pages(train):
+    if recommender.uses_pages and len(train.shared_pages):
         added["pages"] = counted.pages
     result = training.train(train, validation, combined, parameters, report, checkpoint, added, described)
     graph = _graph(result.scores, result.names, result.counts, parameters, result.most_similar)
@@ -69,7 +69,7 @@ def _count(
             "Increase `days` of `retrain`, or load events of more days.",
         )
     candidates = {0.0: build(train, names, frequency, parameters)}
-    with_pages = recommender.uses_pages and counted.has_pages(train)
+    with_pages = recommender.uses_pages and len(train.shared_pages) > 0
     if with_pages:
         pages = counted.pages(train, names, frequency, parameters)
         candidates |= {weight: SummedScores([candidates[0.0], pages], [1.0, weight]) for weight in _PAGE_WEIGHTS}

@@ -179,7 +179,7 @@ def _refit(
 
 def targets(part: Sessions, names: np.ndarray, with_pages: bool = False) -> Examples:
     """Return the examples of sessions, as codes."""
-    pages = examples.pages(part) if with_pages else None
+    pages = part.pages if with_pages else None
     return Examples(part.codes("product_id", names), part.offsets, pages)
 
 
