@@ -8,7 +8,7 @@ from prefect.states import Completed, State
 from boat.kinds import KINDS, KindName
 from tasks.alerts import alert_failure
 from tasks.blocks import Platform, RetryPolicy
-from tasks.evaluation import check_gates, evaluate_model
+from tasks.evaluation import TEST_FROM, check_gates, evaluate_model
 from tasks.registry import find_version, set_champion
 from tasks.serving import smoke_test, update_endpoint
 
@@ -36,7 +36,8 @@ def promote(
             stayed.append(f"{kind}: there is no {alias}.")
             continue
         if alias == "challenger":
-            evaluation = retried(evaluate_model)(block, kind, version.uri, version.snapshot_uri)
+            test_from = version.lineage.get(TEST_FROM, "")
+            evaluation = retried(evaluate_model)(block, kind, version.uri, version.snapshot_uri, test_from)
             decision = check_gates(kind, evaluation)
             if not decision.accepted:
                 stayed.append(f"{kind} version {version.version}: {decision.text}")

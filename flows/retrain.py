@@ -1,26 +1,35 @@
 """Nightly training, evaluation and registration of models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
-from prefect import flow, get_run_logger
+from prefect import Task, flow, get_run_logger
 from prefect.deployments import run_deployment
 from prefect.exceptions import CancelledRun
 from prefect.states import Completed, State
 from pydantic import Field
 
 from boat.errors import RetrainError
+from boat.evaluation import gate
 from boat.kinds import KINDS, KindName
 from boat.recommend.parameters import RecommendModel, RecommendParameters
 from boat.registry.versions import ModelVersion
+from boat.snapshot import Snapshot
 from tasks.alerts import alert_failure
 from tasks.blocks import Platform, RetryPolicy
-from tasks.evaluation import evaluate_model
+from tasks.evaluation import Evaluation, Release, compare_twin, evaluate_model
 from tasks.naming import dated
 from tasks.quality import check_quality
 from tasks.registry import publish_card, register_model
-from tasks.training import kinds_in, take_snapshot, train_model, training_parameters
+from tasks.training import (
+    TrainedModel,
+    kinds_in,
+    refit_model,
+    take_snapshot,
+    train_model,
+    training_parameters,
+)
 from tasks.tuning import Advice, tune_parameters
 
 
@@ -28,6 +37,7 @@ from tasks.tuning import Advice, tune_parameters
 def retrain(
     days: Annotated[int, Field(ge=2, le=730)] = 90,
     as_of: datetime | None = None,
+    test_days: Annotated[int, Field(ge=1, le=90)] | None = None,
     kinds: tuple[KindName, ...] = KINDS,
     recommender: RecommendModel = RecommendParameters.model,
     parameters: dict[KindName, dict[str, Any]] | None = None,
@@ -41,8 +51,9 @@ def retrain(
     """Train, evaluate and register models on the newest sessions, then start `promote/latest`.
 
     Args:
-        days: Days of sessions in the snapshot. The newest days are for validation and test.
-        as_of: End of the snapshot (UTC). Empty: the newest event.
+        days: Days of sessions in the snapshot. The newest complete days are for validation and test.
+        as_of: End of the snapshot and of the test days (UTC). Empty: the newest event and the last complete day.
+        test_days: Days for the test. Empty: as few as give narrow intervals.
         kinds: Kinds of models to train.
         recommender: Recommendation model to train.
         parameters: Extra training parameters by kind, such as {"recommend": {"dropout": 0.3}, "intent": {"units": 64}}.
@@ -59,7 +70,8 @@ def retrain(
     retried = RetryPolicy.load("default").apply
 
     retried(check_quality)(block)
-    snapshot = retried(take_snapshot)(block, days, as_of)
+    snapshot = retried(take_snapshot)(block, days, as_of, test_days)
+    test_from = snapshot.test_from.isoformat()
     challengers: list[ModelVersion] = []
     failures: dict[KindName, Exception] = {}
     for kind in kinds_in(snapshot, kinds):
@@ -68,9 +80,12 @@ def retrain(
             if tuning_minutes:
                 advice = retried(tune_parameters)(block, snapshot, kind, chosen[kind], tuning_minutes, tuning_trials)
             trained = retried(train_model)(block, snapshot, kind, advice.parameters)
-            evaluation = retried(evaluate_model)(block, kind, trained.uri, snapshot.uri, needs_champion=False)
-            version = retried(register_model)(block, snapshot, trained, evaluation, advice.page)
-            retried(publish_card)(block, version, trained, evaluation)
+            evaluation = retried(evaluate_model)(
+                block, kind, trained.uri, snapshot.uri, test_from, needs_champion=False
+            )
+            release = fit_release(block, retried, snapshot, trained, evaluation)
+            version = retried(register_model)(block, snapshot, trained, evaluation, release, advice.page)
+            retried(publish_card)(block, version, trained, evaluation, release)
             challengers.append(version)
         except (CancelledRun, TimeoutError):  # of this flow run
             raise
@@ -86,6 +101,23 @@ def retrain(
         name=None if all(version.is_registered for version in challengers) else "Unregistered",
         message=" ".join(f"{version.name} version {version.version}." for version in challengers),
     )
+
+
+def fit_release(
+    block: Platform,
+    retried: Callable[[Task[..., Any]], Task[..., Any]],
+    snapshot: Snapshot,
+    trained: TrainedModel,
+    evaluation: Evaluation,
+) -> Release:
+    """Fit a model that passes its gates again on all days, and compare it with the evaluated one."""
+    if not gate.decide(trained.kind, evaluation.report, incomparable=evaluation.incomparable).accepted:
+        return Release(None, "The gates refuse this version.")
+    refitted = retried(refit_model)(block, snapshot, trained)
+    if refitted is None:
+        return Release(None, "This kind of model cannot be refitted.")
+    release: Release = retried(compare_twin)(block, snapshot, trained, refitted)
+    return release
 
 
 def raise_for(failures: Mapping[KindName, Exception], registered: Sequence[ModelVersion]) -> None:

@@ -12,10 +12,10 @@ from boat.registry import tracking
 from boat.registry.tracking import Training
 from boat.registry.versions import Alias, ModelVersion
 from boat.reports import model_card
-from boat.reports.model_card import Origin
+from boat.reports.model_card import Origin, Released
 from boat.snapshot import Snapshot
 from tasks.blocks import Platform
-from tasks.evaluation import Evaluation
+from tasks.evaluation import TEST_FROM, TRAINED_UNTIL, Evaluation, Release
 from tasks.steps import completed_steps
 from tasks.training import TrainedModel
 from tasks.transform import training_tables
@@ -23,7 +23,12 @@ from tasks.transform import training_tables
 
 @task(task_run_name="register {trained.kind}")
 def register_model(
-    platform: Platform, snapshot: Snapshot, trained: TrainedModel, evaluation: Evaluation, tuning: str
+    platform: Platform,
+    snapshot: Snapshot,
+    trained: TrainedModel,
+    evaluation: Evaluation,
+    release: Release,
+    tuning: str,
 ) -> ModelVersion:
     """Register a trained model as challenger, with its metrics, its learning curve and its origin.
 
@@ -32,6 +37,7 @@ def register_model(
         snapshot: Snapshot of the training.
         trained: The trained model.
         evaluation: Its evaluation on the test days.
+        release: The archive that is released if this version is promoted.
         tuning: URL of the tuning's page. Empty without tuning.
     """
     training = Training(
@@ -46,9 +52,13 @@ def register_model(
             "dbt_manifest": snapshot.dbt_manifest,
             "code_version": trained.manifest.code_version,
             "flow_run_id": str(runtime.flow_run.id),
+            TRAINED_UNTIL: trained.manifest.trained_until,
+            TEST_FROM: snapshot.test_from.isoformat(),
             **({"tuning": tuning} if tuning else {}),
         },
         curve=trained.curve,
+        release_uri=release.model.uri if release.model else "",
+        release_digest=release.model.digest if release.model else "",
     )
     platform.pending_registrations.add(training)
     try:
@@ -75,7 +85,9 @@ def _register_pending(platform: Platform, name: str) -> ModelVersion | None:
 
 
 @task(task_run_name="publish model card of {version.name} version {version.version}")
-def publish_card(platform: Platform, version: ModelVersion, trained: TrainedModel, evaluation: Evaluation) -> None:
+def publish_card(
+    platform: Platform, version: ModelVersion, trained: TrainedModel, evaluation: Evaluation, release: Release
+) -> None:
     """Publish the model card as an artifact and as a page of the reports."""
     origin = Origin(
         cost=trained.cost,
@@ -83,8 +95,10 @@ def publish_card(platform: Platform, version: ModelVersion, trained: TrainedMode
         tables=training_tables(platform, version.name),
         steps=completed_steps(),
     )
-    decision = gate.decide(trained.kind, evaluation.report)
-    card = model_card.model_card(version, evaluation.report, trained.curve, decision, origin)
+    decision = gate.decide(trained.kind, evaluation.report, incomparable=evaluation.incomparable)
+    trained_until = (release.model or trained).manifest.trained_until
+    released = Released(trained_until, release.text, release.model.cost if release.model else "")
+    card = model_card.model_card(version, evaluation.report, trained.curve, decision, origin, released)
     with platform.reporting() as folder:
         page = model_card.write_page(card, version, folder)
     create_markdown_artifact(

@@ -21,7 +21,8 @@ def update_endpoint(platform: Platform, version: ModelVersion) -> ServedModel | 
     """Deploy a version to its endpoint. Return the model that the endpoint served before."""
     serving = platform.serving
     before = serving.describe(version.name)
-    serving.update(version.name, ServedModel(platform.servable(version.uri), version.digest, version.version))
+    archive = version.released
+    serving.update(version.name, ServedModel(platform.servable(archive.uri), archive.digest, version.version))
     return before
 
 

@@ -15,6 +15,7 @@ from boat.kinds import KINDS, KindName, TrainingParameters
 from boat.models import archive
 from boat.models.archive import ModelManifest
 from boat.models.parameters import ChosenParameters, check
+from boat.models.train import WARM_START
 from boat.render import cards
 from boat.snapshot import Snapshot, take
 from tasks.blocks import Platform
@@ -50,12 +51,21 @@ class TrainedModel:
 
 @task(task_run_name="take snapshot", tags=["warehouse"])
 @measured
-def take_snapshot(platform: Platform, days: int, as_of: datetime | None) -> Snapshot:
-    """Take a snapshot of the training examples of the last `days` days."""
-    snapshot = take(platform.warehouse, platform.store, days=days, as_of=as_of, dbt_manifest=manifest_digest(platform))
+def take_snapshot(platform: Platform, days: int, as_of: datetime | None, test_days: int | None) -> Snapshot:
+    """Take a snapshot of the training examples of the last `days` days of the platform's shop."""
+    snapshot = take(
+        platform.warehouse,
+        platform.store,
+        days=days,
+        as_of=as_of,
+        dbt_manifest=manifest_digest(platform),
+        test_days=test_days,
+        shop=platform.shop,
+    )
     text = [
         f"- {snapshot.sessions:,} sessions up to {snapshot.as_of:%Y-%m-%d %H:%M} UTC, {snapshot.rows:,} rows",
         f"- {snapshot.purchases:,} sessions with a purchase",
+        f"- tested from {snapshot.test_from:%Y-%m-%d %H:%M} UTC, {snapshot.split_rule}",
         f"- digest `{snapshot.digest}`",
         f"- folder `{snapshot.uri}`",
     ]
@@ -133,6 +143,39 @@ def train_model(platform: Platform, snapshot: Snapshot, kind: KindName, paramete
     )
     result = run_job(platform, spec, show)
     chart.update(lambda: f"{cards.learning_curve(curve)}\n\n{summary(result)}", now=True)
+    return _trained(platform, kind, output, tuple(curve), summary(result))
+
+
+@task(task_run_name="refit {trained.kind}")
+@measured
+def refit_model(platform: Platform, snapshot: Snapshot, trained: TrainedModel) -> TrainedModel | None:
+    """Fit a trained model again on all days of its snapshot. Return `None` if its kind has no warm start.
+
+    Raises:
+        JobError: The job failed. The message has its last lines.
+    """
+    folder = trained.uri.rsplit("/", 1)[0]
+    warm_start, output = store.join(folder, WARM_START), f"{folder}-refit"
+    if not store.exists(warm_start):
+        return None
+    parameters = trained.manifest.parameters
+    spec = JobSpec(
+        name=f"refit {trained.kind}",
+        module="boat.models.train",
+        arguments={"kind": trained.kind, "parameters": json.dumps(dict(parameters))},
+        timeout_seconds=_OVERHEAD_SECONDS + int(parameters["max_seconds"]),
+        inputs={"snapshot": snapshot.uri, "warm-start": warm_start},
+        outputs={"output": output},
+        store=platform.store,
+        key=output,
+    )
+    result = run_job(platform, spec, get_run_logger().debug)
+    return _trained(platform, trained.kind, output, (), summary(result))
+
+
+def _trained(
+    platform: Platform, kind: KindName, output: str, curve: tuple[Mapping[str, Any], ...], cost: str
+) -> TrainedModel:
     model = store.join(output, "model.tar.gz")
     path = platform.fetch(model)
-    return TrainedModel(kind, model, archive.digest(path), archive.read_manifest(path), tuple(curve), summary(result))
+    return TrainedModel(kind, model, archive.digest(path), archive.read_manifest(path), curve, cost)

@@ -43,7 +43,7 @@ ARROWS = {
     "serving": "backends errors kinds models render settings",
     "memory": "errors",
     "settings": "errors events memory",
-    "snapshot": "errors kinds progress store warehouse",
+    "snapshot": "errors events kinds progress store warehouse",
     "store": "errors",
     "synthetic": "errors",
     "transform": "errors progress warehouse",

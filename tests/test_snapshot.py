@@ -5,12 +5,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from boat import snapshot, warehouse
 from boat.errors import ArtifactError, DataError
+from boat.models import examples
 from boat.snapshot import INTENT, PRODUCTS, RECOMMEND
 from boat.warehouse import Warehouse
 
@@ -56,7 +58,7 @@ def test_a_snapshot_contains_all_rows_up_to_the_newest_event(shop: Callable[[int
     assert manifest.as_of == reference.as_of == FIRST + timedelta(hours=6 * 119, minutes=3)
     assert {name: file.rows for name, file in manifest.files.items()} == {RECOMMEND: 360, INTENT: 360, PRODUCTS: 7}
     assert (reference.rows, reference.sessions, reference.purchases) == (720, 120, 24)
-    assert manifest.intent == {"train": (104, 21), "validation": (8, 2), "test": (8, 1)}
+    assert manifest.intent == {"train": (100, 20), "validation": (8, 2), "test": (8, 2)}
     assert manifest.dbt_manifest == "abc"
     assert "marts.recommend_examples" in manifest.queries[RECOMMEND]
 
@@ -124,7 +126,7 @@ def test_a_snapshot_of_an_older_layout_is_refused_with_the_next_step(
     for files in (manifest["files"], manifest["queries"]):
         files["next_item.parquet"] = files.pop(RECOMMEND)
     (folder / snapshot.MANIFEST).write_text(json.dumps({**manifest, "schema_version": 2}))
-    with pytest.raises(ArtifactError, match=rf"{folder.name} has layout version 2, .* only 3\. Run `retrain` again"):
+    with pytest.raises(ArtifactError, match=rf"{folder.name} has layout version 2, .* only 4\. Run `retrain` again"):
         snapshot.read(folder)
 
 
@@ -142,8 +144,67 @@ def test_an_empty_window_is_refused_with_the_next_step(shop: Callable[[int], War
 
 def test_a_month_is_split_by_days(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
     split = snapshot.read(snapshot.take(shop(120), tmp_path).uri).split
-    end = FIRST + timedelta(hours=6 * 119, minutes=3)
-    assert (split.validation_from, split.test_from) == (end - timedelta(days=4), end - timedelta(days=2))
+    assert split.test_until == FIRST + timedelta(days=29)  # the 30th day has no event in its last hour
+    assert split.test_from == split.test_until - timedelta(days=2)
+    assert split.validation_from == split.test_until - timedelta(days=4)
+
+
+def test_a_day_with_events_in_its_last_hour_is_complete(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
+    late = _with(shop(120), ("shop", FIRST + timedelta(days=29, hours=23, minutes=10)))
+    assert snapshot.read(snapshot.take(late, tmp_path).uri).split.test_until == FIRST + timedelta(days=30)
+
+
+def test_events_after_the_test_days_are_only_in_the_part_of_all(
+    shop: Callable[[int], Warehouse], tmp_path: Path
+) -> None:
+    folder = Path(snapshot.take(shop(120), tmp_path).uri)
+    split = snapshot.read(folder).split
+    test, everything = (examples.read(folder / RECOMMEND, split, part) for part in ("test", "all"))
+    assert (
+        test.learned.until < split.test_until < everything.learned.until == FIRST + timedelta(hours=6 * 119, minutes=3)
+    )
+    assert len(everything) == 120
+
+
+def test_other_shops_and_wrong_clocks_do_not_move_the_test_days(
+    shop: Callable[[int], Warehouse], tmp_path: Path
+) -> None:
+    built = shop(120)
+    expected = snapshot.read(snapshot.take(built, tmp_path).uri)
+    _with(built, ("mugs", FIRST + timedelta(days=40)), ("shop", FIRST + timedelta(days=60)))
+    taken = snapshot.read(snapshot.take(built, tmp_path).uri)
+    assert (taken.split, taken.as_of) == (expected.split, expected.as_of)
+    assert set(pq.read_table(tmp_path / "snapshots" / taken.digest[:16] / RECOMMEND)["shop"].to_pylist()) == {"shop"}
+
+
+def test_a_shop_without_events_is_named_beside_those_with_events(
+    shop: Callable[[int], Warehouse], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=r"'mugs' has no events .* 'shop'"):
+        snapshot.take(shop(120), tmp_path, shop="mugs")
+
+
+def test_many_targets_need_fewer_test_days(tmp_path: Path) -> None:
+    until = datetime(2026, 3, 31)
+    starts = np.datetime64(until) - np.timedelta64(1, "h") * np.arange(89 * 24, 0, -1)
+
+    def days(targets: int, buyers: np.ndarray) -> int:
+        return snapshot._test_days(starts, np.full(len(starts), targets), buyers, until)
+
+    many = np.repeat(starts, 20)
+    assert [days(targets, many) for targets in (10, 40, 100, 250)] == [6, 6, 3, 1]
+    assert days(250, starts[:0]) == 1  # a shop that sells nothing
+    assert days(250, starts[::12]) == 6
+
+
+def _with(built: Warehouse, *events: tuple[str, datetime]) -> Warehouse:
+    with built.transaction() as transaction:
+        for shop, moment in events:
+            transaction.execute(
+                f"insert into marts.fct_session_events select * replace ('{shop}' as shop, timestamp '{moment}' as "
+                "event_time) from marts.fct_session_events limit 1"
+            )
+    return built
 
 
 def test_the_numbers_of_test_and_validation_days_are_parameters(
@@ -155,7 +216,7 @@ def test_the_numbers_of_test_and_validation_days_are_parameters(
 
 def test_a_few_days_are_split_by_shares_with_the_reason(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
     split = snapshot.read(snapshot.take(shop(10), tmp_path).uri).split
-    assert "2.3 days cannot be cut by days" in split.rule
+    assert "2.0 days cannot be cut by days" in split.rule
     start = FIRST + timedelta(minutes=1)
     assert split.validation_from == start + timedelta(hours=6 * 8)
     assert split.test_from == start + timedelta(hours=6 * 9)

@@ -110,6 +110,8 @@ class Kind:
         job_module: Dotted path of the module with `fit` and `evaluate`. It needs TensorFlow: only jobs import it.
         is_valid_answer: Whether a prediction of an endpoint is one that shoppers may see.
         obstacle: Why a snapshot (or its manifest) has too few examples; None if it has enough.
+        least_agreement: Smallest similarity of a refitted model to its evaluated twin with which it is released; see
+            `boat.evaluation.twin`.
         trial_parameters: Parameters that every trial has, because they do not change the validation metric.
         bytes_an_example: Memory of a training or an evaluation for each example of the snapshot, from
             `benchmarks/night.py`.
@@ -126,6 +128,7 @@ class Kind:
     is_valid_answer: Callable[[Any], bool]
     tuning_direction: Literal["maximize", "minimize"] = "maximize"
     obstacle: Callable[[Any], str | None] = _no_obstacle
+    least_agreement: float = 0.0
     trial_parameters: Mapping[str, Any] = field(default_factory=dict)
     bytes_an_example: int = 0
 

@@ -9,13 +9,11 @@ import json
 import os
 import shutil
 import tempfile
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -24,33 +22,46 @@ import pyarrow.parquet as pq
 from boat import kinds, progress
 from boat import store as artifacts
 from boat.errors import ArtifactError, DataError
+from boat.events import DEFAULT_SHOP
 from boat.kinds import KINDS
 from boat.warehouse import Transaction, Warehouse
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 RECOMMEND, INTENT, PRODUCTS = "recommend.parquet", "intent.parquet", "products.parquet"
 MANIFEST = "manifest.json"
 
 # Without event_count and first_seen_at: they cover the test days, which a model must not see in training.
-_PRODUCTS_QUERY = "select shop, product_id, product_name, category, price, description_vector from marts.dim_products"
+_PRODUCTS_QUERY = (
+    "select shop, product_id, product_name, category, price, description_vector\n"
+    "from marts.dim_products where {of_shop}"
+)
 _EXAMPLES_ORDER, _PRODUCTS_ORDER = ("started_at", "session_key", "position"), ("shop", "product_id")
 _MIN_DAYS = 3
+_MOST_TEST_DAYS = 7
+_ENOUGH_TARGETS = 5_000
+"""Items to predict with which the 95 % interval of MRR@20 is about 0.01 wide to each side."""
+_ENOUGH_BUYERS = 200
+_STRAY_SHARE = 0.1
+"""Events after a gap of a day or more are a wrong clock, if their days have less than this share of a usual day."""
+_LAST_HOUR = 23
 _BATCH = 2**16
 _TAKE_AGAIN = "Delete the folder and run `retrain` again: it takes a new snapshot."
 
 
 @dataclass(frozen=True)
 class Split:
-    """Two points in time that split the sessions of a snapshot by their start.
+    """Points in time that split the sessions of a snapshot by their start.
 
     Attributes:
         validation_from: Later sessions are for validation, such as early stopping. Later train events are left out.
-        test_from: Later sessions are only for the test. Later validation events are left out.
-        rule: How the two times were chosen, as text for people.
+        test_from: Later sessions are for the test. Later validation events are left out.
+        test_until: Later events are of an incomplete day. Only the model that is released learns from them.
+        rule: How the times were chosen, as text for people.
     """
 
     validation_from: datetime
     test_from: datetime
+    test_until: datetime
     rule: str
 
 
@@ -76,6 +87,7 @@ class Manifest:
         files: Rows and digest of each file.
         queries: SQL that exported each file.
         dbt_manifest: Digest of the dbt project that built the tables.
+        shop: Name of the shop.
         schema_version: Version of the layout, see `SCHEMA_VERSION`.
     """
 
@@ -88,6 +100,7 @@ class Manifest:
     files: Mapping[str, File]
     queries: Mapping[str, str]
     dbt_manifest: str
+    shop: str
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -117,6 +130,8 @@ class Snapshot:
         intent_obstacle: Why no intent model can be trained and evaluated. `None` if it can.
         dbt_manifest: Digest of the dbt project that built the tables.
         as_of: Time of the newest event that may be in it, UTC.
+        test_from: Start of the test days, UTC.
+        split_rule: How the days were split, as text for people.
     """
 
     uri: str
@@ -127,6 +142,8 @@ class Snapshot:
     intent_obstacle: str | None
     dbt_manifest: str
     as_of: datetime
+    test_from: datetime
+    split_rule: str
 
 
 def take(
@@ -138,46 +155,55 @@ def take(
     dbt_manifest: str = "",
     test_days: int | None = None,
     validation_days: int | None = None,
+    shop: str = DEFAULT_SHOP,
 ) -> Snapshot:
-    """Export the training examples of sessions started in (as_of - days, as_of].
+    """Export the training examples of a shop's sessions started in (as_of - days, as_of].
 
     Args:
         warehouse: Warehouse with the marts that dbt has built.
         store: Artifact store, a folder or `s3://…`. The snapshot is written to its `snapshots/`.
         days: Length of the window in days. `None`: everything up to `as_of`.
-        as_of: End of the window, UTC if it has no time zone. `None`: the newest event.
+        as_of: End of the window and of the test days, UTC if it has no time zone. `None`: the window ends with the
+            newest event, the test days with the last complete day.
         dbt_manifest: Digest of the dbt project, for lineage.
-        test_days: Days for the test, at the end of the window. `None`: a fourteenth of the window, 1 to 7.
+        test_days: Days for the test. `None`: as few as give narrow intervals, at most a fourteenth of the window, 1 to
+            7.
         validation_days: Days for validation, before the test days. `None`: as many as test days.
+        shop: Name of the shop.
 
     Raises:
-        DataError: The window has no examples, or too few to split them in three.
+        DataError: The shop has no examples in the window, or too few to split them in three.
     """
     folder = artifacts.join(str(store), "snapshots")
     with _temporary_folder(folder) as temporary:
         export = Path(temporary) / "snapshot"
         export.mkdir()
         with warehouse.transaction() as transaction:
-            end = _naive(as_of) if as_of else _newest(transaction)
+            end, test_until = (_naive(as_of),) * 2 if as_of else _ends(transaction, shop)
             start = end - timedelta(days=days) if days is not None else None
-            queries = _queries(start, end)
+            queries = _queries(shop, start, end)
             files = {
                 name: _export(transaction, sql, export / name, number, len(queries))
                 for number, (name, sql) in enumerate(queries.items())
             }
         if not files[RECOMMEND].rows:
             raise DataError(
-                f"No session with two products started in ({start or 'the beginning'}, {end}].",
+                f"No session of the shop {shop!r} with two products started in ({start or 'the beginning'}, {end}].",
                 "Load events of that time, or increase `days` of `retrain` to read more days.",
             )
         first = first_rows(export / RECOMMEND)
-        split = _split(_session_starts(export / RECOMMEND, first), end, test_days, validation_days)
+        buyers = _buyers(export / INTENT)
+        starts = _session_starts(export / RECOMMEND, first)
+        targets = np.diff(first, append=files[RECOMMEND].rows) - 1
+        test_days = test_days or _test_days(starts, targets, buyers.starts[buyers.buys], test_until)
+        split = _split(starts, end, test_until, test_days, validation_days or test_days)
         manifest = _manifest(
-            export,
+            shop=shop,
             end=end,
             start=start,
             split=split,
             sessions=len(first),
+            buyers=buyers,
             files=files,
             queries=queries,
             dbt_manifest=dbt_manifest,
@@ -193,6 +219,8 @@ def take(
         intent_obstacle=manifest.intent_obstacle,
         dbt_manifest=dbt_manifest,
         as_of=end,
+        test_from=split.test_from,
+        split_rule=split.rule,
     )
 
 
@@ -228,25 +256,49 @@ def read(uri: str | Path, verify: bool = True) -> Manifest:
     return manifest
 
 
-def _queries(start: datetime | None, end: datetime) -> dict[str, str]:
+def _queries(shop: str, start: datetime | None, end: datetime) -> dict[str, str]:
+    name = shop.replace("'", "''")
+    of_shop = f"shop = '{name}'"
     after = f" and started_at > timestamp '{start}'" if start else ""
     # Events after the end are left out, also of a session that started before it.
-    window = f"started_at <= timestamp '{end}' and event_time <= timestamp '{end}'{after}"
+    window = f"{of_shop} and started_at <= timestamp '{end}' and event_time <= timestamp '{end}'{after}"
     examples = {
         kind.examples: f"select session_key, shop, started_at, position, {kind.example_columns} "
         f"from marts.{kind.name}_examples\nwhere {window}"
         for kind in map(kinds.load, KINDS)
     }
-    return {**examples, PRODUCTS: _PRODUCTS_QUERY}
+    return {**examples, PRODUCTS: _PRODUCTS_QUERY.format(of_shop=of_shop)}
 
 
-def _newest(transaction: Transaction) -> datetime:
-    newest = transaction.query("select max(event_time) as newest from marts.fct_session_events")["newest"][0].as_py()
-    if newest is None:
+def _ends(transaction: Transaction, shop: str) -> tuple[datetime, datetime]:
+    """Return the time of a shop's newest event, and the end of its last complete day."""
+    days = transaction.query(
+        """
+        select cast(event_time as date) as day, count(*) as events, max(event_time) as newest
+        from marts.fct_session_events where shop = ? group by 1 order by 1
+        """,
+        [shop],
+    ).to_pylist()
+    if not days:
+        shops = transaction.query("select distinct shop from marts.fct_session_events order by shop")["shop"]
+        names = ", ".join(repr(name.as_py()) for name in shops[:10]) or "none"
         raise DataError(
-            "The table marts.fct_session_events has no events.", "Load events and run `ingestion/hourly` first."
+            f"The shop {shop!r} has no events in marts.fct_session_events. Shops with events: {names}.",
+            "Load events of this shop, or set `shop` in the platform block.",
         )
-    return _naive(newest)
+    newest = _naive(_without_stray_days(days)[-1]["newest"])
+    midnight = newest.replace(hour=0, minute=0, second=0, microsecond=0)
+    return newest, midnight + timedelta(days=1) if newest.hour >= _LAST_HOUR else midnight
+
+
+def _without_stray_days(days: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return the days without single events at the end, after a gap."""
+    usual = float(np.median([day["events"] for day in days]))
+    gaps = [number for number in range(1, len(days)) if (days[number]["day"] - days[number - 1]["day"]).days > 1]
+    for gap in reversed(gaps):
+        if max(day["events"] for day in days[gap:]) < _STRAY_SHARE * usual:
+            days = days[:gap]
+    return days
 
 
 def _naive(moment: datetime) -> datetime:
@@ -278,24 +330,44 @@ def first_rows(path: Path) -> np.ndarray:
     return np.concatenate([np.empty(0, np.int64), *rows])
 
 
-def _session_starts(path: Path, first: np.ndarray) -> list[datetime]:
-    """Return the start of each session, in the order of the file: ascending."""
+def _session_starts(path: Path, first: np.ndarray) -> np.ndarray:
+    """Return the start of each session, datetime64 [sessions], in the order of the file: ascending."""
     started_at = pq.read_table(path, columns=["started_at"])["started_at"].cast("timestamp[us]")
-    starts: list[datetime] = started_at.to_numpy()[first].astype("datetime64[us]").tolist()
+    starts: np.ndarray = started_at.to_numpy()[first].astype("datetime64[us]")
     return starts
 
 
-def _split(starts: Sequence[datetime], end: datetime, test_days: int | None, validation_days: int | None) -> Split:
-    span = (end - starts[0]) / timedelta(days=1)
-    test = test_days or min(max(round(span / 14), 1), 7)
-    validation = validation_days or test
-    test_from = end - timedelta(days=test)
+def _test_days(starts: np.ndarray, targets: np.ndarray, buyers: np.ndarray, until: datetime) -> int:
+    """Return the fewest days with enough targets and buyers, at most a fourteenth of all days.
+
+    Args:
+        starts: Start of each session, datetime64 [sessions], ascending.
+        targets: Number of its targets, int64 [sessions].
+        buyers: Start of each buying session, datetime64 [buying sessions]. Without any, no number is required.
+        until: End of the test days.
+    """
+    span = float((np.datetime64(until) - starts[0]) / np.timedelta64(1, "D"))
+    most = min(max(round(span / 14), 1), _MOST_TEST_DAYS)
+
+    def is_enough(days: int) -> bool:
+        begin, end = np.datetime64(until - timedelta(days=days)), np.datetime64(until)
+        buying = ((buyers >= begin) & (buyers < end)).sum()
+        enough_buyers = not len(buyers) or buying >= _ENOUGH_BUYERS
+        return bool(enough_buyers and targets[(starts >= begin) & (starts < end)].sum() >= _ENOUGH_TARGETS)
+
+    return next(filter(is_enough, range(1, most)), most)
+
+
+def _split(starts: np.ndarray, end: datetime, test_until: datetime, test: int, validation: int) -> Split:
+    span = (np.datetime64(test_until) - starts[0]) / np.timedelta64(1, "D")
+    test_from = test_until - timedelta(days=test)
     rule = f"by days: test the last {test}, validation the {validation} before"
-    by_days = Split(test_from - timedelta(days=validation), test_from, rule)
+    by_days = Split(test_from - timedelta(days=validation), test_from, test_until, rule)
     if span >= _MIN_DAYS and all(_sizes(starts, by_days)):
         return by_days
-    rule = f"by shares of the sessions, 80/10/10 in time: {span:.1f} days cannot be cut {rule}"
-    by_shares = Split(starts[int(len(starts) * 0.8)], starts[int(len(starts) * 0.9)], rule)
+    rule = f"by shares of the sessions, 80/10/10 in time: {max(span, 0):.1f} days cannot be cut {rule}"
+    validation_from, test_from = (starts[int(len(starts) * share)].item() for share in (0.8, 0.9))
+    by_shares = Split(validation_from, test_from, end, rule)
     sizes = _sizes(starts, by_shares)
     if not all(sizes):
         raise DataError(
@@ -306,18 +378,20 @@ def _split(starts: Sequence[datetime], end: datetime, test_days: int | None, val
     return by_shares
 
 
-def _sizes(starts: Sequence[datetime], split: Split) -> tuple[int, int, int]:
-    train, not_test = bisect_left(starts, split.validation_from), bisect_left(starts, split.test_from)
-    return train, not_test - train, len(starts) - not_test
+def _sizes(starts: np.ndarray, split: Split) -> tuple[int, int, int]:
+    cuts = np.array([split.validation_from, split.test_from, split.test_until], "datetime64[us]")
+    train, not_test, all_of_them = np.searchsorted(starts, cuts)
+    return int(train), int(not_test - train), int(all_of_them - not_test)
 
 
 def _manifest(
-    folder: Path,
     *,
+    shop: str,
     end: datetime,
     start: datetime | None,
     split: Split,
     sessions: int,
+    buyers: "_Buyers",
     files: Mapping[str, File],
     queries: Mapping[str, str],
     dbt_manifest: str,
@@ -328,24 +402,35 @@ def _manifest(
         window_from=start,
         split=split,
         sessions=sessions,
-        intent=_intent_sessions(folder, split),
+        intent=_intent_sessions(buyers, split),
         files=files,
         queries=queries,
         dbt_manifest=dbt_manifest,
+        shop=shop,
     )
     return Manifest(**{**vars(unsigned), "digest": _content_digest(unsigned)})
 
 
-def _intent_sessions(folder: Path, split: Split) -> dict[str, tuple[int, int]]:
-    """Return the number of sessions and of buying sessions in each part."""
-    path = folder / INTENT
+class _Buyers(NamedTuple):
+    """Start of each session of the intent examples, datetime64 [sessions], and whether it buys, bool [sessions]."""
+
+    starts: np.ndarray
+    buys: np.ndarray
+
+
+def _buyers(path: Path) -> _Buyers:
     first = first_rows(path)
-    starts = _session_starts(path, first)
     buys = pq.read_table(path, columns=["is_purchase"])["is_purchase"].to_numpy()[first].astype(bool)
-    bounds = [0, bisect_left(starts, split.validation_from), bisect_left(starts, split.test_from), len(starts)]
+    return _Buyers(_session_starts(path, first), buys)
+
+
+def _intent_sessions(buyers: _Buyers, split: Split) -> dict[str, tuple[int, int]]:
+    """Return the number of sessions and of buying sessions in each part."""
+    sizes = _sizes(buyers.starts, split)
+    ends = np.cumsum(sizes)
     return {
-        part: (end - begin, int(buys[begin:end].sum()))
-        for part, (begin, end) in zip(("train", "validation", "test"), pairwise(bounds), strict=True)
+        part: (size, int(buyers.buys[end - size : end].sum()))
+        for part, size, end in zip(("train", "validation", "test"), sizes, ends, strict=True)
     }
 
 
@@ -360,7 +445,7 @@ def _to_json(manifest: Manifest) -> str:
 
 def _manifest_of(content: Mapping[str, Any]) -> Manifest:
     split = content["split"]
-    moments = {name: datetime.fromisoformat(split[name]) for name in ("validation_from", "test_from")}
+    moments = {name: datetime.fromisoformat(split[name]) for name in ("validation_from", "test_from", "test_until")}
     window_from = content["window_from"]
     return Manifest(
         **{

@@ -44,7 +44,7 @@ print(json.dumps({
     "smoothing": manifest.parameters["smoothing"],
     "tuned": list(space("cart", "constant")),
     "gates": [condition.name for condition in gate.decide("cart", report).gates if condition.passed],
-    "files": list(snapshot._queries(None, datetime.now(UTC))),
+    "files": list(snapshot._queries("shop", None, datetime.now(UTC))),
 }))
 """
 

@@ -7,6 +7,7 @@ from prefect.states import State
 
 from boat.errors import QualityError, RetrainError
 from boat.kinds import INTENT, RECOMMEND
+from boat.models import archive
 from boat.models.sessions import SessionEvent
 from boat.registry.tracking import Training
 from boat.serving.base import invoke
@@ -45,6 +46,15 @@ def test_models_are_released_refused_and_rolled_back_and_bad_data_stops_the_trai
     champion = registry.by_alias(RECOMMEND, "champion")
     assert champion.version == "1"
     assert len(answers(shop)) == 20
+
+    # The evaluated archive was trained on the days before the test. The endpoint serves the one that knows all days.
+    assert shop.platform.serving.describe(RECOMMEND).digest == champion.release_digest != champion.digest
+    evaluated, released = (archive.read_manifest(Path(uri)) for uri in (champion.uri, champion.release_uri))
+    assert evaluated.trained_until == champion.lineage["trained_until"] < champion.lineage["test_from"]
+    assert champion.lineage["test_from"] < released.trained_until
+    card = shop.installation.api("GET", "/artifacts/model-card-recommend/latest")["data"]
+    assert all(digest in card for digest in (champion.digest, champion.release_digest))
+    assert "All figures of this card belong to the evaluated archive." in card
 
     # A weaker challenger is refused. This is not a failure.
     alerts = len(shop.installation.alerts())

@@ -1,5 +1,6 @@
 """Examples contain only events before their target."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,16 +79,18 @@ def test_sessions_are_cut_after_early_events_and_at_their_end() -> None:
 def test_no_part_contains_events_of_a_later_part(shop: Path) -> None:
     split = snapshot.read(shop).split
     for name in (snapshot.RECOMMEND, snapshot.INTENT):
-        parts = {part: examples.read(shop / name, split, part) for part in ("train", "validation", "fit", "test")}
+        names: tuple[examples.Part, ...] = ("train", "validation", "fit", "test", "all")
+        parts = {part: examples.read(shop / name, split, part) for part in names}
         assert pc.max(parts["train"].events["event_time"]).as_py() < split.validation_from
         assert pc.min(parts["validation"].events["started_at"]).as_py() >= split.validation_from
         assert pc.max(parts["validation"].events["event_time"]).as_py() < split.test_from
         assert pc.min(parts["test"].events["started_at"]).as_py() >= split.test_from
+        assert pc.max(parts["test"].events["event_time"]).as_py() <= split.test_until
         assert len(parts["fit"]) == len(parts["train"]) + len(parts["validation"])
-        assert (
-            sum(len(parts[part]) for part in ("fit", "test"))
-            == pc.count_distinct(examples.pq.read_table(shop / name)["session_key"]).as_py()
-        )
+        rows = examples.pq.read_table(shop / name)
+        late = pc.count_distinct(rows.filter(pc.field("started_at") >= split.test_until)["session_key"]).as_py()
+        assert len(parts["all"]) == len(parts["fit"]) + len(parts["test"]) + late
+        assert len(parts["all"]) == pc.count_distinct(rows["session_key"]).as_py()
 
 
 def test_events_after_the_cut_are_left_out_even_if_their_session_began_before(shop: Path) -> None:
@@ -96,7 +99,7 @@ def test_events_after_the_cut_are_left_out_even_if_their_session_began_before(sh
     whole = examples.read(path, split, "train")
     last = whole.events.slice(int(whole.offsets[-2]))
     assert len(last) >= 2
-    cut = snapshot.Split(last["event_time"][1].as_py(), split.test_from, "within the last session")
+    cut = replace(split, validation_from=last["event_time"][1].as_py())
     shortened = examples.read(path, cut, "train")
     assert len(shortened) == len(whole)
     assert shortened.lengths[-1] == 1

@@ -66,6 +66,7 @@ class _Behaviour(Generic[Bed]):
     severity: Severity
     threshold: float
     side: Side
+    of_unseen_days: bool
 
     def run(self, bed: Bed) -> BehaviourResult:
         name, text = self.measure.__name__, " ".join((inspect.getdoc(self.measure) or "").split())
@@ -87,21 +88,35 @@ class Suite(Generic[Bed]):
     def __init__(self) -> None:
         self._behaviours: list[_Behaviour[Bed]] = []
 
-    def at_least(self, threshold: float, severity: Severity = "warning") -> Callable[[Measure[Bed]], Measure[Bed]]:
-        """Register a test that fails below the threshold."""
-        return self._register(threshold, severity, "at least")
+    def at_least(
+        self, threshold: float, severity: Severity = "warning", of_unseen_days: bool = False
+    ) -> Callable[[Measure[Bed]], Measure[Bed]]:
+        """Register a test that fails below the threshold; see `run` for `of_unseen_days`."""
+        return self._register(threshold, severity, "at least", of_unseen_days)
 
-    def at_most(self, threshold: float, severity: Severity = "warning") -> Callable[[Measure[Bed]], Measure[Bed]]:
-        """Register a test that fails above the threshold."""
-        return self._register(threshold, severity, "at most")
+    def at_most(
+        self, threshold: float, severity: Severity = "warning", of_unseen_days: bool = False
+    ) -> Callable[[Measure[Bed]], Measure[Bed]]:
+        """Register a test that fails above the threshold; see `run` for `of_unseen_days`."""
+        return self._register(threshold, severity, "at most", of_unseen_days)
 
-    def run(self, bed: Bed) -> tuple[BehaviourResult, ...]:
-        """Run all tests on a model."""
-        return tuple(behaviour.run(bed) for behaviour in self._behaviours)
+    def run(self, bed: Bed, unseen_days: bool = True) -> tuple[BehaviourResult, ...]:
+        """Run the tests on a model.
 
-    def _register(self, threshold: float, severity: Severity, side: Side) -> Callable[[Measure[Bed]], Measure[Bed]]:
+        Args:
+            bed: The model and its test data.
+            unseen_days: Whether the model was trained without the test days. If not, the tests that expect it are left
+                out.
+        """
+        return tuple(
+            behaviour.run(bed) for behaviour in self._behaviours if unseen_days or not behaviour.of_unseen_days
+        )
+
+    def _register(
+        self, threshold: float, severity: Severity, side: Side, of_unseen_days: bool
+    ) -> Callable[[Measure[Bed]], Measure[Bed]]:
         def register(measure: Measure[Bed]) -> Measure[Bed]:
-            self._behaviours.append(_Behaviour(measure, severity, threshold, side))
+            self._behaviours.append(_Behaviour(measure, severity, threshold, side, of_unseen_days))
             return measure
 
         return register

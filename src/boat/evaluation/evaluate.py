@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -17,12 +18,13 @@ import pyarrow.parquet as pq
 
 from boat import kinds, memory, progress, settings, snapshot
 from boat.compute.progress import stages
-from boat.errors import ArtifactError, BoatError
+from boat.errors import ArtifactError, BoatError, DataError
 from boat.evaluation.report import DataReport, EvaluationReport
 from boat.kinds import KINDS, KindName
 from boat.models import archive
+from boat.models.archive import ModelManifest
 from boat.models.served import SavedModel
-from boat.snapshot import Manifest
+from boat.snapshot import Manifest, Split
 
 
 class EvaluationJob(Protocol):
@@ -69,7 +71,7 @@ def evaluate(kind: KindName, model: Path, folder: Path, champion: Path | None = 
 
     Raises:
         ArtifactError: An archive or the snapshot is damaged, or an archive is of another kind.
-        DataError: The test days have no targets.
+        DataError: The test days have no targets, or a model was trained on them.
         SettingError: The evaluation needs more memory than it may use.
     """
     progress.report("reading the snapshot")
@@ -77,11 +79,20 @@ def evaluate(kind: KindName, model: Path, folder: Path, champion: Path | None = 
     evaluated = kinds.load(kind)
     memory.require(evaluated.needed_bytes(manifest), settings.job_memory(), "The evaluation")
     job: EvaluationJob = evaluated.job()
-    report = job.evaluate(folder, manifest, _load(model, kind), _load(champion, kind) if champion else None)
+    ours, theirs = load_model(model, kind), load_model(champion, kind) if champion else None
+    _require_unseen("challenger", ours.manifest, manifest.split)
+    if theirs:
+        _require_unseen("champion", theirs.manifest, manifest.split)
+    report = job.evaluate(folder, manifest, ours, theirs)
     return replace(report, data=_data(folder, manifest))
 
 
-def _load(path: Path, kind: KindName) -> SavedModel:
+def load_model(path: Path, kind: KindName) -> SavedModel:
+    """Load an archive.
+
+    Raises:
+        ArtifactError: The archive is damaged, or of another kind.
+    """
     with tempfile.TemporaryDirectory(prefix="boat-evaluate-") as temporary:
         folder = Path(temporary) / "model"
         manifest = archive.unpack(path, folder, archive.digest(path))
@@ -90,6 +101,22 @@ def _load(path: Path, kind: KindName) -> SavedModel:
                 f"{path} is a model of the kind {manifest.kind}, not {kind}.", "Pass an archive of that kind."
             )
         return SavedModel(folder, manifest)
+
+
+def _require_unseen(name: str, model: ModelManifest, split: Split) -> None:
+    """Check that a model was trained only on events before the test days.
+
+    Archives of older versions of Boat do not record their newest event. None of them was trained on its test days.
+
+    Raises:
+        DataError: It was trained on later events.
+    """
+    if model.trained_until and datetime.fromisoformat(model.trained_until) >= split.test_from:
+        raise DataError(
+            f"The {name} was trained on events up to {model.trained_until}, but the test days begin at "
+            f"{split.test_from.isoformat()}: its metrics would be too good.",
+            "Evaluate the archive that was trained without the test days, or take a snapshot with later test days.",
+        )
 
 
 def _data(folder: Path, manifest: Manifest) -> DataReport:

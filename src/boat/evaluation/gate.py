@@ -1,10 +1,13 @@
 """The gates before a promotion: a challenger must not be worse than the champion and must beat the baselines."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from boat import kinds
+from boat.evaluation.behaviour import BehaviourResult
 from boat.evaluation.report import EvaluationReport, ModelReport
+from boat.evaluation.twin import TwinReport
 from boat.kinds import GatePolicy, KindName
 
 BEHAVIOUR = "behaviour"
@@ -57,7 +60,9 @@ class Decision:
         return "Refused. " + " ".join(refusals) if refusals else f"Accepted: all {len(self.gates)} gates passed."
 
 
-def decide(kind: KindName, report: EvaluationReport, policy: GatePolicy | None = None) -> Decision:
+def decide(
+    kind: KindName, report: EvaluationReport, policy: GatePolicy | None = None, incomparable: str = ""
+) -> Decision:
     """Compare a challenger with the champion and the baselines on the same test days.
 
     A metric that is missing or not a finite number never passes.
@@ -66,16 +71,52 @@ def decide(kind: KindName, report: EvaluationReport, policy: GatePolicy | None =
         kind: Kind of the model.
         report: Its evaluation.
         policy: The conditions; by default the kind's own.
+        incomparable: Why the report lacks the champion. Empty if it has the champion, or if there is none.
     """
     policy = policy or kinds.load(kind).gates
     gates = (
         _enough_targets(report, policy),
-        _champion(report, policy),
+        _champion(report, policy, incomparable),
         *(_above(name, report, policy.metric) for name in policy.baselines),
         *(_within(gate, name, maximum, report) for gate, (name, maximum) in policy.limits.items()),
-        *_behaviour(report),
+        *_behaviour(report.challenger.behaviour),
     )
     return Decision(gates)
+
+
+def decide_release(kind: KindName, report: TwinReport) -> Decision:
+    """Compare an archive to be released with its evaluated twin; see `boat.evaluation.twin`."""
+    ours, twin = report.released, report.twin
+    least = kinds.load(kind).least_agreement
+    agrees = math.isfinite(report.agreement) and report.agreement >= least
+    return Decision(
+        (
+            _not_less("events", ours.events, twin.events),
+            _not_less("products", ours.products, twin.products),
+            Gate(
+                "newest event",
+                math.nan,
+                None,
+                math.nan,
+                ours.trained_until > twin.trained_until,
+                f"Trained on events up to {ours.trained_until}, its evaluated twin up to {twin.trained_until}.",
+            ),
+            Gate(
+                "agreement",
+                report.agreement,
+                None,
+                least,
+                agrees,
+                f"{_distance('agreement', report.agreement, least)}: its answers must be similar to its twin's.",
+            ),
+            *_behaviour(report.behaviour),
+        )
+    )
+
+
+def _not_less(name: str, ours: int, twin: int) -> Gate:
+    text = f"Trained on {ours:,} {name}, its evaluated twin on {twin:,}."
+    return Gate(name, ours, twin, twin, ours >= twin, text)
 
 
 def _enough_targets(report: EvaluationReport, policy: GatePolicy) -> Gate:
@@ -85,9 +126,11 @@ def _enough_targets(report: EvaluationReport, policy: GatePolicy) -> Gate:
     return Gate("targets", targets, None, limit, passed, text)
 
 
-def _champion(report: EvaluationReport, policy: GatePolicy) -> Gate:
+def _champion(report: EvaluationReport, policy: GatePolicy, incomparable: str) -> Gate:
     name = policy.metric
     challenger = report.challenger.metric(name)
+    if incomparable:
+        return Gate("champion", challenger, None, math.nan, False, incomparable)
     if report.champion is None:
         passed = math.isfinite(challenger)
         text = f"There is no champion yet to compare {name} {challenger:.4f} with."
@@ -114,9 +157,9 @@ def _within(gate: str, name: str, maximum: float, report: EvaluationReport) -> G
     return Gate(gate, challenger, None, maximum, passed, text)
 
 
-def _behaviour(report: EvaluationReport) -> tuple[Gate, ...]:
+def _behaviour(results: Sequence[BehaviourResult]) -> tuple[Gate, ...]:
     """Return a failed gate for each failed critical test, or one passed gate if all of them passed."""
-    critical = [result for result in report.challenger.behaviour if result.severity == "critical"]
+    critical = [result for result in results if result.severity == "critical"]
     if not critical:
         text = "No critical behaviour test was run. Evaluate the model again."
         return (Gate(BEHAVIOUR, math.nan, None, 1.0, False, text),)

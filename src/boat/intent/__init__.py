@@ -36,6 +36,7 @@ KIND = Kind(
         ),
     ),
     job_module="boat.intent.job",
+    least_agreement=0.7,
     is_valid_answer=_is_valid_answer,
     obstacle=_obstacle,
     bytes_an_example=110,

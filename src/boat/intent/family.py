@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from boat.intent.parameters import IntentModel, IntentParameters
 from boat.models.checkpoint import Checkpoint
 from boat.models.fitted import FittedModel, Report
 from boat.models.fitting import Trained
+from boat.models.warm_start import WarmStart, arrays_of
 
 _CONFIDENCE = 0.95
 
@@ -29,12 +31,16 @@ class Candidate:
         validation: Log-odds of the validation cuts, by the model of the train sessions alone, float64 [cuts].
         metrics: Their `validation_pr_auc` and `validation_loss`.
         curve: The metrics of each epoch; empty if there are no epochs.
+        arrays: The weights of its network, for a warm start.
+        choices: The number of rounds of its trees, for a warm start.
     """
 
     odds: Odds
     validation: np.ndarray
     metrics: dict[str, float]
     curve: list[dict[str, float]]
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    choices: Mapping[str, Any] = field(default_factory=dict)
 
 
 def fit(
@@ -72,7 +78,32 @@ def fit(
         f"{metric}_{name}": value for name, candidate in fitted.items() for metric, value in candidate.metrics.items()
     }
     totals = {**chosen.metrics, **by_model, "train_seconds": seconds}
-    return FittedModel(IntentGraph(chosen.odds, parameters.window), model, OUTPUTS, curve, totals)
+    warm_start = WarmStart(model, chosen.arrays, chosen.choices)
+    return FittedModel(
+        IntentGraph(chosen.odds, parameters.window), model, OUTPUTS, curve, totals, warm_start=warm_start
+    )
+
+
+def refit(warm_start: WarmStart, sessions: Histories, parameters: IntentParameters) -> FittedModel:
+    """Fit a model again on more sessions, without validation.
+
+    Args:
+        warm_start: The fitted model. Its network is continued; its trees are grown again, as many as before.
+        sessions: All sessions to learn from.
+        parameters: Sizes, speed and limits.
+    """
+    parts: list[Odds] = []
+    arrays: dict[str, np.ndarray] = {}
+    for name in ESTIMATORS[cast(IntentModel, warm_start.model)].parts:
+        if name == "boosting":
+            parts.append(ForestOdds(_grown(sessions, parameters, warm_start.choices["rounds"]).forest()))
+        else:
+            network = training.refit(name, warm_start.weights, sessions, parameters)
+            arrays = arrays_of(network)
+            parts.append(NetworkOdds(network))
+    odds = BlendOdds(parts) if len(parts) > 1 else parts[0]
+    graph, refitted = IntentGraph(odds, parameters.window), replace(warm_start, arrays=arrays)
+    return FittedModel(graph, warm_start.model, OUTPUTS, [], {}, warm_start=refitted)
 
 
 def best(fitted: Mapping[IntentModel, Candidate], label: np.ndarray, session: np.ndarray) -> IntentModel:
@@ -115,7 +146,13 @@ def candidates(
 def _network(trained: Trained, validation: Histories, parameters: IntentParameters) -> Candidate:
     session, length = validation.cuts(parameters.seed)
     odds = trained.network(validation.windows(session, length, parameters.window)).numpy().astype(np.float64)
-    return Candidate(NetworkOdds(trained.network), odds, _metrics(odds, validation, parameters), trained.curve)
+    return Candidate(
+        NetworkOdds(trained.network),
+        odds,
+        _metrics(odds, validation, parameters),
+        trained.curve,
+        arrays=arrays_of(trained.network),
+    )
 
 
 def _boosted(train: Histories, validation: Histories, combined: Histories, parameters: IntentParameters) -> Candidate:
@@ -123,13 +160,16 @@ def _boosted(train: Histories, validation: Histories, combined: Histories, param
     validated = _grown(train, parameters)
     odds = validated.log_odds(validation.features(*validation.cuts(parameters.seed), parameters.window))
     exported = ForestOdds(_grown(combined, parameters, validated.rounds).forest())
-    return Candidate(exported, odds, _metrics(odds, validation, parameters), [])
+    choices = {"rounds": validated.rounds}
+    return Candidate(exported, odds, _metrics(odds, validation, parameters), [], choices=choices)
 
 
 def _blend(parts: Sequence[Candidate], validation: Histories, parameters: IntentParameters) -> Candidate:
     odds = np.mean([part.validation for part in parts], axis=0)
     exported = BlendOdds([part.odds for part in parts])
-    return Candidate(exported, odds, _metrics(odds, validation, parameters), [])
+    arrays = {name: values for part in parts for name, values in part.arrays.items()}
+    choices = {name: value for part in parts for name, value in part.choices.items()}
+    return Candidate(exported, odds, _metrics(odds, validation, parameters), [], arrays, choices)
 
 
 def _grown(part: Histories, parameters: IntentParameters, rounds: int | None = None) -> boosting.Boosted:

@@ -3,7 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from scipy.stats import spearmanr
+
 from boat import snapshot
+from boat.evaluation.behaviour import BehaviourResult
 from boat.evaluation.report import EvaluationReport
 from boat.intent import behaviour, family
 from boat.intent.evaluation import IntentTestSet
@@ -14,6 +18,7 @@ from boat.models.checkpoint import Checkpoint
 from boat.models.fitted import FittedModel, Report
 from boat.models.parameters import from_archive
 from boat.models.served import SavedModel
+from boat.models.warm_start import WarmStart
 from boat.snapshot import Manifest
 
 
@@ -23,8 +28,16 @@ def fit(
     """Fit an intent model to a snapshot; see `boat.intent.family.fit`."""
     path = folder / snapshot.INTENT
     parts = examples.read_parts(path, manifest.split, ["train", "validation", "fit"])
-    train, validation, combined = map(histories, parts)
-    return family.fit(train, validation, combined, parameters, report, checkpoint)
+    train, validation = histories(next(parts)), histories(next(parts))
+    combined = next(parts)
+    fitted = family.fit(train, validation, histories(combined), parameters, report, checkpoint)
+    return replace(fitted, learned=combined.learned)
+
+
+def refit(folder: Path, manifest: Manifest, parameters: IntentParameters, warm_start: WarmStart) -> FittedModel:
+    """Fit an intent model again on all days of a snapshot; see `boat.intent.family.refit`."""
+    sessions = examples.read(folder / snapshot.INTENT, manifest.split, "all")
+    return replace(family.refit(warm_start, histories(sessions), parameters), learned=sessions.learned)
 
 
 def evaluate(folder: Path, manifest: Manifest, challenger: SavedModel, champion: SavedModel | None) -> EvaluationReport:
@@ -32,10 +45,23 @@ def evaluate(folder: Path, manifest: Manifest, challenger: SavedModel, champion:
     parameters = from_archive(challenger.manifest.parameters, IntentParameters)
     test_set = IntentTestSet(folder, manifest, parameters)
     chances = test_set.predict(challenger)
-    starts = chances[: len(test_set.session)]
-    bed = behaviour.Bed(challenger, test_set.fit, test_set.test, test_set.session, test_set.length, starts)
     return EvaluationReport(
-        challenger=replace(test_set.score(chances), behaviour=behaviour.suite.run(bed)),
+        challenger=replace(test_set.score(chances), behaviour=behaviour.suite.run(_bed(challenger, test_set, chances))),
         champion=test_set.score(test_set.predict(champion)) if champion else None,
         baselines=test_set.baselines(),
     )
+
+
+def compare(
+    folder: Path, manifest: Manifest, released: SavedModel, twin: SavedModel
+) -> tuple[float, tuple[BehaviourResult, ...]]:
+    """Return the rank correlation of the models' chances, at least 0, and the behaviour of the first model."""
+    test_set = IntentTestSet(folder, manifest, from_archive(released.manifest.parameters, IntentParameters))
+    chances = test_set.predict(released)
+    correlation = float(spearmanr(chances, test_set.predict(twin)).statistic)
+    return max(correlation, 0.0), behaviour.suite.run(_bed(released, test_set, chances), unseen_days=False)
+
+
+def _bed(model: SavedModel, test_set: IntentTestSet, chances: np.ndarray) -> behaviour.Bed:
+    starts = chances[: len(test_set.session)]
+    return behaviour.Bed(model, test_set.fit, test_set.test, test_set.session, test_set.length, starts)

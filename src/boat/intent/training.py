@@ -26,8 +26,10 @@ from boat.intent.features import (
 from boat.intent.parameters import IntentParameters
 from boat.models.checkpoint import Checkpoint
 from boat.models.fitting import Limits, Resumable, Trained, fit
+from boat.models.fitting import refit as run_epochs
 
 _MIN_STEPS_PER_EPOCH = 30
+_REFIT_EPOCHS, _REFIT_RATE = 2, 0.3  # passes over all sessions; share of the learning rate at their start
 
 Network = Literal["sequence", "lstm"]
 
@@ -150,27 +152,61 @@ def train(
     """
     check(train_part, validation)
     keras.utils.set_random_seed(parameters.seed)
-    network = _NETWORKS[model](parameters, float(np.mean(train_part.buys)))
-    network(train_part.windows(np.array([0]), np.array([1]), parameters.window))
+    network = _new(model, train_part, parameters)
     order, cuts = np.random.default_rng(parameters.seed), np.random.default_rng(parameters.seed)
     optimizer = keras.optimizers.Adam(parameters.learning_rate)
-
-    size = max(1, min(parameters.batch_size, len(train_part.buys) // _MIN_STEPS_PER_EPOCH))
-
-    def batches() -> Sequence[np.ndarray]:
-        shuffled = order.permutation(len(train_part.buys))
-        return [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
 
     return fit(
         network,
         _step(network, optimizer, train_part, parameters, cuts),
-        batches,
+        _batches(order, train_part, parameters),
         _validation_loss(network, validation, parameters),
         ("validation_loss", "falls"),
         Limits(parameters.epochs, parameters.patience, parameters.max_seconds),
         report,
         Resumable(network, optimizer, [order, cuts], checkpoint),
     )
+
+
+def refit(
+    model: Network, weights: Sequence[np.ndarray], sessions: Histories, parameters: IntentParameters
+) -> keras.Model:
+    """Continue a trained network on more sessions for a few epochs, with a falling learning rate.
+
+    Args:
+        model: Name of the network.
+        weights: Its weights.
+        sessions: All sessions to learn from.
+        parameters: Sizes, learning rate and time limit.
+    """
+    keras.utils.set_random_seed(parameters.seed)
+    network = _new(model, sessions, parameters)
+    network.set_weights(list(weights))
+    order, cuts = np.random.default_rng(parameters.seed), np.random.default_rng(parameters.seed)
+    batches = _batches(order, sessions, parameters)
+    steps = _REFIT_EPOCHS * len(batches())
+    rate = keras.optimizers.schedules.CosineDecay(parameters.learning_rate * _REFIT_RATE, steps)
+    step = _step(network, keras.optimizers.Adam(rate), sessions, parameters, cuts)
+    run_epochs(step, batches, Limits(_REFIT_EPOCHS, 0, parameters.max_seconds))
+    return network
+
+
+def _new(model: Network, sessions: Histories, parameters: IntentParameters) -> keras.Model:
+    network = _NETWORKS[model](parameters, float(np.mean(sessions.buys)))
+    network(sessions.windows(np.array([0]), np.array([1]), parameters.window))
+    return network
+
+
+def _batches(
+    order: np.random.Generator, sessions: Histories, parameters: IntentParameters
+) -> Callable[[], Sequence[np.ndarray]]:
+    size = max(1, min(parameters.batch_size, len(sessions.buys) // _MIN_STEPS_PER_EPOCH))
+
+    def batches() -> Sequence[np.ndarray]:
+        shuffled = order.permutation(len(sessions.buys))
+        return [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
+
+    return batches
 
 
 def _step(

@@ -45,6 +45,8 @@ class ModelManifest:
         metrics: Figures of its training, measured on the validation split.
         snapshot_digest: Content digest of the snapshot it was trained on.
         products: Number of products in its vocabulary. 0 for a model without products.
+        trained_until: Time of the newest event it was trained on, ISO 8601, UTC. Empty in archives of older versions.
+        events: Number of events it was trained on. 0 in archives of older versions.
         code_version: Version and digest of the code that trained it.
         tensorflow_version: Version that exported it. TensorFlow only promises to load it in this or a newer version.
     """
@@ -60,6 +62,8 @@ class ModelManifest:
     products: int
     code_version: str
     tensorflow_version: str
+    trained_until: str = ""
+    events: int = 0
 
     def write(self, folder: Path) -> None:
         """Write `boat.json` into the folder with the SavedModel's `1/`."""
@@ -75,7 +79,7 @@ class ModelManifest:
         path = folder / MANIFEST
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            manifest = cls(**{field.name: content[field.name] for field in fields(cls)})
+            manifest = cls(**{field.name: content[field.name] for field in fields(cls) if field.name in content})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"{path} is not a model manifest ({error!r}).", _RETRAIN) from error
         if manifest.kind not in KINDS:

@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from boat.models.fitted import Learned
 from boat.models.pages import named
 from boat.models.sessions import PADDING
 from boat.snapshot import Split, first_rows
 
-Part = Literal["train", "validation", "fit", "test"]
-"""`fit` is train and validation together: all sessions before the test days."""
+Part = Literal["train", "validation", "fit", "test", "all"]
+"""`fit` is train and validation together: all sessions before the test days. `all` has the newest events too."""
 
 _PAGE = "url_before"  # column of marts.recommend_examples
 
@@ -48,6 +49,11 @@ class Sessions:
     def seconds(self) -> np.ndarray:
         """Return the time of each event since 1970, float64 [events]."""
         return _numpy(self.events["event_time"]).astype("datetime64[us]").astype(np.int64) / 1e6
+
+    @property
+    def learned(self) -> Learned:
+        """Return the newest event and the number of events. There must be events."""
+        return Learned(pc.max(self.events["event_time"]).as_py().replace(tzinfo=None), len(self.events))
 
     def strings(self, column: str) -> np.ndarray:
         """Return a text column, object [events]; missing values are empty. For many events, `distinct` is smaller."""
@@ -226,7 +232,11 @@ def _part(events: pa.Table, session: np.ndarray, split: Split, part: Part) -> Se
     end: datetime | None = {"train": split.validation_from, "validation": split.test_from, "fit": split.test_from}.get(
         part
     )
+    if part == "all":
+        return Sessions(events, np.append(np.flatnonzero(np.diff(session, prepend=-1)), len(events)).astype(np.int64))
     inside = np.ones(len(events), bool)
+    if part == "test":
+        inside &= _numpy(pc.less_equal(events["event_time"], pa.scalar(split.test_until)))
     if start:
         inside &= _numpy(pc.greater_equal(events["started_at"], pa.scalar(start)))
     if end:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from boat.kinds import KindName
 from boat.models import archive, sessions
 from boat.models.archive import ModelManifest
+from boat.models.fitted import Learned
 from boat.version import code_version
 
 
@@ -25,8 +26,11 @@ def export(
     metrics: Mapping[str, float],
     snapshot_digest: str,
     products: int,
+    learned: Learned | None = None,
 ) -> str:
     """Save a graph's function `serve` as the signature `serving_default` in a `model.tar.gz`.
+
+    The other arguments are fields of `ModelManifest`.
 
     Returns:
         The archive's digest.
@@ -43,6 +47,8 @@ def export(
         products=products,
         code_version=code_version(),
         tensorflow_version=tf.__version__,
+        trained_until=learned.until.isoformat() if learned else "",
+        events=learned.events if learned else 0,
     )
     with tempfile.TemporaryDirectory(prefix="boat-export-") as temporary:
         folder = Path(temporary)

@@ -2,13 +2,28 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from boat.models.warm_start import WarmStart
+
 Report = Callable[[Mapping[str, float]], None]
 """Receives the metrics of each epoch."""
+
+
+class Learned(NamedTuple):
+    """The events that a model was trained on.
+
+    Attributes:
+        until: Time of the newest event, UTC without a time zone.
+        events: Number of events.
+    """
+
+    until: datetime
+    events: int
 
 
 @dataclass(frozen=True)
@@ -22,6 +37,8 @@ class FittedModel:
         curve: The metrics of each epoch; one row if there are no epochs.
         metrics: Validation metrics, `train_seconds` and more.
         products: Number of products in its vocabulary; 0 for a model without products.
+        learned: The events it was trained on.
+        warm_start: The start of a later fit on more sessions; `None` if the kind cannot be refitted.
     """
 
     graph: "tf.Module"
@@ -30,3 +47,5 @@ class FittedModel:
     curve: list[dict[str, float]]
     metrics: dict[str, float]
     products: int = 0
+    learned: Learned | None = None
+    warm_start: "WarmStart | None" = None

@@ -23,6 +23,10 @@ from boat.snapshot import Manifest
 
 if TYPE_CHECKING:
     from boat.models.checkpoint import Checkpoint
+    from boat.models.warm_start import WarmStart
+
+WARM_START = "warm_start.npz"
+"""File beside the archive of a training, from which its model can be refitted."""
 
 
 class TrainingJob(Protocol):
@@ -37,6 +41,9 @@ class TrainingJob(Protocol):
             DataError: The snapshot has too few examples.
         """
 
+    def refit(self, folder: Path, manifest: Manifest, parameters: Any, warm_start: "WarmStart") -> FittedModel:
+        """Fit a model again on all days of a snapshot, without validation."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train one model. The exit code is 1 after an error, which the last line names."""
@@ -45,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--snapshot", type=Path, required=True, help="folder of the snapshot")
     parser.add_argument("--output", type=Path, required=True, help="folder for the model and its metrics")
     parser.add_argument("--parameters", default="{}", help='JSON such as {"seed": 1}')
+    parser.add_argument("--warm-start", type=Path, help=f"{WARM_START} of a training: refit its model on all days")
     parser.add_argument("--export", choices=("yes", "no"), default="yes", help="no: only metrics, for a tuning trial")
     parser.add_argument("--checkpoint", type=Path, help="file for the state after each epoch, to resume from")
     options = parser.parse_args(arguments)
@@ -52,7 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kind = kinds.load(options.kind)
         parameters = parse(options.parameters, kind.parameters)
         with progress.follow(stages()):
-            train(kind, options.snapshot, options.output, parameters, options.checkpoint, options.export == "yes")
+            if options.warm_start:
+                refit(kind, options.snapshot, options.output, parameters, options.warm_start)
+            else:
+                train(kind, options.snapshot, options.output, parameters, options.checkpoint, options.export == "yes")
     except BoatError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
@@ -67,7 +78,7 @@ def train(
     checkpoint: Path | None = None,
     to_export: bool = True,
 ) -> str:
-    """Fit the model that the parameters name to a snapshot, and export it.
+    """Fit the model that the parameters name to a snapshot, and export it with its `WARM_START`.
 
     Returns:
         The archive's digest; empty if nothing is exported.
@@ -91,6 +102,40 @@ def train(
     _write(fitted, output)
     if not to_export:
         return ""
+    if fitted.warm_start:
+        fitted.warm_start.write(output / WARM_START)
+    return _export(kind, fitted, output, parameters, manifest)
+
+
+def refit(kind: Kind, folder: Path, output: Path, parameters: TrainingParameters, warm_start: Path) -> str:
+    """Fit a trained model again on all days of its snapshot, and export it. It is never evaluated on these days.
+
+    Args:
+        kind: Kind of the model.
+        folder: The snapshot.
+        output: Folder for the model and its metrics.
+        parameters: Parameters of the training.
+        warm_start: `WARM_START` of the training.
+
+    Returns:
+        The archive's digest.
+
+    Raises:
+        ArtifactError: The snapshot or the warm start is damaged.
+        SettingError: The training needs more memory than it may use.
+    """
+    progress.report("reading the snapshot")
+    manifest = snapshot.read(folder)
+    memory.require(kind.needed_bytes(manifest), settings.job_memory(), "The training")
+    from boat.models.warm_start import WarmStart
+
+    job: TrainingJob = kind.job()
+    fitted = job.refit(folder, manifest, parameters, WarmStart.read(warm_start))
+    _write(fitted, output)
+    return _export(kind, fitted, output, parameters, manifest)
+
+
+def _export(kind: Kind, fitted: FittedModel, output: Path, parameters: TrainingParameters, manifest: Manifest) -> str:
     from boat.models.export import export
 
     progress.report("exporting the model")
@@ -104,6 +149,7 @@ def train(
         metrics=fitted.metrics,
         snapshot_digest=manifest.digest,
         products=fitted.products,
+        learned=fitted.learned,
     )
 
 

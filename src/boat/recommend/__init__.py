@@ -38,6 +38,7 @@ KIND = Kind(
         ),
     ),
     job_module="boat.recommend.job",
+    least_agreement=0.6,
     is_valid_answer=_is_valid_answer,
     bytes_an_example=350,
     trial_parameters={"refit_epochs": 0},  # the refit follows the validation

@@ -9,6 +9,7 @@ from boat.models.examples import Examples
 from boat.recommend import counts
 
 LISTED = 20
+_TOP = 10
 
 _TIE_BREAK = 1e-6  # popularity breaks ties and fills the end of the list
 _BLOCK = 2_000
@@ -25,6 +26,12 @@ class Ranked:
 
     products: np.ndarray
     scores: np.ndarray
+
+    def overlap(self, other: "Ranked") -> float:
+        """Return the mean share of the first ten products of the other lists that these lists have too."""
+        ours, theirs = self.products[:, :_TOP], other.products[:, :_TOP]
+        common = (ours[:, None, :] == theirs[:, :, None]).any(axis=2) & (theirs > 0)
+        return float(np.mean(common.sum(axis=1) / np.maximum((theirs > 0).sum(axis=1), 1)))
 
 
 class Popular:

@@ -1,6 +1,7 @@
 """The recommenders: one way to fit them, one graph to export them."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -8,12 +9,14 @@ from boat.errors import DataError
 from boat.models.checkpoint import Checkpoint
 from boat.models.examples import Sessions
 from boat.models.fitted import FittedModel, Report
+from boat.models.warm_start import WarmStart
 from boat.recommend import catalogue, counted, training
 from boat.recommend.catalogue import Catalogue
 from boat.recommend.graph import OUTPUTS, RecommendGraph
 from boat.recommend.parameters import RecommendParameters
-from boat.recommend.recommenders import RECOMMENDERS
+from boat.recommend.recommenders import RECOMMENDERS, Recommender
 from boat.recommend.scores import Scores, SummedScores
+from boat.recommend.training import TrainedNextItem
 
 _PAGE_WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
@@ -44,13 +47,41 @@ def fit(
     recommender = RECOMMENDERS[parameters.model]
     if not recommender.network:
         return _count(train, validation, combined, parameters, report)
-    added: dict[str, training.Count] = {name: RECOMMENDERS[name].load() for name in recommender.added}
-    if recommender.uses_pages and len(train.shared_pages):
-        added["pages"] = counted.pages
+    added = _added(recommender)
+    if not len(train.shared_pages):
+        added.pop("pages", None)
     result = training.train(train, validation, combined, parameters, report, checkpoint, added, described)
+    return _fitted(result, parameters)
+
+
+def refit(
+    warm_start: WarmStart, sessions: Sessions, parameters: RecommendParameters, described: Catalogue = catalogue.EMPTY
+) -> FittedModel:
+    """Fit a recommender again on more sessions, without validation.
+
+    Args:
+        warm_start: The fitted recommender. Its weights of pages and counts are kept.
+        sessions: All sessions to learn from.
+        parameters: Sizes, speed and limits.
+        described: Description vectors of the catalogue.
+    """
+    recommender = RECOMMENDERS[parameters.model]
+    if not recommender.network:
+        return _counted(warm_start.choices["weight_pages"], sessions, parameters)
+    return _fitted(training.refit(warm_start, sessions, parameters, _added(recommender), described), parameters)
+
+
+def _added(recommender: Recommender) -> dict[str, training.Count]:
+    """Return the builders of the counted scores that a network can be blended with."""
+    added: dict[str, training.Count] = {name: RECOMMENDERS[name].load() for name in recommender.added}
+    return {**added, "pages": counted.pages} if recommender.uses_pages else added
+
+
+def _fitted(result: TrainedNextItem, parameters: RecommendParameters) -> FittedModel:
     graph = _graph(result.scores, result.names, result.counts, parameters, result.most_similar)
-    trained = result.trained
-    return FittedModel(graph, parameters.model, OUTPUTS, trained.curve, trained.metrics, len(result.names))
+    curve, metrics = result.trained.curve, result.trained.metrics
+    products, warm_start = len(result.names), result.warm_start
+    return FittedModel(graph, parameters.model, OUTPUTS, curve, metrics, products, warm_start=warm_start)
 
 
 def _count(
@@ -77,10 +108,7 @@ def _count(
         weight: training.validation_mrr(scores, unseen, parameters) for weight, scores in candidates.items()
     }
     weight, mrr = max(mrr_by_weight.items(), key=lambda item: item[1])
-    names, frequency = combined.vocabulary("product_id")
-    scores = build(combined, names, frequency, parameters)
-    if weight:
-        scores = SummedScores([scores, counted.pages(combined, names, frequency, parameters)], [1.0, weight])
+    fitted = _counted(weight, combined, parameters)
     seconds = time.monotonic() - began
     speed = round(len(combined.events) / seconds)
     row = {"epoch": 1, "validation_mrr": mrr, "events_per_second": speed, "seconds": round(seconds, 2)}
@@ -88,8 +116,17 @@ def _count(
     metrics = {"validation_mrr": mrr, "train_seconds": round(seconds, 2)}
     if with_pages:
         metrics["weight_pages"] = weight
+    return replace(fitted, curve=[row], metrics=metrics)
+
+
+def _counted(weight_pages: float, sessions: Sessions, parameters: RecommendParameters) -> FittedModel:
+    names, frequency = sessions.vocabulary("product_id")
+    scores = RECOMMENDERS[parameters.model].load()(sessions, names, frequency, parameters)
+    if weight_pages:
+        scores = SummedScores([scores, counted.pages(sessions, names, frequency, parameters)], [1.0, weight_pages])
     graph = _graph(scores, names, frequency, parameters)
-    return FittedModel(graph, parameters.model, OUTPUTS, [row], metrics, len(names))
+    warm_start = WarmStart(parameters.model, {}, {"weight_pages": weight_pages})
+    return FittedModel(graph, parameters.model, OUTPUTS, [], {}, len(names), warm_start=warm_start)
 
 
 def _graph(

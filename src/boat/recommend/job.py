@@ -1,17 +1,22 @@
 """The training and evaluation of recommenders in jobs. It needs TensorFlow."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from boat import snapshot
+from boat.evaluation.behaviour import BehaviourResult
 from boat.evaluation.report import EvaluationReport, ModelReport
 from boat.models import examples
 from boat.models.checkpoint import Checkpoint
 from boat.models.fitted import FittedModel, Report
 from boat.models.served import SavedModel
+from boat.models.warm_start import WarmStart
 from boat.recommend import behaviour, catalogue, family, slices
 from boat.recommend.evaluation import RecommendTestSet
 from boat.recommend.parameters import RecommendParameters
 from boat.snapshot import Manifest
+
+_COMPARED_TARGETS = 5_000
 
 
 def fit(
@@ -23,7 +28,15 @@ def fit(
     described = catalogue.read(folder)
     if described.left_out:
         print(f"{described.left_out} products have unusable description vectors, which are ignored.")
-    return family.fit(train, validation, combined, parameters, report, checkpoint, described)
+    fitted = family.fit(train, validation, combined, parameters, report, checkpoint, described)
+    return replace(fitted, learned=combined.learned)
+
+
+def refit(folder: Path, manifest: Manifest, parameters: RecommendParameters, warm_start: WarmStart) -> FittedModel:
+    """Fit a recommender again on all days of a snapshot; see `boat.recommend.family.refit`."""
+    sessions = examples.read(folder / snapshot.RECOMMEND, manifest.split, "all")
+    fitted = family.refit(warm_start, sessions, parameters, catalogue.read(folder))
+    return replace(fitted, learned=sessions.learned)
 
 
 def evaluate(folder: Path, manifest: Manifest, challenger: SavedModel, champion: SavedModel | None) -> EvaluationReport:
@@ -43,3 +56,13 @@ def evaluate(folder: Path, manifest: Manifest, challenger: SavedModel, champion:
         else None,
         baselines={name: ModelReport(test_set.score(lists)) for name, lists in test_set.baselines().items()},
     )
+
+
+def compare(
+    folder: Path, manifest: Manifest, released: SavedModel, twin: SavedModel
+) -> tuple[float, tuple[BehaviourResult, ...]]:
+    """Return the mean share of the first ten products that both models list, and the behaviour of the first model."""
+    test_set = RecommendTestSet(folder, manifest, _COMPARED_TARGETS)
+    ranked = test_set.predict(released)
+    bed = behaviour.Bed(released, test_set, ranked)
+    return ranked.overlap(test_set.predict(twin)), behaviour.suite.run(bed, unseen_days=False)

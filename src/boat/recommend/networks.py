@@ -33,16 +33,22 @@ class SessionNetwork(keras.Model):  # type: ignore[misc]  # keras has no types
     Args:
         products: Number of products; codes run from 1, and 0 pads a window.
         parameters: Sizes and dropout.
+
+    Attributes:
+        embedding: A vector for each product, [products + 1, dimensions] by codes.
+        tables: Names of the weights that have a row for each product.
     """
 
     def __init__(self, products: int, parameters: RecommendParameters) -> None:
         super().__init__()
         self.size, self.window = parameters.dimensions, parameters.window
+        self.tables: tuple[str, ...] = ()
         self.embedding = self.table("embedding", products)
         self.dropout = keras.layers.Dropout(parameters.dropout)
 
     def table(self, name: str, products: int) -> keras.Variable:
         """Create a vector for each product, [products + 1, dimensions] by codes."""
+        self.tables = (*self.tables, name)
         small = keras.initializers.RandomNormal(stddev=0.05)
         return self.add_weight(name=name, shape=(products + 1, self.size), initializer=small)
 

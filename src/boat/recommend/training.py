@@ -6,7 +6,7 @@ drawn products. Training starts from directions that are computed from counts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -17,7 +17,9 @@ from boat.errors import DataError
 from boat.models import examples
 from boat.models.checkpoint import Checkpoint
 from boat.models.examples import Examples, Sessions, Windows
-from boat.models.fitting import Limits, Resumable, Trained, fit, refit
+from boat.models.fitting import Limits, Resumable, Trained, fit
+from boat.models.fitting import refit as run_epochs
+from boat.models.warm_start import WarmStart, arrays_of
 from boat.recommend import blend, catalogue, counts
 from boat.recommend.catalogue import Catalogue
 from boat.recommend.graph import RECOMMENDED
@@ -47,6 +49,7 @@ class TrainedNextItem:
         counts: Frequency of each viewed product, int64 [viewed products].
         scores: The part that is exported.
         most_similar: Code of the most similar viewed product for each unviewed one, int32 [unviewed products].
+        warm_start: The start of a later fit; see `refit`.
     """
 
     trained: Trained
@@ -54,6 +57,7 @@ class TrainedNextItem:
     counts: np.ndarray
     scores: Scores
     most_similar: np.ndarray
+    warm_start: WarmStart
 
 
 def train(
@@ -106,7 +110,74 @@ def train(
     mix = _mix(network, counted_scores, sample, parameters)
     trained.metrics["validation_mrr"] = validation_mrr(scores(network, mix, counted_scores), sample, parameters)
     trained.metrics.update({f"weight_{name}": weight for name, weight in zip(counted, mix.weights, strict=True)})
-    return _refit(trained, names, all_sessions, parameters, mix, list(counted.values()), described)
+    validated = _warm_start(network, names, parameters, mix, list(counted))
+    refitted = refit(validated, all_sessions, parameters, counted, described)
+    figures = Trained(refitted.trained.network, trained.curve, {**trained.metrics, **refitted.trained.metrics})
+    return replace(refitted, trained=figures)
+
+
+def refit(
+    warm_start: WarmStart,
+    sessions: Sessions,
+    parameters: RecommendParameters,
+    counted: Mapping[str, Count],
+    described: Catalogue = catalogue.EMPTY,
+) -> TrainedNextItem:
+    """Continue a trained network on more sessions, without validation, and count them.
+
+    Args:
+        warm_start: The trained network, its products, and the weights of the blend.
+        sessions: All sessions to learn from. Products that the network does not know get new weights.
+        parameters: Sizes, learning rate and number of epochs.
+        counted: Builders of counted scores, by name; those of the warm start are used.
+        described: Description vectors of the catalogue.
+    """
+    progress.report("reading the newest days")
+    names, frequency = sessions.vocabulary("product_id")
+    learned = targets(sessions, names)
+    network = _initialised(learned, len(names), parameters)
+    _restore(network, names, warm_start)
+    learning = Learning(network, learned, parameters, parameters.learning_rate, parameters.refit_epochs)
+    limits = Limits(parameters.refit_epochs, 0, parameters.max_seconds * (1 - _FIRST_SHARE))
+    figures = run_epochs(learning.step, learning.batches, limits)
+    progress.report("counting for the blend, with the newest days")
+    mix = blend.Mix(tuple(warm_start.choices["weights"]), warm_start.arrays["bonuses"])
+    chosen = list(warm_start.choices["counted"])
+    counted_scores = [counted[name](sessions, names, frequency, parameters) for name in chosen]
+    unviewed = catalogue.unviewed(described, names, network.products().numpy())
+    if len(described.names):
+        figures |= {"unviewed_products": len(unviewed.names), "vectors_left_out": described.left_out}
+    return TrainedNextItem(
+        Trained(network, [], figures),
+        np.append(names, unviewed.names),
+        frequency,
+        scores(network, mix, counted_scores, unviewed.directions),
+        unviewed.most_similar,
+        _warm_start(network, names, parameters, mix, chosen),
+    )
+
+
+def _warm_start(
+    network: SessionNetwork, names: np.ndarray, parameters: RecommendParameters, mix: blend.Mix, counted: Sequence[str]
+) -> WarmStart:
+    return WarmStart(
+        parameters.model,
+        {"names": names.astype(str), "bonuses": mix.bonuses, **arrays_of(network)},
+        {"weights": list(mix.weights), "counted": list(counted)},
+    )
+
+
+def _restore(network: SessionNetwork, names: np.ndarray, warm_start: WarmStart) -> None:
+    """Set the weights of a network. Rows of products are looked up by name; a new product keeps its initial row."""
+    old_names = warm_start.arrays["names"].astype(object)
+    old_codes = np.append(0, examples.encode(names, old_names))
+    for weight, old in zip(network.weights, warm_start.weights, strict=True):
+        if weight.name in network.tables:
+            table = weight.numpy()
+            table[old_codes > 0] = old[old_codes[old_codes > 0]]
+            weight.assign(table)
+        else:
+            weight.assign(old)
 
 
 def prepare(learned: Examples, products: int, parameters: RecommendParameters) -> tuple[SessionNetwork, "Learning"]:
@@ -135,46 +206,6 @@ def _mix(
 ) -> blend.Mix:
     directions = DirectionScores(network, network.products().numpy())
     return blend.choose(directions, counted_scores, sample, parameters.repeats == "keep")
-
-
-def _refit(
-    trained: Trained,
-    names: np.ndarray,
-    all_sessions: Sessions,
-    parameters: RecommendParameters,
-    mix: blend.Mix,
-    counted: Sequence[Count],
-    described: Catalogue,
-) -> TrainedNextItem:
-    progress.report("reading the newest days")
-    all_names, frequency = all_sessions.vocabulary("product_id")
-    learned = targets(all_sessions, all_names)
-    network = _initialised(learned, len(all_names), parameters)
-    old_codes = np.append(0, examples.encode(all_names, names))
-    for new, old in zip(network.weights, trained.network.weights, strict=True):
-        if old.shape[0] != len(names) + 1:
-            new.assign(old)
-            continue
-        table = new.numpy()
-        table[old_codes > 0] = old.numpy()[old_codes[old_codes > 0]]
-        new.assign(table)
-    limits = Limits(parameters.refit_epochs, 0, parameters.max_seconds * (1 - _FIRST_SHARE))
-    learning = Learning(network, learned, parameters, parameters.learning_rate, parameters.refit_epochs)
-    figures = refit(learning.step, learning.batches, limits)
-    metrics = {**trained.metrics, **figures}
-    progress.report("counting for the blend, with the newest days")
-    counted_scores = [count(all_sessions, all_names, frequency, parameters) for count in counted]
-    products = network.products().numpy()
-    unviewed = catalogue.unviewed(described, all_names, products)
-    if len(described.names):
-        metrics |= {"unviewed_products": len(unviewed.names), "vectors_left_out": described.left_out}
-    return TrainedNextItem(
-        Trained(network, trained.curve, metrics),
-        np.append(all_names, unviewed.names),
-        frequency,
-        scores(network, mix, counted_scores, unviewed.directions),
-        unviewed.most_similar,
-    )
 
 
 def targets(part: Sessions, names: np.ndarray, with_pages: bool = False) -> Examples:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
 
 DIGEST, SNAPSHOT_URI = "digest", "snapshot_uri"
+RELEASE_DIGEST, RELEASE_URI = "release_digest", "release_uri"
 """Tags of MLflow's runs and model versions."""
 CURVE = "curve/"
 """Prefix of the metrics of a learning curve in MLflow. Metrics of the evaluation have no prefix."""
@@ -45,6 +46,8 @@ class Training:
         parameters: Parameters of the training.
         lineage: Origin of the model: digest of the snapshot, version of the code, dbt manifest, flow run.
         curve: One mapping for each epoch, with `epoch` and numbers.
+        release_uri: Location of the archive to be released, which was trained on all days. Empty: that of `uri`.
+        release_digest: SHA-256 of that file. Empty: `digest`.
     """
 
     name: str
@@ -55,11 +58,15 @@ class Training:
     parameters: Mapping[str, str]
     lineage: Mapping[str, str]
     curve: Sequence[Mapping[str, Any]] = ()
+    release_uri: str = ""
+    release_digest: str = ""
 
     @property
     def tags(self) -> Mapping[str, str]:
         """Return the tags of its run and its version in MLflow."""
-        return {**self.lineage, SNAPSHOT_URI: self.snapshot_uri, DIGEST: self.digest}
+        tags = {**self.lineage, SNAPSHOT_URI: self.snapshot_uri, DIGEST: self.digest}
+        release = {RELEASE_URI: self.release_uri, RELEASE_DIGEST: self.release_digest}
+        return {**tags, **{name: value for name, value in release.items() if value}}
 
 
 class Tracker(Protocol):

@@ -4,10 +4,18 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar
 
 from boat.errors import RegistryError, RegistryUnreachableError
-from boat.registry.tracking import CURVE, DIGEST, SNAPSHOT_URI, MlflowTracker, Training
+from boat.registry.tracking import (
+    CURVE,
+    DIGEST,
+    RELEASE_DIGEST,
+    RELEASE_URI,
+    SNAPSHOT_URI,
+    MlflowTracker,
+    Training,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -18,8 +26,23 @@ Alias = Literal["challenger", "champion", "previous"]
 _ANSWERS = {"RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE", "INVALID_STATE"}
 """Error codes that MLflow sends as an answer. Other codes, such as INTERNAL_ERROR, mean that it does not work."""
 
+_FIELDS = (DIGEST, SNAPSHOT_URI, RELEASE_URI, RELEASE_DIGEST)
+"""Tags that are attributes of a version, and not part of its lineage."""
+
 _Arguments = ParamSpec("_Arguments")
 _Value = TypeVar("_Value")
+
+
+class Archive(NamedTuple):
+    """A `model.tar.gz` in the artifact store.
+
+    Attributes:
+        uri: Its location.
+        digest: SHA-256 of the file.
+    """
+
+    uri: str
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -29,13 +52,15 @@ class ModelVersion:
     Attributes:
         name: Registered model, named like its endpoint.
         version: Number in the registry.
-        uri: Location of the `model.tar.gz`.
-        digest: SHA-256 of that file.
+        uri: Location of the `model.tar.gz` that was evaluated.
+        digest: SHA-256 of that file, which identifies the version.
         snapshot_uri: Location of the snapshot with its training, validation and test data.
         run_id: MLflow run of its training. Empty if MLflow did not record it.
         metrics: Evaluation on the test days. Empty if MLflow did not record it.
         lineage: Origin of the model: digest of the snapshot, version of the code, dbt manifest, flow run.
         created_at: Time of the registration, UTC.
+        release_uri: Location of the archive to be released. Empty: that of `uri`.
+        release_digest: SHA-256 of that file. Empty: `digest`.
     """
 
     name: str
@@ -47,6 +72,13 @@ class ModelVersion:
     metrics: Mapping[str, float]
     lineage: Mapping[str, str]
     created_at: datetime
+    release_uri: str = ""
+    release_digest: str = ""
+
+    @property
+    def released(self) -> Archive:
+        """Return the archive that endpoints load: the one trained on all days, or else the evaluated one."""
+        return Archive(self.release_uri or self.uri, self.release_digest or self.digest)
 
     @property
     def is_registered(self) -> bool:
@@ -66,6 +98,8 @@ class ModelVersion:
             metrics=training.metrics,
             lineage=training.lineage,
             created_at=datetime.now(UTC),
+            release_uri=training.release_uri,
+            release_digest=training.release_digest,
         )
 
 
@@ -224,8 +258,10 @@ class Registry:
             snapshot_uri=_tag(entry, SNAPSHOT_URI),
             run_id=run_id,
             metrics={key: value for key, value in metrics.items() if not key.startswith(CURVE)},
-            lineage={key: value for key, value in entry.tags.items() if key not in (DIGEST, SNAPSHOT_URI)},
+            lineage={key: value for key, value in entry.tags.items() if key not in _FIELDS},
             created_at=datetime.fromtimestamp(entry.creation_timestamp / 1000, UTC),
+            release_uri=entry.tags.get(RELEASE_URI, ""),
+            release_digest=entry.tags.get(RELEASE_DIGEST, ""),
         )
 
 

@@ -58,12 +58,28 @@ class Origin:
     steps: Graph = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Released:
+    """The archive that is released if a version is promoted.
+
+    Attributes:
+        trained_until: Time of the newest event it was trained on, ISO 8601, UTC.
+        text: Its comparison with the evaluated archive, or why the evaluated archive is released.
+        cost: Time and cost of its training job, as text. Empty for the evaluated archive.
+    """
+
+    trained_until: str
+    text: str
+    cost: str = ""
+
+
 def model_card(
     version: ModelVersion,
     report: EvaluationReport,
     curve: Sequence[Mapping[str, Any]],
     decision: Decision | None = None,
     origin: Origin | None = None,
+    released: Released | None = None,
 ) -> Card:
     """Return the card of a model version.
 
@@ -73,12 +89,14 @@ def model_card(
         curve: One mapping for each epoch.
         decision: The decision of the gates, if they were checked.
         origin: The origin of the version, if it is known.
+        released: The archive that is released, if it is known.
     """
     kind = _kind(version)
     origin = origin or Origin()
     sections = (
         Section("Intended use", kind.card.purpose, _owners(origin.tables)),
         *_gates(decision),
+        *_released(version, released),
         Section("Test results", _protocol(kind, report), _compared(report)),
         *_slices(kind, report),
         *_moments(report),
@@ -132,6 +150,28 @@ def _gates(decision: Decision | None) -> Iterator[Section]:
     if decision is not None:
         rows = [("Gate", "Passed", ""), *((gate.name, _yes(gate.passed), gate.text) for gate in decision.gates)]
         yield Section("Gates", decision.text if decision.accepted else "Refused.", rows)
+
+
+def _released(version: ModelVersion, released: Released | None) -> Iterator[Section]:
+    """Yield the two archives of a version."""
+    if released is None:
+        return
+    archive = version.released
+    if archive.digest == version.digest:
+        text = f"The evaluated archive is released: {released.text} All figures of this card belong to it."
+    else:
+        text = (
+            "A promotion releases an archive with the same parameters that was also trained on the test days. All "
+            f"figures of this card belong to the evaluated archive. Comparison of the two: {released.text}"
+        )
+    rows = [
+        ("", "Evaluated", "Released"),
+        ("Trained on events up to", version.lineage.get("trained_until", ""), released.trained_until),
+        ("SHA-256", version.digest, archive.digest),
+        ("Archive", version.uri, archive.uri),
+        *([("Training job", "", released.cost)] if released.cost else []),
+    ]
+    yield Section("Release", text, rows)
 
 
 def _protocol(kind: Kind, report: EvaluationReport) -> str:
