@@ -1,51 +1,62 @@
 """Promotion of a challenger that passes its gates, and rollback to the previous champion."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from prefect import flow
 from prefect.states import Completed, State
+from pydantic import Field
 
+from boat.errors import SettingError
 from boat.kinds import KINDS, KindName
 from tasks.alerts import alert_failure
 from tasks.blocks import Platform, RetryPolicy
 from tasks.evaluation import TEST_FROM, check_gates, evaluate_model
 from tasks.registry import find_version, set_champion
-from tasks.serving import smoke_test, update_endpoint
+from tasks.serving import describe_endpoint, smoke_test, update_endpoint
 
 
 @flow(name="promote", flow_run_name="promote-{alias}", on_failure=[alert_failure], timeout_seconds=3600)
 def promote(
     alias: Literal["challenger", "previous"] = "challenger",
+    version: Annotated[int, Field(ge=1)] | None = None,
     kinds: tuple[KindName, ...] = KINDS,
     platform: str = "default",
 ) -> State:
-    """Update endpoints with a challenger, or with the previous champion.
+    """Update endpoints with a challenger, or with an earlier champion.
 
     Args:
         alias: `challenger` must pass its gates first. `previous` rolls back at once.
+        version: Number of a version of one kind, instead of the one that has the alias.
         kinds: Kinds of models whose endpoints are updated.
         platform: Name of the Boat Platform block.
     """
+    if version is not None and len(kinds) != 1:
+        raise SettingError(
+            f"`version` is {version}, but every kind has its own versions: {', '.join(kinds)}.",
+            f"Name the kind: -p version={version} -p kinds='[\"{kinds[0] if kinds else KINDS[0]}\"]'.",
+        )
     block = Platform.load(platform)
     retried = RetryPolicy.load("default").apply
 
     released, stayed = [], []
     for kind in kinds:
-        version = retried(find_version)(block, kind, alias)
-        if version is None:
-            stayed.append(f"{kind}: there is no {alias}.")
+        chosen = retried(find_version)(block, kind, alias, version)
+        if chosen is None:
+            stayed.append(f"{kind}: there is no {alias} version. `version` chooses one by its number.")
             continue
         if alias == "challenger":
-            test_from = version.lineage.get(TEST_FROM, "")
-            evaluation = retried(evaluate_model)(block, kind, version.uri, version.snapshot_uri, test_from)
+            test_from = chosen.lineage.get(TEST_FROM, "")
+            evaluation = retried(evaluate_model)(block, kind, chosen.uri, chosen.snapshot_uri, test_from)
             decision = check_gates(kind, evaluation)
             if not decision.accepted:
-                stayed.append(f"{kind} version {version.version}: {decision.text}")
+                stayed.append(f"{kind} version {chosen.version}: {decision.text}")
                 continue
-        before = retried(update_endpoint)(block, version)
-        smoke_test(block, version, before)
-        retried(set_champion)(block, version)
-        released.append(f"{kind} version {version.version} answers.")
+        before = retried(describe_endpoint)(block, chosen)
+        retried(update_endpoint)(block, chosen)
+        smoke_test(block, chosen, before)
+        retried(set_champion)(block, chosen, is_rollback=alias == "previous" and version is None)
+        instead = f" instead of version {before.version}" if before else ""
+        released.append(f"{kind} version {chosen.version} answers{instead}.")
 
     # A refusal is the gate at work, not a failure: no alert.
     return Completed(name=None if released or not stayed else "Refused", message=" ".join(released + stayed))

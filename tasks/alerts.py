@@ -7,6 +7,7 @@ hook. `deployments/register.py` creates the notification policy for them.
 import logging
 
 from prefect import Flow
+from prefect.blocks.abstract import NotificationError
 from prefect.blocks.notifications import SlackWebhook
 from prefect.client.schemas import FlowRun
 from prefect.logging.loggers import flow_run_logger
@@ -29,13 +30,18 @@ def alert_failure(flow: Flow, flow_run: FlowRun, state: State) -> None:
 
 
 def send(subject: str, body: str, flow_run_id: str, logger: LogAdapter) -> None:
-    """Send an alert with a link to a flow run. If the block is missing, log a warning."""
+    """Send an alert with a link to a flow run. If that fails, log the reason: an alert never changes a run."""
     try:
         webhook = SlackWebhook.load(BLOCK)
     except ValueError as error:
         logger.warning("No alert was sent: %s Create the block with `python -m deployments.register`.", error)
         return
     link = f"{PREFECT_UI_URL.value()}/flow-runs/flow-run/{flow_run_id}"
-    with webhook.raise_on_failure():
-        webhook.notify(subject=subject, body=f"{body}\n<{link}|View in Prefect>")
-    logger.info("Sent an alert with the block %r.", BLOCK)
+    try:
+        with webhook.raise_on_failure():
+            webhook.notify(subject=subject, body=f"{body}\n<{link}|View in Prefect>")
+    except Exception as error:  # of the network, of the service or of its library
+        reason = error.log if isinstance(error, NotificationError) else error
+        logger.error("The alert %r was not sent with the block %r: %s", subject, BLOCK, reason)
+    else:
+        logger.info("Sent an alert with the block %r.", BLOCK)

@@ -110,14 +110,21 @@ def publish_card(
 
 
 @task(task_run_name="find {alias} of {kind}")
-def find_version(platform: Platform, kind: KindName, alias: Alias) -> ModelVersion | None:
-    """Return the version of an alias, or `None` if no version has it. Pending trainings are registered first."""
+def find_version(platform: Platform, kind: KindName, alias: Alias, version: int | None = None) -> ModelVersion | None:
+    """Return a version by its number or alias, or `None` if none has the alias. Pending trainings are registered first.
+
+    Raises:
+        RegistryError: The model has no version with this number.
+    """
+    if version is not None:
+        return platform.registry.get(endpoint_of(kind), str(version))
     if alias == "challenger":
         _register_pending(platform, endpoint_of(kind))
     return platform.registry.by_alias(endpoint_of(kind), alias)
 
 
 @task(task_run_name="set champion {version.name} version {version.version}")
-def set_champion(platform: Platform, version: ModelVersion) -> ModelVersion:
-    """Set the version that the endpoint serves as champion, and the old champion as previous."""
-    return platform.registry.promote(version.name, version.version)
+def set_champion(platform: Platform, version: ModelVersion, *, is_rollback: bool) -> ModelVersion:
+    """Set the version that the endpoint serves as champion. The old champion is previous, except after a rollback."""
+    change = platform.registry.roll_back if is_rollback else platform.registry.promote
+    return change(version.name, version.version)

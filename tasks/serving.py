@@ -16,14 +16,28 @@ SMOKE_SESSION: list[SessionEvent] = [
 """A session that every model must answer, also if it was trained on other products."""
 
 
+@task(task_run_name="describe {version.name}")
+def describe_endpoint(platform: Platform, version: ModelVersion) -> ServedModel | None:
+    """Return the model that an endpoint serves before its update to a version; `None` if there is none.
+
+    After an interrupted update the endpoint serves the version already. Then the champion is returned.
+    """
+    live = platform.serving.describe(version.name)
+    if live is None or live.digest != version.released.digest:
+        return live
+    champion = platform.registry.by_alias(version.name, "champion")
+    return None if champion is None or champion.version == version.version else _served(platform, champion)
+
+
 @task(task_run_name="update {version.name} to version {version.version}")
-def update_endpoint(platform: Platform, version: ModelVersion) -> ServedModel | None:
-    """Deploy a version to its endpoint. Return the model that the endpoint served before."""
-    serving = platform.serving
-    before = serving.describe(version.name)
+def update_endpoint(platform: Platform, version: ModelVersion) -> None:
+    """Deploy a version to its endpoint."""
+    platform.serving.update(version.name, _served(platform, version))
+
+
+def _served(platform: Platform, version: ModelVersion) -> ServedModel:
     archive = version.released
-    serving.update(version.name, ServedModel(platform.servable(archive.uri), archive.digest, version.version))
-    return before
+    return ServedModel(platform.servable(archive.uri), archive.digest, version.version)
 
 
 @task(task_run_name="smoke test {version.name}")

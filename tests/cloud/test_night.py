@@ -134,7 +134,7 @@ def test_the_tables_are_in_snowflake_the_models_on_s3_and_the_jobs_ran_on_batch(
     (model,) = night.platform.registry.versions(RECOMMEND)
     assert model.uri.startswith(f"{night.cloud.store}/models/recommend-")
     assert model.snapshot_uri.startswith(f"{night.cloud.store}/snapshots/")
-    assert night.jobs == 4  # a training and an evaluation of each kind; there was no champion to compare with
+    assert night.jobs == 8  # for each kind: training, evaluation, refit and comparison with the evaluated twin
     assert night.cloud.emulator.active() == []
     assert any("fct_sessions" in statement["sql"].lower() for statement in night.account.history())
 

@@ -13,13 +13,13 @@ from boat.kinds import RECOMMEND
 from boat.models.sessions import instances
 from tests.installation import Installation
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
 def demo(installation: Installation, shop_files: Path) -> str:
     """Run `make demo EVENTS=…` and return its output."""
-    ran = installation.command("python", "-m", "deployments.demo", "--events", str(shop_files), timeout=420)
+    ran = installation.command("python", "-m", "deployments.demo", "--events", str(shop_files), timeout=800)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return str(ran.stdout)
 

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 from prefect.states import State
 
-from boat.errors import QualityError, RetrainError
+from boat.errors import EndpointError, QualityError, RetrainError, SettingError
 from boat.kinds import INTENT, RECOMMEND
 from boat.models import archive
 from boat.models.sessions import SessionEvent
 from boat.registry.tracking import Training
+from boat.serving import ServedModel
 from boat.serving.base import invoke
 from flows.ingestion import ingestion
 from flows.promote import promote
@@ -17,7 +19,14 @@ from flows.retrain import retrain
 from tests.serving.tiny_models import export, recommending
 from tests.shops import BRIEF, Shop
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def without_unknown_products(event_type: tf.Tensor, product_id: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Answer like another model, except for the product of the smoke test."""
+    is_known = ~tf.reduce_any(tf.strings.regex_full_match(product_id, ".*not in the shop"))
+    with tf.control_dependencies([tf.debugging.Assert(is_known, ["broken on purpose"])]):
+        return recommending("broken")(event_type, product_id)
 
 
 def answers(shop: Shop) -> list[str]:
@@ -91,9 +100,47 @@ def test_models_are_released_refused_and_rolled_back_and_bad_data_stops_the_trai
         where event.event_id = raw.event_id and event.event_time = '2999-01-01'"""
     )
 
-    # After a second champion, a rollback restores the first one.
-    registry.promote(RECOMMEND, "2")
-    back: State = promote(alias="previous", kinds=("recommend",), platform=shop.name, return_state=True)
-    assert "recommend version 1 answers" in back.message
-    assert registry.by_alias(RECOMMEND, "champion").version == "1"
-    assert shop.platform.serving.describe(RECOMMEND).version == "1"
+
+def test_versions_are_released_by_number_and_rolled_back_one_after_the_other(shop: Shop, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        _register(shop, export(tmp_path / name, "recommend", recommending(name)))
+        state = _promote(shop, version=1 if name == "a" else 2)
+    assert "recommend version 2 answers instead of version 1." in state.message
+    assert answers(shop)[1] == "b-0"
+
+    back = _promote(shop)
+    assert "recommend version 1 answers instead of version 2." in back.message
+    assert answers(shop)[1] == "a-0"
+    assert shop.platform.registry.by_alias(RECOMMEND, "champion").version == "1"
+    again = _promote(shop)  # not forward to version 2
+    assert again.name == "Refused"
+    assert "recommend: there is no previous version" in again.message
+    assert answers(shop)[1] == "a-0"
+    with pytest.raises(SettingError, match="every kind has its own versions"):
+        promote(alias="previous", version=2, platform=shop.name)
+
+
+def test_a_failed_smoke_test_restores_the_champion(shop: Shop, tmp_path: Path) -> None:
+    _register(shop, export(tmp_path / "a", "recommend", recommending("a")))
+    _promote(shop, version=1)
+    broken = export(tmp_path / "broken", "recommend", without_unknown_products, version="2")
+    _register(shop, broken)
+    for interrupted in (False, True):
+        if interrupted:  # a run that was killed after its update
+            shop.platform.serving.update(RECOMMEND, broken)
+        with pytest.raises(EndpointError, match=r"(?s)failed its smoke test.* Version 1 is restored"):
+            promote(alias="previous", version=2, kinds=("recommend",), platform=shop.name)
+        assert shop.platform.serving.describe(RECOMMEND).version == "1"
+        assert answers(shop)[1] == "a-0"
+        assert shop.platform.registry.by_alias(RECOMMEND, "champion").version == "1"
+
+
+def _register(shop: Shop, model: ServedModel) -> None:
+    shop.platform.registry.register(Training(RECOMMEND, model.uri, model.digest, "", {}, {}, {}))
+
+
+def _promote(shop: Shop, version: int | None = None) -> State:
+    state: State = promote(
+        alias="previous", version=version, kinds=("recommend",), platform=shop.name, return_state=True
+    )
+    return state

@@ -26,7 +26,9 @@ Alias = Literal["challenger", "champion", "previous"]
 _ANSWERS = {"RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE", "INVALID_STATE"}
 """Error codes that MLflow sends as an answer. Other codes, such as INTERNAL_ERROR, mean that it does not work."""
 
-_FIELDS = (DIGEST, SNAPSHOT_URI, RELEASE_URI, RELEASE_DIGEST)
+_REPLACED = "replaced"
+"""Tag of a version: the champion that it replaced."""
+_FIELDS = (DIGEST, SNAPSHOT_URI, RELEASE_URI, RELEASE_DIGEST, _REPLACED)
 """Tags that are attributes of a version, and not part of its lineage."""
 
 _Arguments = ParamSpec("_Arguments")
@@ -191,6 +193,8 @@ class Registry:
     def promote(self, name: str, version: str) -> ModelVersion:
         """Set a version as champion, and the old champion as previous. A second call changes nothing.
 
+        The version stores which one it replaced, so that `roll_back` can go back further than one version.
+
         Raises:
             RegistryError: The model has no such version.
         """
@@ -200,6 +204,7 @@ class Registry:
         if champion != version:
             # This order is safe: if it is interrupted, the champion is unchanged and a second call completes it.
             if champion is not None:
+                self._client.set_model_version_tag(name, version, _REPLACED, champion)
                 self._client.set_registered_model_alias(name, "previous", champion)
             self._client.set_registered_model_alias(name, "champion", version)
         if aliases.get("challenger") == version:
@@ -207,23 +212,30 @@ class Registry:
         return promoted
 
     @_reaching_mlflow
-    def roll_back(self, name: str, to: str | None = None) -> ModelVersion:
-        """Set the previous version as champion, and the champion as previous.
+    def roll_back(self, name: str, to: str) -> ModelVersion:
+        """Set an older version as champion, and the one that it had replaced as previous. Forget the present champion.
 
-        A second rollback undoes the first one. To retry a call after an error, pass the version as `to`: then a second
-        call changes nothing.
+        The next rollback therefore goes back further, and never to a version that was rolled back. A second call
+        changes nothing.
+
+        Args:
+            name: Registered model.
+            to: The version.
 
         Raises:
-            RegistryError: The model has no previous version.
+            RegistryError: The model has no such version.
         """
-        aliases = self._aliases(name)
-        version = to or aliases.get("previous")
-        if version is None or (to is None and version == aliases.get("champion")):
-            raise RegistryError(
-                f"Cannot roll back {name}: it has no previous version. Champion: {aliases.get('champion', 'none')}.",
-                "Promote a second version first: a champion becomes the previous version when another replaces it.",
-            )
-        return self.promote(name, version)
+        version = self.get(name, to)
+        champion = self._aliases(name).get("champion")
+        if champion == to:
+            return version
+        before = self._client.get_model_version(name, to).tags.get(_REPLACED)
+        if before is None or before == champion:
+            self._client.delete_registered_model_alias(name, "previous")
+        else:
+            self._client.set_registered_model_alias(name, "previous", before)
+        self._client.set_registered_model_alias(name, "champion", to)
+        return version
 
     @property
     def _client(self) -> "MlflowClient":
