@@ -115,8 +115,9 @@ class Meter:
 def installed(home: Path, budget: str) -> Iterator[Settings]:
     """Start the services of a home on free ports, with a memory budget. Stop them at the end."""
     os.environ |= {"BOAT_HOME": str(home), "BOAT_MEMORY": budget}
-    config = services.up(settings.load(), "shop")
+    config = settings.load()
     try:
+        config = services.up(config, "shop")
         yield config
     finally:
         services.down(config)
