@@ -26,11 +26,10 @@ from bars import at_least, conclude
 from boat import metrics
 from boat.models import archive, examples
 from boat.models.examples import Sessions
-from boat.models.export import export
+from boat.models.export import export_fitted
 from boat.models.parameters import parse
 from boat.models.served import SavedModel
 from boat.recommend import family
-from boat.recommend.graph import OUTPUTS
 from boat.recommend.parameters import RecommendModel, RecommendParameters
 
 VALIDATION_SHARE = 0.05
@@ -49,17 +48,7 @@ def learn(train: Path, parameters: RecommendParameters, path: Path) -> float:
     fitted = family.fit(*parts, parameters, lambda epoch: print(parameters.model, dict(epoch), file=sys.stderr))
     seconds = time.monotonic() - began
     print(parameters.model, fitted.metrics, file=sys.stderr)
-    export(
-        fitted.graph,
-        path,
-        kind="recommend",
-        model=parameters.model,
-        outputs=OUTPUTS,
-        parameters=asdict(parameters),
-        metrics=fitted.metrics,
-        snapshot_digest="",
-        products=fitted.products,
-    )
+    export_fitted(fitted, path, kind="recommend", parameters=asdict(parameters))
     return seconds
 
 

@@ -1,9 +1,9 @@
-"""Measure what newer training data gives, and whether the released model has it.
+"""Measure the accuracy of models by the age of their training data, and of the released model among them.
 
 The newest day of a file of product views is the test. All earlier views are loaded and built, and a snapshot is taken.
 As in `retrain`, a model is trained without the snapshot's own test days, and fitted again on all days for the release.
-Models with the same parameters are trained on everything up to some days before the test. The first of them, with an
-age of 0 days, is what the released model should be.
+Models with the same parameters are trained on everything up to some days before the test. The released model should be
+as accurate as the one with an age of 0 days.
 
     python benchmarks/freshness.py --views events.parquet [--ages 0 1 2 3 6] [--model blend]
 """
@@ -27,9 +27,8 @@ import views
 from bars import at_most, conclude
 from boat import kinds, raw_log, snapshot, warehouse
 from boat.models import examples, train
-from boat.models.export import export
+from boat.models.export import export_fitted
 from boat.recommend import family
-from boat.recommend.graph import OUTPUTS
 from boat.recommend.parameters import RecommendParameters
 from growth import build
 
@@ -72,17 +71,7 @@ def aged(folder: Path, day: datetime, ages: list[int], parameters: RecommendPara
         parts = examples.read_parts(folder / snapshot.RECOMMEND, shifted, ["train", "validation", "fit"])
         began = time.process_time()
         fitted = family.fit(*parts, parameters, lambda epoch: None)
-        export(
-            fitted.graph,
-            output,
-            kind="recommend",
-            model=fitted.model,
-            outputs=OUTPUTS,
-            parameters=asdict(parameters),
-            metrics=fitted.metrics,
-            snapshot_digest="",
-            products=fitted.products,
-        )
+        export_fitted(fitted, output, kind="recommend", parameters=asdict(parameters))
         yield Row(f"{age} days old", {}, time.process_time() - began)
 
 

@@ -18,7 +18,7 @@ SMOKE_SESSION: list[SessionEvent] = [
 
 @task(task_run_name="describe {version.name}")
 def describe_endpoint(platform: Platform, version: ModelVersion) -> ServedModel | None:
-    """Return the model that an endpoint serves before its update to a version; `None` if there is none.
+    """Return the model that an endpoint serves before its update, or `None` if the endpoint does not answer.
 
     After an interrupted update the endpoint serves the version already. Then the champion is returned.
     """

@@ -20,7 +20,7 @@ from boat.intent.parameters import IntentParameters
 from boat.kinds import KindName, TrainingParameters
 from boat.models import archive, examples
 from boat.models.examples import Sessions
-from boat.models.export import export
+from boat.models.export import export_fitted
 from boat.models.fitted import FittedModel
 from boat.models.train import WARM_START, refit, train
 from boat.models.warm_start import WarmStart
@@ -67,18 +67,8 @@ def refitted(shop: Path, trained: Callable[[KindName], Path], tmp_path: Path) ->
         else:
             assert isinstance(parameters, IntentParameters)
             fitted = intent_family.refit(warm_start, histories(part), parameters)
-        export(
-            fitted.graph,
-            tmp_path / "model.tar.gz",
-            kind=kind,
-            model=fitted.model,
-            outputs=fitted.outputs,
-            parameters=asdict(parameters),
-            metrics={},
-            snapshot_digest="",
-            products=fitted.products,
-            learned=part.learned,
-        )
+        fitted = replace(fitted, learned=part.learned)
+        export_fitted(fitted, tmp_path / "model.tar.gz", kind=kind, parameters=asdict(parameters))
         return tmp_path / "model.tar.gz"
 
     return changed

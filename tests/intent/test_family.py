@@ -85,7 +85,7 @@ def test_probabilities_are_calibrated_on_the_test_days(model: SavedModel, shop: 
     label = histories(test).buys[session]
     probability = model.score(examples.columns(test, session, length, 50))["purchase"]
     table = metrics.calibration(label, probability, bins=4)
-    assert metrics.expected_calibration_error(table) < 0.15  # 48 sessions: a share has a standard error of 0.07
+    assert metrics.expected_calibration_error(table) < 0.12
     assert abs(float(probability.mean()) - label.mean()) < 0.1
 
 

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -134,7 +135,7 @@ class EvaluationReport:
         Raises:
             DataError: The text is not a report of this version of Boat.
         """
-        try:
+        with parsing("an evaluation report", uri):
             content = json.loads(text)
             return cls(
                 challenger=_model(content["challenger"]),
@@ -142,11 +143,18 @@ class EvaluationReport:
                 baselines={name: _model(baseline) for name, baseline in content["baselines"].items()},
                 data=DataReport(**content["data"]) if content["data"] else None,
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                f"{uri} is not an evaluation report of this version of Boat ({error!r}).",
-                "Delete the file and run the flow again: it evaluates the model again.",
-            ) from error
+
+
+@contextmanager
+def parsing(name: str, uri: str) -> Iterator[None]:
+    """Raise a `DataError` that names the file if its JSON has another layout."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{uri} is not {name} of this version of Boat ({error!r}).",
+            "Delete the file and run the flow again: it evaluates the model again.",
+        ) from error
 
 
 def _model(content: Mapping[str, Any]) -> ModelReport:

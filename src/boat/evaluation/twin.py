@@ -6,7 +6,6 @@ trained on all days, so any metric of it on the test days would flatter it. It h
 answer nearly like its twin.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -15,11 +14,10 @@ from pathlib import Path
 from typing import Protocol
 
 from boat import kinds, memory, progress, settings, snapshot
-from boat.compute.progress import stages
-from boat.errors import BoatError, DataError
 from boat.evaluation.behaviour import BehaviourResult
-from boat.evaluation.evaluate import load_model
-from boat.kinds import KINDS, KindName
+from boat.evaluation.evaluate import job_parser, load_model, write_report
+from boat.evaluation.report import parsing
+from boat.kinds import KindName
 from boat.models.archive import ModelManifest
 from boat.models.served import SavedModel
 from boat.snapshot import Manifest
@@ -77,7 +75,7 @@ class TwinReport:
         Raises:
             DataError: The text is not a report of this version of Boat.
         """
-        try:
+        with parsing("a comparison", uri):
             content = json.loads(text)
             return cls(
                 released=Content(**content["released"]),
@@ -85,11 +83,6 @@ class TwinReport:
                 agreement=float(content["agreement"]),
                 behaviour=tuple(BehaviourResult(**result) for result in content["behaviour"]),
             )
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{uri} is not a comparison of this version of Boat ({error!r}).",
-                "Delete the file and run the flow again.",
-            ) from error
 
 
 class TwinJob(Protocol):
@@ -103,22 +96,12 @@ class TwinJob(Protocol):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare two archives. The exit code is 1 after an error, which the last line names."""
-    parser = argparse.ArgumentParser(prog="python -m boat.evaluation.twin", description="Compare a model to its twin.")
-    parser.add_argument("--kind", choices=KINDS, required=True)
-    parser.add_argument("--model", type=Path, required=True, help="model.tar.gz to be released")
+    parser = job_parser("twin", "Compare a model with its evaluated twin.")
     parser.add_argument("--twin", type=Path, required=True, help="model.tar.gz that was evaluated")
-    parser.add_argument("--snapshot", type=Path, required=True, help="folder of the snapshot")
-    parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     options = parser.parse_args(arguments)
-    try:
-        with progress.follow(stages()):
-            report = compare(options.kind, options.model, options.twin, options.snapshot)
-    except BoatError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(report.to_json(), encoding="utf-8")
-    return 0
+    return write_report(
+        options.output, lambda: compare(options.kind, options.model, options.twin, options.snapshot).to_json()
+    )
 
 
 def compare(kind: KindName, model: Path, twin: Path, folder: Path) -> TwinReport:

@@ -25,8 +25,7 @@ from boat.intent.features import (
 )
 from boat.intent.parameters import IntentParameters
 from boat.models.checkpoint import Checkpoint
-from boat.models.fitting import Limits, Resumable, Trained, fit
-from boat.models.fitting import refit as run_epochs
+from boat.models.fitting import Limits, Resumable, Trained, fit, run_epochs
 
 _MIN_STEPS_PER_EPOCH = 30
 _REFIT_EPOCHS, _REFIT_RATE = 2, 0.3  # passes over all sessions; share of the learning rate at their start

@@ -184,7 +184,7 @@ class Examples:
         return len(self.target)
 
     def before(self, steps: int) -> np.ndarray:
-        """Return the product some steps before each target (1: the last one), int32 [targets]; 0 if there is none."""
+        """Return the product that is `steps` before each target, int32 [targets]; 0 if there is none."""
         return self._products(self._end - steps, self._begin)
 
     def at(self, rows: slice | np.ndarray, length: int) -> Windows:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from boat.kinds import KindName
 from boat.models import archive, sessions
 from boat.models.archive import ModelManifest
-from boat.models.fitted import Learned
+from boat.models.fitted import FittedModel, Learned
 from boat.version import code_version
 
 
@@ -55,3 +55,21 @@ def export(
         tf.saved_model.save(graph, str(folder / archive.MODEL_FOLDER), signatures={"serving_default": graph.serve})
         manifest.write(folder)
         return archive.pack(folder, path)
+
+
+def export_fitted(
+    fitted: FittedModel, path: Path, *, kind: KindName, parameters: Mapping[str, Any], snapshot_digest: str = ""
+) -> str:
+    """Save a fitted model in a `model.tar.gz`; see `export`."""
+    return export(
+        fitted.graph,
+        path,
+        kind=kind,
+        model=fitted.model,
+        outputs=fitted.outputs,
+        parameters=parameters,
+        metrics=fitted.metrics,
+        snapshot_digest=snapshot_digest,
+        products=fitted.products,
+        learned=fitted.learned,
+    )

@@ -137,7 +137,7 @@ def fit(
     return Trained(network, progress.curve, {**figures, "train_seconds": round(progress.seconds, 2)})
 
 
-def refit(
+def run_epochs(
     step: Callable[[np.ndarray], tf.Tensor], batches: Callable[[], Sequence[np.ndarray]], limits: Limits
 ) -> dict[str, float]:
     """Train up to `limits.epochs` epochs within the time limit, without validation.

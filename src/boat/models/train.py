@@ -136,21 +136,11 @@ def refit(kind: Kind, folder: Path, output: Path, parameters: TrainingParameters
 
 
 def _export(kind: Kind, fitted: FittedModel, output: Path, parameters: TrainingParameters, manifest: Manifest) -> str:
-    from boat.models.export import export
+    from boat.models.export import export_fitted
 
     progress.report("exporting the model")
-    return export(
-        fitted.graph,
-        output / "model.tar.gz",
-        kind=kind.name,
-        model=fitted.model,
-        outputs=fitted.outputs,
-        parameters=asdict(parameters),
-        metrics=fitted.metrics,
-        snapshot_digest=manifest.digest,
-        products=fitted.products,
-        learned=fitted.learned,
-    )
+    path, digest = output / "model.tar.gz", manifest.digest
+    return export_fitted(fitted, path, kind=kind.name, parameters=asdict(parameters), snapshot_digest=digest)
 
 
 def _checkpoint(path: Path | None, parameters: TrainingParameters, manifest: Manifest) -> "Checkpoint | None":

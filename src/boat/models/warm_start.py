@@ -20,7 +20,7 @@ _WEIGHT = "weight."  # and its number: arrays of a network's weights
 
 @dataclass(frozen=True)
 class WarmStart:
-    """A fitted model without its graph: what it has learned, and what the validation days have chosen.
+    """The weights of a fitted model, and the values that the validation days have chosen.
 
     Attributes:
         model: Name of the model in its family; never `auto`.

@@ -17,8 +17,7 @@ from boat.errors import DataError
 from boat.models import examples
 from boat.models.checkpoint import Checkpoint
 from boat.models.examples import Examples, Sessions, Windows
-from boat.models.fitting import Limits, Resumable, Trained, fit
-from boat.models.fitting import refit as run_epochs
+from boat.models.fitting import Limits, Resumable, Trained, fit, run_epochs
 from boat.models.warm_start import WarmStart, arrays_of
 from boat.recommend import blend, catalogue, counts
 from boat.recommend.catalogue import Catalogue
