@@ -142,8 +142,13 @@ async def nights(folders: dict[str, Path], minutes: float, meter: Meter) -> dict
     figures: dict[str, dict[str, dict[str, float]]] = {}
 
     async def run(client: PrefectClient, title: str, deployment: str, **parameters: Any) -> None:
-        ended = await follow(client, await start(client, deployment, parameters), title)
+        await show(client, title, await follow(client, await start(client, deployment, parameters), title))
+
+    async def show(client: PrefectClient, title: str, ended: FlowRun) -> None:
         figures[title] = await steps(client, ended, meter)
+        for step, values in figures[title].items():
+            columns = "{seconds:8.1f} s {cpu_seconds:8.1f} s CPU {peak_gb:6.2f} GB".format(**values)
+            print(f"{title:24} {step:32} {columns}", file=sys.stderr, flush=True)
 
     async with get_client() as client:
         for name, folder in folders.items():
@@ -151,8 +156,8 @@ async def nights(folders: dict[str, Path], minutes: float, meter: Meter) -> dict
             if name != "hour":
                 before = datetime.now(UTC)
                 await run(client, f"{name}: retrain", "retrain/nightly", max_minutes=minutes)
-                promoted = await follow(client, await promotion_after(client, before), f"{name}: promote")
-                figures[f"{name}: promote"] = await steps(client, promoted, meter)
+                title = f"{name}: promote"
+                await show(client, title, await follow(client, await promotion_after(client, before), title))
         await run(client, "nothing new: ingestion", "ingestion/hourly", source=str(folders["day"]))
     return figures
 
@@ -205,8 +210,6 @@ def main() -> int:
             label = re.sub(r"[^a-z]+", "_", f"{run} {step}".lower()).strip("_")
             if values["seconds"] >= _SHORT_SECONDS:
                 figures |= {f"{label}_{figure}": value for figure, value in values.items()}
-            columns = "{seconds:8.1f} s {cpu_seconds:8.1f} s CPU {peak_gb:6.2f} GB".format(**values)
-            print(f"{run:24} {step:32} {columns}", file=sys.stderr)
 
     def share(run: str, *names: str) -> float:
         chosen = [values["seconds"] for step, values in by_run[run].items() if not names or step in names]
