@@ -226,20 +226,23 @@ def predict(platform: Platform) -> list[str]:
         for row in rows
     ]
     runtime = platform.serving.runtime()
-    (answer,) = invoke(runtime, RECOMMEND, [events])
     lines = ["Session of a shopper:"]
     lines += [
         f"  {event['event_type']:<9} {name_of[event['product_id']]}"
         for event in events
         if event["event_type"] != "pageview" and event["product_id"]
     ]
-    lines += ["", "Boat recommends:"]
-    lines += [f"  {rank:>2}. {name_of[item]}" for rank, item in enumerate(answer["product_id"][:10], start=1)]
+    if platform.serving.describe(RECOMMEND):
+        (answer,) = invoke(runtime, RECOMMEND, [events])
+        lines += ["", "Boat recommends:"]
+        lines += [f"  {rank:>2}. {name_of[item]}" for rank, item in enumerate(answer["product_id"][:10], start=1)]
+    else:
+        lines += ["", "Boat recommends: no model is live, see the gates of promote/latest."]
     if platform.serving.describe(INTENT):
         (chance,) = invoke(runtime, INTENT, [events])
         lines += ["", f"Purchase intent: {chance:.1%}"]
     else:
-        lines += ["", "Purchase intent: no model, because these events have too few purchases."]
+        lines += ["", "Purchase intent: no model is live, see the gates of promote/latest."]
     return lines
 
 

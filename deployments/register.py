@@ -19,11 +19,12 @@ from prefect.exceptions import ObjectNotFound
 
 from boat import settings
 from boat.errors import BoatError
+from boat.kinds import KINDS
 from boat.settings import Settings
 from deployments.environment import as_client, of_services, run_command
 from tasks.alerts import BLOCK as ALERTS
 from tasks.alerts import SERVER_SIDE_STATES
-from tasks.blocks import Platform, RetryPolicy
+from tasks.blocks import GatePolicy, Platform, RetryPolicy
 
 ROOT = Path(__file__).parent.parent
 PREFECT = Path(sys.executable).with_name("prefect")
@@ -79,6 +80,8 @@ async def register(config: Settings, shop: str = DEFAULT_SHOP) -> None:
     alerts = SlackWebhook(url=alerts_url(config), notify_type="failure")
     await ensure_block("default", Platform.on_laptop(config, shop))
     await ensure_block("default", RetryPolicy())
+    for kind in KINDS:
+        await ensure_block(kind, GatePolicy.default_of(kind))
     await ensure_block(ALERTS, alerts)
     async with get_client() as client:
         await ensure_pool(client)

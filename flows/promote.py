@@ -1,4 +1,4 @@
-"""Promotion of a challenger that passes its gates, and rollback to the previous champion."""
+"""Promotion of a challenger that passes its gates, its approval by a person, and rollback to the previous champion."""
 
 from typing import Annotated, Literal
 
@@ -9,8 +9,9 @@ from pydantic import Field
 from boat.errors import SettingError
 from boat.kinds import KINDS, KindName
 from tasks.alerts import alert_failure
-from tasks.blocks import Platform, RetryPolicy
-from tasks.evaluation import TEST_FROM, check_gates, evaluate_model
+from tasks.approval import approval_command, ask_for_approval, require_approval
+from tasks.blocks import GatePolicy, Platform, RetryPolicy
+from tasks.evaluation import TEST_FROM, evaluate_model, record_gates
 from tasks.registry import find_version, set_champion
 from tasks.serving import describe_endpoint, smoke_test, update_endpoint
 
@@ -19,6 +20,7 @@ from tasks.serving import describe_endpoint, smoke_test, update_endpoint
 def promote(
     alias: Literal["challenger", "previous"] = "challenger",
     version: Annotated[int, Field(ge=1)] | None = None,
+    digest: str = "",
     kinds: tuple[KindName, ...] = KINDS,
     platform: str = "default",
 ) -> State:
@@ -27,6 +29,7 @@ def promote(
     Args:
         alias: `challenger` must pass its gates first. `previous` rolls back at once.
         version: Number of a version of one kind, instead of the one that has the alias.
+        digest: SHA-256 of the archive that this version releases. With it, a person approves the version.
         kinds: Kinds of models whose endpoints are updated.
         platform: Name of the Boat Platform block.
     """
@@ -35,21 +38,33 @@ def promote(
             f"`version` is {version}, but every kind has its own versions: {', '.join(kinds)}.",
             f"Name the kind: -p version={version} -p kinds='[\"{kinds[0] if kinds else KINDS[0]}\"]'.",
         )
+    if digest and version is None:
+        raise SettingError(f"The digest {digest} is of no version.", "Set `version` and `kinds` too.")
     block = Platform.load(platform)
     retried = RetryPolicy.load("default").apply
 
-    released, stayed = [], []
+    released, refused, waiting = [], [], []
     for kind in kinds:
         chosen = retried(find_version)(block, kind, alias, version)
         if chosen is None:
-            stayed.append(f"{kind}: there is no {alias} version. `version` chooses one by its number.")
+            refused.append(f"{kind}: there is no {alias} version. `version` chooses one by its number.")
             continue
         if alias == "challenger":
+            policy = GatePolicy.load_for(kind)
+            if digest:
+                require_approval(policy, kind, chosen, digest)
+            if policy.mode == "off":
+                refused.append(f"{kind} version {chosen.version}: the gate policy {kind!r} allows no promotion.")
+                continue
             test_from = chosen.lineage.get(TEST_FROM, "")
             evaluation = retried(evaluate_model)(block, kind, chosen.uri, chosen.snapshot_uri, test_from)
-            decision = check_gates(kind, evaluation)
-            if not decision.accepted:
-                stayed.append(f"{kind} version {chosen.version}: {decision.text}")
+            record_gates(block, kind, chosen, evaluation.decision)
+            if not evaluation.decision.accepted:
+                refused.append(f"{kind} version {chosen.version}: {evaluation.decision.text}")
+                continue
+            if policy.mode == "manual" and not digest:
+                ask_for_approval(block, policy, kind, chosen, evaluation.decision)
+                waiting.append(f"{kind} version {chosen.version} waits for approval: {approval_command(kind, chosen)}")
                 continue
         before = retried(describe_endpoint)(block, chosen)
         retried(update_endpoint)(block, chosen)
@@ -59,4 +74,5 @@ def promote(
         released.append(f"{kind} version {chosen.version} answers{instead}.")
 
     # A refusal is the gate at work, not a failure: no alert.
-    return Completed(name=None if released or not stayed else "Refused", message=" ".join(released + stayed))
+    name = "AwaitingApproval" if waiting else "Refused" if refused and not released else None
+    return Completed(name=name, message=" ".join(released + waiting + refused))

@@ -1,6 +1,7 @@
 """Nightly training, evaluation and registration of models."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -12,24 +13,17 @@ from pydantic import Field
 
 from boat.errors import RetrainError
 from boat.evaluation import gate
-from boat.kinds import KINDS, KindName
+from boat.kinds import KINDS, KindName, TrainingParameters
 from boat.recommend.parameters import RecommendModel, RecommendParameters
 from boat.registry.versions import ModelVersion
 from boat.snapshot import Snapshot
 from tasks.alerts import alert_failure
 from tasks.blocks import Platform, RetryPolicy
-from tasks.evaluation import Evaluation, Release, compare_twin, evaluate_model
+from tasks.evaluation import Evaluation, Release, evaluate_model, fit_release
 from tasks.naming import dated
 from tasks.quality import check_quality
 from tasks.registry import publish_card, register_model
-from tasks.training import (
-    TrainedModel,
-    kinds_in,
-    refit_model,
-    take_snapshot,
-    train_model,
-    training_parameters,
-)
+from tasks.training import TrainedModel, kinds_in, take_snapshot, train_model, training_parameters
 from tasks.tuning import Advice, tune_parameters
 
 
@@ -71,7 +65,6 @@ def retrain(
 
     retried(check_quality)(block)
     snapshot = retried(take_snapshot)(block, days, as_of, test_days)
-    test_from = snapshot.test_from.isoformat()
     challengers: list[ModelVersion] = []
     failures: dict[KindName, Exception] = {}
     for kind in kinds_in(snapshot, kinds):
@@ -79,11 +72,10 @@ def retrain(
             advice = Advice(chosen[kind].values)
             if tuning_minutes:
                 advice = retried(tune_parameters)(block, snapshot, kind, chosen[kind], tuning_minutes, tuning_trials)
-            trained = retried(train_model)(block, snapshot, kind, advice.parameters)
-            evaluation = retried(evaluate_model)(
-                block, kind, trained.uri, snapshot.uri, test_from, needs_champion=False
-            )
-            release = fit_release(block, retried, snapshot, trained, evaluation)
+            trained, evaluation = train_and_evaluate(block, retried, snapshot, kind, advice.parameters)
+            release = Release(None, "The gates refuse this version.")
+            if evaluation.decision.accepted:
+                release = retried(fit_release)(block, snapshot, trained)
             version = retried(register_model)(block, snapshot, trained, evaluation, release, advice.page)
             retried(publish_card)(block, version, trained, evaluation, release)
             challengers.append(version)
@@ -103,21 +95,26 @@ def retrain(
     )
 
 
-def fit_release(
+def train_and_evaluate(
     block: Platform,
     retried: Callable[[Task[..., Any]], Task[..., Any]],
     snapshot: Snapshot,
-    trained: TrainedModel,
-    evaluation: Evaluation,
-) -> Release:
-    """Fit a model that passes its gates again on all days, and compare it with the evaluated one."""
-    if not gate.decide(trained.kind, evaluation.report, incomparable=evaluation.incomparable).accepted:
-        return Release(None, "The gates refuse this version.")
-    refitted = retried(refit_model)(block, snapshot, trained)
-    if refitted is None:
-        return Release(None, "This kind of model cannot be refitted.")
-    release: Release = retried(compare_twin)(block, snapshot, trained, refitted)
-    return release
+    kind: KindName,
+    parameters: TrainingParameters,
+) -> tuple[TrainedModel, Evaluation]:
+    """Train a model without the test days of a snapshot, and evaluate it on them.
+
+    If only its baselines refuse a first model, the best of them is trained instead.
+    """
+    test_from = snapshot.test_from.isoformat()
+    while True:
+        trained = retried(train_model)(block, snapshot, kind, parameters)
+        evaluation = retried(evaluate_model)(block, kind, trained.uri, snapshot.uri, test_from, needs_champion=False)
+        simpler = gate.simpler_model(kind, evaluation.report, evaluation.decision)
+        if simpler in (None, parameters.model):
+            return trained, evaluation
+        get_run_logger().warning("%s Its baseline %s is trained instead.", evaluation.decision.text, simpler)
+        parameters = replace(parameters, model=simpler)
 
 
 def raise_for(failures: Mapping[KindName, Exception], registered: Sequence[ModelVersion]) -> None:

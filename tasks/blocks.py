@@ -1,11 +1,12 @@
-"""The blocks that users edit in the Prefect UI: the back ends of an installation, and the retries of its tasks."""
+"""The blocks that users edit in the Prefect UI: back ends of an installation, retries of tasks, gates of promotions."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 from prefect import Task
 from prefect.blocks.core import Block
@@ -14,8 +15,9 @@ from prefect.runtime import flow_run
 from prefect.states import State
 from pydantic.v1 import Field  # Prefect 2's blocks are pydantic v1 models, also with pydantic 2 installed
 
-from boat import compute, memory, serving, settings, store, warehouse
+from boat import compute, kinds, memory, serving, settings, store, warehouse
 from boat.errors import DataError, JobError, ReleaseError, SettingError
+from boat.kinds import KindName
 from boat.registry import tracking
 from boat.registry.pending import PendingRegistrations
 from boat.registry.tracking import MlflowTracker, Tracker
@@ -171,6 +173,92 @@ def _snowflake(url: str) -> warehouse.Warehouse:
         **options.login,
     )
     return SnowflakeWarehouse(login, tag=f"boat {flow_run.id or 'without a flow run'}", unload=options.unload)
+
+
+class GatePolicy(Block):
+    """The conditions for the promotion of a kind of model. Its name is that of the kind."""
+
+    _block_type_name = "Boat Gate Policy"
+    _block_type_slug = "boat-gate-policy"
+
+    mode: Literal["auto", "manual", "off"] = Field(
+        default="auto",
+        title="Mode",
+        description="auto: passed gates are enough. manual: a person approves each version. off: nothing is promoted",
+    )
+    approval_days: int = Field(
+        default=3, ge=1, le=90, title="Days to approve", description="Days in which a version can be approved"
+    )
+    margin: float = Field(
+        default=kinds.GatePolicy.margin,
+        ge=0,
+        lt=1,
+        title="Margin to the champion",
+        description="Share of the champion's metric. The interval of the difference must end above minus this share",
+    )
+    lift_margin: float = Field(
+        default=kinds.GatePolicy.lift_margin,
+        ge=0,
+        lt=1,
+        title="Margin of the lift",
+        description="Largest loss relative to the best promoted version, each compared with a baseline on its own days",
+    )
+    lift_days: int = Field(
+        default=kinds.GatePolicy.lift_days,
+        ge=1,
+        title="Days of the lift",
+        description="Days before the newest promotion whose versions are compared by their lift",
+    )
+    lift_versions: int = Field(
+        default=kinds.GatePolicy.lift_versions,
+        ge=1,
+        title="Versions of the lift",
+        description="Number of versions in a row whose mean lift is compared",
+    )
+    slice_margin: float = Field(
+        default=kinds.GatePolicy.slice_margin,
+        ge=0,
+        lt=1,
+        title="Margin of a segment",
+        description="A segment is refused if its whole interval is more than this share below the champion's",
+    )
+    minimum_targets: int = Field(
+        default=kinds.GatePolicy.minimum_targets,
+        ge=1,
+        title="Fewest targets",
+        description="Fewest items or starts of sessions to predict on the test days",
+    )
+    minimum_buyers: int = Field(
+        default=kinds.GatePolicy.minimum_buyers,
+        ge=0,
+        title="Fewest buyers",
+        description="Fewest sessions with a purchase on the test days. Models of products have no buyers: 0",
+    )
+    untested: Literal["accept", "refuse"] = Field(
+        default=kinds.GatePolicy.untested,
+        title="Untested behaviour",
+        description="Whether critical behaviour tests that the data cannot answer count as passed",
+    )
+
+    @classmethod
+    def default_of(cls, kind: KindName) -> "GatePolicy":
+        """Return the policy of a kind that nobody has changed."""
+        gates = kinds.load(kind).gates
+        return cls(**{name: value for name, value in vars(gates).items() if name in cls.__fields__})
+
+    @classmethod
+    def load_for(cls, kind: KindName) -> "GatePolicy":
+        """Return the policy of a kind: its block, or the default if there is none."""
+        try:
+            policy: GatePolicy = cls.load(kind)
+        except ValueError:
+            return cls.default_of(kind)
+        return policy
+
+    def gates(self, kind: KindName) -> kinds.GatePolicy:
+        """Return the gates of a kind with the values of this policy."""
+        gates = kinds.load(kind).gates
+        return replace(gates, **{name: getattr(self, name) for name in vars(gates) if name in self.__fields__})
 
 
 def _is_transient(task: Task[..., Any], task_run: TaskRun, state: State) -> bool:  # Prefect passes them by name

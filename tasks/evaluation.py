@@ -10,17 +10,18 @@ from boat import store
 from boat.compute import JobSpec
 from boat.errors import RegistryUnreachableError
 from boat.evaluation import gate
-from boat.evaluation.gate import Decision
+from boat.evaluation.gate import Decision, Lift
 from boat.evaluation.report import EvaluationReport
-from boat.evaluation.twin import TwinReport
+from boat.evaluation.twin import COMPARISON, TwinReport
 from boat.kinds import KindName, endpoint_of
+from boat.models.train import WARM_START
 from boat.registry.versions import ModelVersion
 from boat.snapshot import Snapshot
 from tasks import alerts
-from tasks.blocks import Platform
-from tasks.jobs import run_job
+from tasks.blocks import GatePolicy, Platform
+from tasks.jobs import run_job, summary
 from tasks.measured import measured
-from tasks.training import TrainedModel
+from tasks.training import TrainedModel, job_seconds, stored_model
 
 TRAINED_UNTIL, TEST_FROM = "trained_until", "test_from"
 """Lineage of a version: the newest event that its evaluated archive was trained on, and the start of the test days."""
@@ -34,13 +35,13 @@ class Evaluation:
         uri: JSON file of the report.
         report: Metrics of challenger, champion and baselines on the same test days.
         champion: Version of the champion in the report; empty if it has none.
-        incomparable: Why the champion is not in the report; empty if it is, or if there is no champion.
+        decision: The decision of the gates.
     """
 
     uri: str
     report: EvaluationReport
     champion: str
-    incomparable: str = ""
+    decision: Decision
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Release:
     """The archive that a version releases.
 
     Attributes:
-        model: The refitted model; `None` if the evaluated one is released.
+        model: The model of all days; `None` if the evaluated one is released.
         text: The comparison with its evaluated twin, or why there is none.
     """
 
@@ -67,7 +68,7 @@ def evaluate_model(
     *,
     needs_champion: bool = True,
 ) -> Evaluation:
-    """Evaluate a model on the test days, and compare it with the champion and the baselines.
+    """Evaluate a model on the test days, compare it with the champion and the baselines, and check its gates.
 
     A model is evaluated once against each champion.
 
@@ -83,8 +84,10 @@ def evaluate_model(
         DataError: The report in the artifact store is not of this version of Boat.
         RegistryUnreachableError: The registry does not answer, and `needs_champion`.
     """
+    name, earlier = endpoint_of(kind), list[Lift]()
     try:
-        champion = platform.registry.by_alias(endpoint_of(kind), "champion")
+        champion = platform.registry.by_alias(name, "champion")
+        earlier = [Lift(value, at) for uri, value, at in platform.registry.lifts(name) if uri != model_uri]
     except RegistryUnreachableError as error:
         if needs_champion:
             raise
@@ -111,7 +114,8 @@ def evaluate_model(
         )
         run_job(platform, spec, get_run_logger().debug)
     report = EvaluationReport.from_json(store.read_text(output), output)
-    evaluation = Evaluation(output, report, version, incomparable)
+    policy = GatePolicy.load_for(kind).gates(kind)
+    evaluation = Evaluation(output, report, version, gate.decide(kind, report, policy, incomparable, earlier))
     _show_behaviour(kind, evaluation)
     return evaluation
 
@@ -127,32 +131,40 @@ def _knows_test_days(champion: ModelVersion, test_from: str) -> str:
     )
 
 
-@task(task_run_name="compare {trained.kind} with its evaluated twin")
+@task(task_run_name="fit {trained.kind} on all days")
 @measured
-def compare_twin(platform: Platform, snapshot: Snapshot, trained: TrainedModel, refitted: TrainedModel) -> Release:
-    """Compare a refitted model with its evaluated twin. One that differs too much is not released: an alert is sent.
+def fit_release(platform: Platform, snapshot: Snapshot, trained: TrainedModel) -> Release:
+    """Fit an evaluated model again on all days. One that differs too much is not released: an alert is sent.
 
     Args:
-        platform: Installation with the models and the snapshot.
-        snapshot: Snapshot of both.
+        platform: Installation with the model and the snapshot.
+        snapshot: Snapshot of its training.
         trained: The evaluated model.
-        refitted: The same model, fitted again on all days.
+
+    Raises:
+        JobError: The job failed. The message has its last lines.
     """
-    output = store.join(refitted.uri.rsplit("/", 1)[0], "comparison.json")
+    folder = trained.uri.rsplit("/", 1)[0]
+    warm_start, output = store.join(folder, WARM_START), f"{folder}-release"
+    if not store.exists(warm_start):
+        return Release(None, "This kind of model cannot be fitted again.")
     spec = JobSpec(
-        name=f"compare {trained.kind}",
+        name=f"fit {trained.kind} on all days",
         module="boat.evaluation.twin",
         arguments={"kind": trained.kind},
-        inputs={"model": refitted.uri, "twin": trained.uri, "snapshot": snapshot.uri},
+        timeout_seconds=job_seconds(trained.manifest.parameters["max_seconds"]),
+        inputs={"twin": trained.uri, "warm-start": warm_start, "snapshot": snapshot.uri},
         outputs={"output": output},
         store=platform.store,
         key=output,
     )
-    run_job(platform, spec, get_run_logger().debug)
-    decision = gate.decide_release(trained.kind, TwinReport.from_json(store.read_text(output), output))
+    result = run_job(platform, spec, get_run_logger().debug)
+    comparison = store.join(output, COMPARISON)
+    report = TwinReport.from_json(store.read_text(comparison), comparison)
+    decision = gate.decide_release(trained.kind, report)
     _show_gates(f"release-{trained.kind}", decision)
     if decision.accepted:
-        return Release(refitted, decision.text)
+        return Release(stored_model(platform, trained.kind, output, (), summary(result)), decision.text)
     alerts.send(
         f"{endpoint_of(trained.kind)}: the model of all days is not released",
         f"{decision.text} The evaluated model, which does not know the test days, is registered for release instead.",
@@ -165,7 +177,7 @@ def compare_twin(platform: Platform, snapshot: Snapshot, trained: TrainedModel, 
 def _show_behaviour(kind: KindName, evaluation: Evaluation) -> None:
     results = sorted(
         evaluation.report.challenger.behaviour,
-        key=lambda result: (result.passed, result.severity != "critical"),
+        key=lambda result: (["NO", "not tested", "yes"].index(result.verdict), result.severity != "critical"),
     )
     failed = [f"{result.name} ({result.severity})" for result in results if not result.passed]
     create_table_artifact(
@@ -175,7 +187,7 @@ def _show_behaviour(kind: KindName, evaluation: Evaluation) -> None:
             {
                 "test": result.name.replace("_", " "),
                 "severity": result.severity,
-                "passed": "yes" if result.passed else "NO",
+                "passed": result.verdict,
                 "value": result.summary,
                 "description": result.text,
             }
@@ -186,11 +198,11 @@ def _show_behaviour(kind: KindName, evaluation: Evaluation) -> None:
         get_run_logger().warning("Behaviour tests of %s failed: %s.", kind, ", ".join(failed))
 
 
-@task(task_run_name="check gates of {kind}")
-def check_gates(kind: KindName, evaluation: Evaluation) -> Decision:
-    """Check the gates of a challenger and show them. A failed behaviour gate sends an alert."""
-    decision = gate.decide(kind, evaluation.report, incomparable=evaluation.incomparable)
+@task(task_run_name="record gates of {version.name} version {version.version}")
+def record_gates(platform: Platform, kind: KindName, version: ModelVersion, decision: Decision) -> None:
+    """Show the gates of a version and store them in the registry. A failed behaviour gate sends an alert."""
     _show_gates(f"gates-{kind}", decision)
+    platform.registry.record_gates(version.name, version.version, decision.to_json(), decision.lift)
     if decision.misbehaves:
         tests = "\n".join(f"{condition.name}: {condition.text}" for condition in decision.misbehaves)
         alerts.send(
@@ -199,15 +211,7 @@ def check_gates(kind: KindName, evaluation: Evaluation) -> Decision:
             str(runtime.flow_run.id),
             get_run_logger(),
         )
-    return decision
 
 
 def _show_gates(key: str, decision: Decision) -> None:
-    create_table_artifact(
-        key=key,
-        description=decision.text,
-        table=[
-            {"gate": condition.name, "passed": "yes" if condition.passed else "NO", "description": condition.text}
-            for condition in decision.gates
-        ],
-    )
+    create_table_artifact(key=key, description=decision.text, table=decision.table)

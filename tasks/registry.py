@@ -6,7 +6,6 @@ from prefect import get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
 from boat.errors import RegistryUnreachableError
-from boat.evaluation import gate
 from boat.kinds import KindName, endpoint_of
 from boat.registry import tracking
 from boat.registry.tracking import Training
@@ -95,10 +94,9 @@ def publish_card(
         tables=training_tables(platform, version.name),
         steps=completed_steps(),
     )
-    decision = gate.decide(trained.kind, evaluation.report, incomparable=evaluation.incomparable)
     trained_until = (release.model or trained).manifest.trained_until
     released = Released(trained_until, release.text, release.model.cost if release.model else "")
-    card = model_card.model_card(version, evaluation.report, trained.curve, decision, origin, released)
+    card = model_card.model_card(version, evaluation.report, trained.curve, evaluation.decision, origin, released)
     with platform.reporting() as folder:
         page = model_card.write_page(card, version, folder)
     create_markdown_artifact(
@@ -126,5 +124,6 @@ def find_version(platform: Platform, kind: KindName, alias: Alias, version: int 
 @task(task_run_name="set champion {version.name} version {version.version}")
 def set_champion(platform: Platform, version: ModelVersion, *, is_rollback: bool) -> ModelVersion:
     """Set the version that the endpoint serves as champion. The old champion is previous, except after a rollback."""
-    change = platform.registry.roll_back if is_rollback else platform.registry.promote
-    return change(version.name, version.version)
+    if is_rollback:
+        return platform.registry.roll_back(version.name, version.version)
+    return platform.registry.promote(version.name, version.version, str(runtime.flow_run.id))

@@ -15,7 +15,6 @@ from boat.kinds import KINDS, KindName, TrainingParameters
 from boat.models import archive
 from boat.models.archive import ModelManifest
 from boat.models.parameters import ChosenParameters, check
-from boat.models.train import WARM_START
 from boat.render import cards
 from boat.snapshot import Snapshot, take
 from tasks.blocks import Platform
@@ -114,7 +113,8 @@ def train_model(platform: Platform, snapshot: Snapshot, kind: KindName, paramete
     Raises:
         JobError: The job failed. The message has its last lines.
     """
-    work = f"{kind}-{runtime.flow_run.id}"  # the same in each retry, so that a retry finds the running job
+    # The same in each retry, so that a retry finds the running job.
+    work = f"{kind}-{parameters.model}-{runtime.flow_run.id}".replace("_", "-")
     output = store.join(platform.store, "models", work)
     logger = get_run_logger()
     chart = LiveArtifact(f"learning-curve-{kind}", f"Learning curve of {kind}")
@@ -134,7 +134,7 @@ def train_model(platform: Platform, snapshot: Snapshot, kind: KindName, paramete
         name=f"train {kind}",
         module="boat.models.train",
         arguments={"kind": kind, "parameters": json.dumps(asdict(parameters))},
-        timeout_seconds=_OVERHEAD_SECONDS + int(parameters.max_seconds),
+        timeout_seconds=job_seconds(parameters.max_seconds),
         inputs={"snapshot": snapshot.uri},
         outputs={"output": output},
         checkpoint=store.join(platform.store, "checkpoints", f"{work}.npz"),
@@ -143,39 +143,18 @@ def train_model(platform: Platform, snapshot: Snapshot, kind: KindName, paramete
     )
     result = run_job(platform, spec, show)
     chart.update(lambda: f"{cards.learning_curve(curve)}\n\n{summary(result)}", now=True)
-    return _trained(platform, kind, output, tuple(curve), summary(result))
+    return stored_model(platform, kind, output, tuple(curve), summary(result))
 
 
-@task(task_run_name="refit {trained.kind}")
-@measured
-def refit_model(platform: Platform, snapshot: Snapshot, trained: TrainedModel) -> TrainedModel | None:
-    """Fit a trained model again on all days of its snapshot. Return `None` if its kind has no warm start.
-
-    Raises:
-        JobError: The job failed. The message has its last lines.
-    """
-    folder = trained.uri.rsplit("/", 1)[0]
-    warm_start, output = store.join(folder, WARM_START), f"{folder}-refit"
-    if not store.exists(warm_start):
-        return None
-    parameters = trained.manifest.parameters
-    spec = JobSpec(
-        name=f"refit {trained.kind}",
-        module="boat.models.train",
-        arguments={"kind": trained.kind, "parameters": json.dumps(dict(parameters))},
-        timeout_seconds=_OVERHEAD_SECONDS + int(parameters["max_seconds"]),
-        inputs={"snapshot": snapshot.uri, "warm-start": warm_start},
-        outputs={"output": output},
-        store=platform.store,
-        key=output,
-    )
-    result = run_job(platform, spec, get_run_logger().debug)
-    return _trained(platform, trained.kind, output, (), summary(result))
+def job_seconds(max_seconds: float) -> int:
+    """Return the time limit of a job that trains for at most this many seconds."""
+    return _OVERHEAD_SECONDS + int(max_seconds)
 
 
-def _trained(
+def stored_model(
     platform: Platform, kind: KindName, output: str, curve: tuple[Mapping[str, Any], ...], cost: str
 ) -> TrainedModel:
+    """Return the model that a job wrote to a folder of the artifact store."""
     model = store.join(output, "model.tar.gz")
     path = platform.fetch(model)
     return TrainedModel(kind, model, archive.digest(path), archive.read_manifest(path), curve, cost)

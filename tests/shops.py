@@ -9,7 +9,7 @@ import pytest
 
 from boat import synthetic
 from boat.kinds import KindName
-from tasks.blocks import Platform, RetryPolicy
+from tasks.blocks import GatePolicy, Platform, RetryPolicy
 from tests.installation import Installation
 
 SESSIONS = 8000
@@ -53,6 +53,12 @@ def shop_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def few_buyers() -> GatePolicy:
+    """Return the gate policy of intent models with a minimum that a small shop of the tests has on its test day."""
+    policy: GatePolicy = GatePolicy.default_of("intent").copy(update={"minimum_buyers": 5})
+    return policy
+
+
 @pytest.fixture
 def client(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
     """Yield the installation, which receives the runs of flows called in the test."""
@@ -60,6 +66,7 @@ def client(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Itera
         monkeypatch.setenv(name, value)
     with installation.as_client():
         RetryPolicy(retries=1, delay_seconds=1).save("default", overwrite=True)
+        few_buyers().save("intent", overwrite=True)
         yield installation
 
 

@@ -58,7 +58,7 @@ def test_a_snapshot_contains_all_rows_up_to_the_newest_event(shop: Callable[[int
     assert manifest.as_of == reference.as_of == FIRST + timedelta(hours=6 * 119, minutes=3)
     assert {name: file.rows for name, file in manifest.files.items()} == {RECOMMEND: 360, INTENT: 360, PRODUCTS: 7}
     assert (reference.rows, reference.sessions, reference.purchases) == (720, 120, 24)
-    assert manifest.intent == {"train": (100, 20), "validation": (8, 2), "test": (8, 2)}
+    assert manifest.intent == {"train": (84, 17), "validation": (16, 3), "test": (16, 4)}
     assert manifest.dbt_manifest == "abc"
     assert "marts.recommend_examples" in manifest.queries[RECOMMEND]
 
@@ -145,8 +145,8 @@ def test_an_empty_window_is_refused_with_the_next_step(shop: Callable[[int], War
 def test_a_month_is_split_by_days(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
     split = snapshot.read(snapshot.take(shop(120), tmp_path).uri).split
     assert split.test_until == FIRST + timedelta(days=29)  # the 30th day has no event in its last hour
-    assert split.test_from == split.test_until - timedelta(days=2)
-    assert split.validation_from == split.test_until - timedelta(days=4)
+    assert split.test_from == split.test_until - timedelta(days=4)
+    assert split.validation_from == split.test_until - timedelta(days=8)
 
 
 def test_a_day_with_events_in_its_last_hour_is_complete(shop: Callable[[int], Warehouse], tmp_path: Path) -> None:
@@ -192,9 +192,9 @@ def test_many_targets_need_fewer_test_days(tmp_path: Path) -> None:
         return snapshot._test_days(starts, np.full(len(starts), targets), buyers, until)
 
     many = np.repeat(starts, 20)
-    assert [days(targets, many) for targets in (10, 40, 100, 250)] == [6, 6, 3, 1]
-    assert days(250, starts[:0]) == 1  # a shop that sells nothing
-    assert days(250, starts[::12]) == 6
+    assert [days(targets, many) for targets in (10, 40, 250, 1000)] == [7, 7, 4, 1]
+    assert days(1000, starts[:0]) == 1  # a shop that sells nothing
+    assert days(1000, starts[::12]) == 7
 
 
 def _with(built: Warehouse, *events: tuple[str, datetime]) -> Warehouse:

@@ -58,17 +58,33 @@ class GatePolicy:
 
     Attributes:
         metric: Metric that is compared with the champion and the baselines.
-        baselines: Baselines that the challenger has to beat.
+        baselines: Baselines that the challenger has to beat. One that is such a baseline need not beat itself.
+        lift_over: Baseline over which the lift is measured: the metric divided by the baseline's, less 1. Empty: no
+            gate on the lift.
         limits: Metrics with a maximum: the metric and its maximum by the name of the gate.
-        tolerance: Share by which the challenger may stay below the champion: two trainings on the same data differ.
+        margin: Share of the champion's metric. The 95 % interval of the difference must end above minus this share.
+        lift_margin: Largest loss of the metric relative to the baseline's, as a share of that of the best promoted
+            version.
+        lift_days: Days before the newest promotion whose lifts are compared.
+        lift_versions: Number of versions in a row whose mean lift is compared.
+        slice_margin: As `margin` for a slice, which is refused only if its whole interval is below.
         minimum_targets: Fewest items or sessions to predict on the test days.
+        minimum_buyers: Fewest sessions with a purchase on the test days.
+        untested: Whether a critical behaviour test that the data cannot answer counts as passed.
     """
 
     metric: str
     baselines: tuple[str, ...]
+    lift_over: str = ""
     limits: Mapping[str, tuple[str, float]] = field(default_factory=dict)
-    tolerance: float = 0.02
+    margin: float = 0.05
+    lift_margin: float = 0.02
+    lift_days: int = 30
+    lift_versions: int = 3
+    slice_margin: float = 0.2
     minimum_targets: int = 100
+    minimum_buyers: int = 0
+    untested: Literal["accept", "refuse"] = "accept"
 
 
 @dataclass(frozen=True)

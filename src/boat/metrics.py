@@ -117,6 +117,15 @@ def pr_auc_draws(label: np.ndarray, probability: np.ndarray, group: np.ndarray, 
     return np.array(areas)
 
 
+def pr_auc_difference(
+    label: np.ndarray, ours: np.ndarray, theirs: np.ndarray, group: np.ndarray, seed: int = 0
+) -> tuple[float, float, float]:
+    """Return the PR-AUC of one model less that of another, and its 95 % interval on the same draws of groups."""
+    draws = pr_auc_draws(label, ours, group, seed) - pr_auc_draws(label, theirs, group, seed)
+    low, high = np.quantile(draws if len(draws) else [np.nan], [0.025, 0.975])
+    return pr_auc(label, ours) - pr_auc(label, theirs), float(low), float(high)
+
+
 def lift(label: np.ndarray, probability: np.ndarray, share: float) -> float:
     """Return the rate of positives in the top `share` divided by the overall rate; ties count by their mean."""
     positives, predicted = _curve(label, probability)

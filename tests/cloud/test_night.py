@@ -26,6 +26,7 @@ from boat.kinds import RECOMMEND
 from boat.models import archive
 from boat.models.served import SavedModel
 from boat.models.sessions import SessionEvent, instances
+from boat.models.train import WARM_START
 from boat.serving.base import invoke
 from deployments.demo import follow, promotion_after, start
 from tasks.blocks import Platform
@@ -34,7 +35,7 @@ from tests.cloud.batch.running import BUCKET, Cloud
 from tests.cloud.sagemaker.running_emulator import Emulators
 from tests.cloud.snowflake.account import NAME, PASSPHRASE, USER, Account, running_account
 from tests.installation import Installation, running_installation
-from tests.shops import BRIEF, SESSIONS, shop_files
+from tests.shops import BRIEF, SESSIONS, few_buyers, shop_files
 
 __all__ = ["shop_files"]  # a fixture
 
@@ -74,6 +75,7 @@ def save_platform(installation: Installation, cloud: Cloud, sagemaker: Emulators
     }
     platform = Platform.on_laptop(installation.settings, "cloud").copy(update=seams)
     platform.save("cloud", overwrite=True)
+    few_buyers().save("intent", overwrite=True)
     return platform
 
 
@@ -134,7 +136,7 @@ def test_the_tables_are_in_snowflake_the_models_on_s3_and_the_jobs_ran_on_batch(
     (model,) = night.platform.registry.versions(RECOMMEND)
     assert model.uri.startswith(f"{night.cloud.store}/models/recommend-")
     assert model.snapshot_uri.startswith(f"{night.cloud.store}/snapshots/")
-    assert night.jobs == 8  # for each kind: training, evaluation, refit and comparison with the evaluated twin
+    assert night.jobs == 6  # for each kind: training, evaluation, and the fit on all days with its comparison
     assert night.cloud.emulator.active() == []
     assert any("fct_sessions" in statement["sql"].lower() for statement in night.account.history())
 
@@ -169,8 +171,13 @@ def test_a_local_training_on_the_same_snapshot_gives_the_same_recommendations(
     options = {"seed": TRAINING["seed"], "max_seconds": 60 * TRAINING["max_minutes"], **BRIEF["recommend"]}
     parameters = json.dumps(options)
     arguments = {"kind": "recommend", "snapshot": str(folder), "output": str(tmp_path), "parameters": parameters}
-    compute.connect("local:").run(JobSpec("train", "boat.models.train", arguments), print)
-    model = tmp_path / "model.tar.gz"
+    jobs = compute.connect("local:")
+    jobs.run(JobSpec("train", "boat.models.train", arguments), print)
+    evaluated, release = tmp_path / "model.tar.gz", tmp_path / "release"
+    arguments = {"kind": "recommend", "snapshot": str(folder), "output": str(release)}
+    arguments |= {"twin": str(evaluated), "warm-start": str(tmp_path / WARM_START)}
+    jobs.run(JobSpec("release", "boat.evaluation.twin", arguments), print)
+    model = release / "model.tar.gz"
     archive.unpack(model, tmp_path / "model", archive.digest(model))
 
     sessions = some_sessions(folder, 100)

@@ -20,7 +20,7 @@ from boat import settings
 from boat.compute.batch import BatchOptions
 from boat.compute.ecs import EcsOptions
 from boat.serving.sagemaker import Hosting
-from tasks.blocks import Platform, RetryPolicy
+from tasks.blocks import GatePolicy, Platform, RetryPolicy
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -122,8 +122,8 @@ def test_every_variable_is_documented() -> None:
         assert {name for name in variables if name not in text} == set(), page
 
 
-@pytest.mark.parametrize("block", [Platform, RetryPolicy], ids=lambda block: str(block._block_type_slug))
-def test_every_block_field_is_documented(block: type[Platform] | type[RetryPolicy]) -> None:
+@pytest.mark.parametrize("block", [Platform, RetryPolicy, GatePolicy], ids=lambda block: str(block._block_type_slug))
+def test_every_block_field_is_documented(block: type[Platform | RetryPolicy | GatePolicy]) -> None:
     section = TEXT["docs/settings.md"].split(f"## Block `{block._block_type_slug}`")[1].split("\n## ")[0]
     documented = set(re.findall(r"^\| `(\w+)` \|", section, flags=re.M))
     own = {name for name in block.__fields__ if not name.startswith("_") and name != "block_type_slug"}

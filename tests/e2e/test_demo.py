@@ -12,6 +12,7 @@ import pytest
 from boat.kinds import RECOMMEND
 from boat.models.sessions import instances
 from tests.installation import Installation
+from tests.shops import few_buyers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -19,6 +20,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module")
 def demo(installation: Installation, shop_files: Path) -> str:
     """Run `make demo EVENTS=…` and return its output."""
+    with installation.as_client():
+        few_buyers().save("intent", overwrite=True)
     ran = installation.command("python", "-m", "deployments.demo", "--events", str(shop_files), timeout=800)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return str(ran.stdout)

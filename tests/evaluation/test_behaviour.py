@@ -238,14 +238,15 @@ def test_an_exception_in_a_model_fails_the_test_and_not_the_report() -> None:
     assert result.text == "It answers. The model gave no answer: ValueError: no such tensor"
 
 
-def test_a_test_that_does_not_apply_to_the_data_passes() -> None:
+def test_a_test_that_the_data_cannot_answer_is_not_tested() -> None:
     suite: Suite[int] = Suite()
 
     @suite.at_least(1, "critical")
-    def not_applicable(model: int) -> float | None:
+    def unanswered(model: int) -> float | None:
         """Return no value."""
         return None
 
     (result,) = suite.run(0)
     assert result.passed
-    assert result.summary == "not applicable, required: at least 1"
+    assert result.verdict == "not tested"
+    assert result.summary == "not tested, required: at least 1"

@@ -108,11 +108,10 @@ def test_a_model_of_all_days_is_released(
     kind: KindName, shop: Path, trained: Callable[[KindName], Path], tmp_path: Path
 ) -> None:
     evaluated = trained(kind)
-    refit(kinds.load(kind), shop, tmp_path, PARAMETERS[kind], evaluated / WARM_START)
-    output = tmp_path / "comparison.json"
-    arguments = {"kind": kind, "model": tmp_path / "model.tar.gz", "twin": evaluated / "model.tar.gz"}
-    options = {**arguments, "snapshot": shop, "output": output}
+    arguments = {"kind": kind, "twin": evaluated / "model.tar.gz", "warm-start": evaluated / WARM_START}
+    options = {**arguments, "snapshot": shop, "output": tmp_path}
     assert twin.main([part for name, value in options.items() for part in (f"--{name}", str(value))]) == 0
+    output = tmp_path / twin.COMPARISON
     report = TwinReport.from_json(output.read_text(), str(output))
     assert gate.decide_release(kind, report).text.startswith("Accepted")
     split = snapshot.read(shop).split

@@ -1,5 +1,6 @@
 """`retrain` uses checked data only, `promote` releases better models only, and a release can be rolled back."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,13 @@ from boat.errors import EndpointError, QualityError, RetrainError, SettingError
 from boat.kinds import INTENT, RECOMMEND
 from boat.models import archive
 from boat.models.sessions import SessionEvent
-from boat.registry.tracking import Training
+from boat.registry.tracking import MlflowTracker, Training
 from boat.serving import ServedModel
 from boat.serving.base import invoke
 from flows.ingestion import ingestion
 from flows.promote import promote
 from flows.retrain import retrain
+from tasks.blocks import GatePolicy
 from tests.serving.tiny_models import export, recommending
 from tests.shops import BRIEF, Shop
 
@@ -50,10 +52,12 @@ def test_models_are_released_refused_and_rolled_back_and_bad_data_stops_the_trai
     assert "retrain failed" in shop.newest_alert()
     assert "no new model of intent" in shop.newest_alert()
     assert registry.by_alias(INTENT, "challenger") is None
-    first: State = promote(platform=shop.name, kinds=("recommend",), return_state=True)
+    first = approved(shop)
     assert "recommend version 1 answers" in first.message
     champion = registry.by_alias(RECOMMEND, "champion")
     assert champion.version == "1"
+    assert champion.promoted_by == str(first.state_details.flow_run_id)
+    assert {"targets", "vmis_knn", "lift", "behaviour"} <= {row["name"] for row in json.loads(champion.gates)}
     assert len(answers(shop)) == 20
 
     # The evaluated archive was trained on the days before the test. The endpoint serves the one that knows all days.
@@ -101,6 +105,44 @@ def test_models_are_released_refused_and_rolled_back_and_bad_data_stops_the_trai
     )
 
 
+def approved(shop: Shop) -> State:
+    """Let a person approve version 1, after wrong approvals. Return the state of the run that releases it."""
+    waiting = approve(shop)
+    assert waiting.name == "AwaitingApproval"
+    assert "promote/approve -p version=1" in waiting.message
+    assert "boat-recommend version 1 waits for approval" in shop.newest_alert()
+    alerts = len(shop.installation.alerts())
+    assert approve(shop).name == "AwaitingApproval"
+    assert len(shop.installation.alerts()) == alerts, "a version is announced once"
+    evidence = shop.installation.api("GET", "/artifacts/approval-recommend/latest")["data"]
+    challenger = shop.platform.registry.get(RECOMMEND, "1")
+    assert challenger.release_digest in evidence
+    assert "vmis_knn" in evidence
+    assert shop.platform.serving.describe(RECOMMEND) is None
+    with pytest.raises(SettingError, match=f"releases {challenger.release_digest}, not {challenger.digest}"):
+        approve(shop, version=1, digest=challenger.digest)
+    GatePolicy(mode="off").save("recommend", overwrite=True)
+    off: State = promote(platform=shop.name, kinds=("recommend",), return_state=True)
+    assert (off.name, shop.platform.serving.describe(RECOMMEND)) == ("Refused", None)
+
+    first = approve(shop, version=1, digest=challenger.release_digest)
+    GatePolicy().save("recommend", overwrite=True)
+    return first
+
+
+def test_an_approval_that_nobody_asked_for_or_that_has_expired_is_refused(shop: Shop, tmp_path: Path) -> None:
+    model = export(tmp_path, "recommend", recommending("a"))
+    _register(shop, model)
+    with pytest.raises(SettingError, match="nobody asked for it"):
+        approve(shop, version=1, digest=model.digest)
+    client = MlflowTracker(shop.platform.tracking_uri).client
+    client.set_model_version_tag(RECOMMEND, "1", "approval_asked_at", "2026-01-01T00:00:00+00:00")
+    with pytest.raises(SettingError, match="the request of 2026-01-01 00:00 UTC has expired"):
+        approve(shop, version=1, digest=model.digest)
+    with pytest.raises(SettingError, match="is of no version"):
+        promote(digest=model.digest, kinds=("recommend",), platform=shop.name)
+
+
 def test_versions_are_released_by_number_and_rolled_back_one_after_the_other(shop: Shop, tmp_path: Path) -> None:
     for name in ("a", "b"):
         _register(shop, export(tmp_path / name, "recommend", recommending(name)))
@@ -133,6 +175,14 @@ def test_a_failed_smoke_test_restores_the_champion(shop: Shop, tmp_path: Path) -
         assert shop.platform.serving.describe(RECOMMEND).version == "1"
         assert answers(shop)[1] == "a-0"
         assert shop.platform.registry.by_alias(RECOMMEND, "champion").version == "1"
+
+
+def approve(shop: Shop, version: int | None = None, digest: str = "") -> State:
+    """Run `promote` with a policy that asks a person."""
+    GatePolicy(mode="manual").save("recommend", overwrite=True)
+    state: State = promote(version=version, digest=digest, kinds=("recommend",), platform=shop.name, return_state=True)
+    state.result()
+    return state
 
 
 def _register(shop: Shop, model: ServedModel) -> None:

@@ -36,12 +36,12 @@ def learned(shop: Path) -> dict[str, Candidate]:
     parts: list[Part] = ["train", "validation", "fit"]
     read = [histories(examples.read(shop / snapshot.INTENT, split, part)) for part in parts]
     candidates: dict[str, Candidate] = {}
-    for name in ("auto", "lstm"):
+    for name in ("auto", "lstm", "logistic"):
         candidates |= family.candidates(*read, replace(QUICK, model=name), lambda figures: None)
     return candidates
 
 
-@pytest.fixture(scope="module", params=["sequence", "boosting", "blend", "lstm"])
+@pytest.fixture(scope="module", params=["sequence", "boosting", "blend", "lstm", "logistic"])
 def model(
     request: pytest.FixtureRequest, learned: dict[str, Candidate], tmp_path_factory: pytest.TempPathFactory
 ) -> SavedModel:

@@ -1,5 +1,6 @@
 """The registry has a version for each trained model, and aliases for the live and the next version."""
 
+import math
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from boat.errors import RegistryError, RegistryUnreachableError
 from boat.registry.tracking import MlflowTracker, Training
-from boat.registry.versions import ModelVersion, Registry
+from boat.registry.versions import CheckedLift, ModelVersion, Registry
 from tests.installation import free_ports
 
 LINEAGE = {"snapshot": "ab12", "code": "0.1.0", "dbt_manifest": "cd34", "flow_run": "f-1"}
@@ -165,6 +166,31 @@ def test_a_version_that_is_promoted_again_can_be_rolled_back(registry: Registry,
     for _ in range(2):
         registry.roll_back(name, "2")
         assert aliases(registry, name) == {"challenger": None, "champion": "2", "previous": None}
+
+
+def test_gates_and_promotions_are_stored_with_the_version(registry: Registry, register: Register, name: str) -> None:
+    register("d1")
+    registry.record_gates(name, "1", '[{"name": "champion"}]', 0.25)
+    assert [(lift.value, lift.promoted_at) for lift in registry.lifts(name)] == [(0.25, None)]
+    registry.promote(name, "1", "run-1")
+    version = registry.get(name, "1")
+    assert (version.gates, version.promoted_by) == ('[{"name": "champion"}]', "run-1")
+    assert version.lineage == LINEAGE
+    assert registry.lifts(name) == (CheckedLift(version.uri, 0.25, version.promoted_at),)
+
+
+def test_the_lift_of_a_version_that_was_rolled_back_or_not_measured_does_not_count(
+    registry: Registry, register: Register, name: str
+) -> None:
+    for digest, lift in (("d1", 0.1), ("d2", math.nan), ("d3", 0.9)):
+        version = register(digest).version
+        registry.record_gates(name, version, "[]", lift)
+        registry.promote(name, version)
+    assert [lift.value for lift in registry.lifts(name)] == [0.1, 0.9]
+    registry.roll_back(name, "2")
+    assert [lift.value for lift in registry.lifts(name)] == [0.1]
+    registry.promote(name, "3")  # a person has chosen it again
+    assert [lift.value for lift in registry.lifts(name)] == [0.1, 0.9]
 
 
 def test_an_unknown_version_is_refused_and_an_unknown_model_has_no_versions(

@@ -3,8 +3,9 @@
 import pytest
 from prefect import flow, task
 
+from boat import kinds
 from boat.errors import CheckError, DataError
-from tasks.blocks import RetryPolicy
+from tasks.blocks import GatePolicy, RetryPolicy
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -42,3 +43,18 @@ def test_the_policy_preserves_the_run_name_of_a_task() -> None:
     def load(table: str) -> None: ...
 
     assert RetryPolicy().apply(load).task_run_name == "load {table}"
+
+
+def test_the_policy_of_a_kind_is_its_block_or_the_default() -> None:
+    assert GatePolicy.load_for("intent").gates("intent") == kinds.load("intent").gates
+    GatePolicy(margin=0.2, minimum_buyers=5, untested="refuse").save("intent", overwrite=True)
+    changed = GatePolicy.load_for("intent").gates("intent")
+    assert (changed.margin, changed.minimum_buyers, changed.untested) == (0.2, 5, "refuse")
+    assert (changed.metric, changed.baselines) == ("pr_auc", ("base_rate", "logistic"))
+    assert GatePolicy.load_for("recommend").gates("recommend") == kinds.load("recommend").gates
+
+
+@pytest.mark.parametrize("wrong", [{"mode": "sometimes"}, {"margin": -0.1}, {"lift_margin": 1.0}, {"approval_days": 0}])
+def test_a_wrong_policy_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        GatePolicy(**wrong)

@@ -1,12 +1,14 @@
 """Progress of a job: JSON on marked lines of its output, so that it needs no server."""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from boat.progress import Follower, Progress
+from boat.errors import BoatError
+from boat.progress import Follower, Progress, follow
 
 _MARK, _STAGE_MARK = "boat-progress ", "boat-stage "
 _PAUSE_SECONDS = 2.0
@@ -23,6 +25,17 @@ def parse(line: str) -> dict[str, Any] | None:
         return None
     fields: dict[str, Any] = json.loads(line[len(_MARK) :])
     return fields
+
+
+def run_as_job(run: Callable[[], None]) -> int:
+    """Run a job and print its progress. Return its exit code: 1 after an error, which the last line names."""
+    try:
+        with follow(stages()):
+            run()
+    except BoatError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def stages(clock: Callable[[], float] = time.monotonic) -> Follower:

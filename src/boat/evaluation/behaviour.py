@@ -23,10 +23,10 @@ class BehaviourResult:
     Attributes:
         name: Name of the test, such as `no_product_twice`.
         severity: Consequence of a failure.
-        value: The measured value; None if the test does not apply to the data, or if the model failed.
+        value: The measured value; None if the data cannot answer the test, or if the model failed.
         threshold: Limit of the value.
         side: Side of the threshold on which the value passes. The threshold itself passes too.
-        passed: Whether the test passed. A test that does not apply to the data passes.
+        passed: Whether the test did not fail. A test that the data cannot answer does not fail.
         text: Description of the test.
     """
 
@@ -42,8 +42,13 @@ class BehaviourResult:
     def measured(self) -> str:
         """Return the value as text."""
         if self.value is None:
-            return "not applicable" if self.passed else "no answer"
+            return "not tested" if self.passed else "no answer"
         return f"{self.value:.4g}"
+
+    @property
+    def verdict(self) -> str:
+        """Return whether the test passed, as text."""
+        return "NO" if not self.passed else "not tested" if self.value is None else "yes"
 
     @property
     def limit(self) -> str:
@@ -57,7 +62,7 @@ class BehaviourResult:
 
 
 Measure = Callable[[Bed], float | None]
-"""Measures a behaviour; returns None if the test does not apply to the data."""
+"""Measures a behaviour; returns None if the data cannot answer the test."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ the days before. See `boat.recommend.evaluation` and `boat.intent.evaluation`.
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from boat import kinds, memory, progress, settings, snapshot
-from boat.compute.progress import stages
-from boat.errors import ArtifactError, BoatError, DataError
+from boat.compute.progress import run_as_job
+from boat.errors import ArtifactError, DataError
 from boat.evaluation.report import DataReport, EvaluationReport
 from boat.kinds import KINDS, KindName
 from boat.models import archive
@@ -42,35 +42,20 @@ class EvaluationJob(Protocol):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate one model. The exit code is 1 after an error, which the last line names."""
-    parser = job_parser("evaluate", "Evaluate a model.")
-    parser.add_argument("--champion", type=Path, help="the champion's model.tar.gz")
-    options = parser.parse_args(arguments)
-    return write_report(
-        options.output, lambda: evaluate(options.kind, options.model, options.snapshot, options.champion).to_json()
-    )
-
-
-def job_parser(module: str, description: str) -> argparse.ArgumentParser:
-    """Return a parser with the options of all jobs that judge a model."""
-    parser = argparse.ArgumentParser(prog=f"python -m boat.evaluation.{module}", description=description)
+    parser = argparse.ArgumentParser(prog="python -m boat.evaluation.evaluate", description="Evaluate a model.")
     parser.add_argument("--kind", choices=KINDS, required=True)
     parser.add_argument("--model", type=Path, required=True, help="model.tar.gz")
+    parser.add_argument("--champion", type=Path, help="the champion's model.tar.gz")
     parser.add_argument("--snapshot", type=Path, required=True, help="folder of the snapshot")
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
-    return parser
+    options = parser.parse_args(arguments)
 
+    def run() -> None:
+        report = evaluate(options.kind, options.model, options.snapshot, options.champion)
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(report.to_json(), encoding="utf-8")
 
-def write_report(output: Path, make: Callable[[], str]) -> int:
-    """Make a job's report and write it. The exit code is 1 after an error, which the last line names."""
-    try:
-        with progress.follow(stages()):
-            report = make()
-    except BoatError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(report, encoding="utf-8")
-    return 0
+    return run_as_job(run)
 
 
 def evaluate(kind: KindName, model: Path, folder: Path, champion: Path | None = None) -> EvaluationReport:
@@ -97,7 +82,12 @@ def evaluate(kind: KindName, model: Path, folder: Path, champion: Path | None = 
     if theirs:
         _require_unseen("champion", theirs.manifest, manifest.split)
     report = job.evaluate(folder, manifest, ours, theirs)
-    return replace(report, data=_data(folder, manifest))
+    return replace(
+        report,
+        challenger=replace(report.challenger, model=ours.manifest.model),
+        champion=replace(report.champion, model=theirs.manifest.model) if report.champion and theirs else None,
+        data=_data(folder, manifest),
+    )
 
 
 def load_model(path: Path, kind: KindName) -> SavedModel:

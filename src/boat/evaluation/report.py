@@ -16,7 +16,7 @@ Metrics = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference between two models, with its 95 % interval."""
+    """A difference between two models on the same targets, with its 95 % interval."""
 
     value: float
     low: float
@@ -41,12 +41,14 @@ class Slice:
         name: Its value in this part, such as `rare third`.
         targets: Number of targets.
         metrics: Metrics of this part.
+        above_champion: Difference to the champion by metric.
     """
 
     by: str
     name: str
     targets: int
     metrics: Metrics
+    above_champion: Mapping[str, Difference] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class ModelReport:
 
     Attributes:
         metrics: Metrics over all targets.
+        model: Name of the model in its kind, such as `blend`. Empty for baselines.
         slices: Metrics of parts of the targets.
         moments: Metrics at moments of a session, such as `add_to_cart` or after so many events.
         calibration: Predictions and outcomes, lowest prediction first.
@@ -64,6 +67,7 @@ class ModelReport:
     """
 
     metrics: Metrics
+    model: str = ""
     slices: tuple[Slice, ...] = ()
     moments: Mapping[str, Metrics] = field(default_factory=dict)
     calibration: tuple[CalibrationBin, ...] = ()
@@ -122,7 +126,7 @@ class EvaluationReport:
 
     def to_json(self) -> str:
         """Return the report as JSON. A metric that is not a finite number is null."""
-        return json.dumps(_jsonable(asdict(self)), indent=2) + "\n"
+        return json.dumps(jsonable(asdict(self)), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str, uri: str) -> "EvaluationReport":
@@ -160,13 +164,23 @@ def parsing(name: str, uri: str) -> Iterator[None]:
 def _model(content: Mapping[str, Any]) -> ModelReport:
     return ModelReport(
         metrics=_metrics(content["metrics"]),
-        slices=tuple(Slice(**{**part, "metrics": _metrics(part["metrics"])}) for part in content["slices"]),
+        model=content["model"],
+        slices=tuple(map(_slice, content["slices"])),
         moments={moment: _metrics(metrics) for moment, metrics in content["moments"].items()},
         calibration=tuple(CalibrationBin(**row) for row in content["calibration"]),
         contacts=_metrics(content["contacts"]),
-        above_champion={name: Difference(**values) for name, values in content["above_champion"].items()},
+        above_champion=_differences(content["above_champion"]),
         behaviour=tuple(BehaviourResult(**result) for result in content["behaviour"]),
     )
+
+
+def _slice(content: Mapping[str, Any]) -> Slice:
+    metrics, differences = _metrics(content["metrics"]), _differences(content["above_champion"])
+    return Slice(**{**content, "metrics": metrics, "above_champion": differences})
+
+
+def _differences(content: Mapping[str, Any]) -> Mapping[str, Difference]:
+    return {name: Difference(**values) for name, values in content.items()}
 
 
 def _metrics(content: Mapping[str, Any]) -> Metrics:
@@ -178,9 +192,10 @@ def _metrics(content: Mapping[str, Any]) -> Metrics:
     return metrics
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """Return a value of dictionaries and sequences with null for each number that is not finite."""
     if isinstance(value, dict):
-        return {name: _jsonable(item) for name, item in value.items()}
+        return {name: jsonable(item) for name, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_jsonable(item) for item in value]
+        return [jsonable(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,11 +1,12 @@
-"""The comparison of an archive to be released with its evaluated twin.
+"""The job that fits an archive to be released, and compares it with its evaluated twin.
 
-`python -m boat.evaluation.twin --kind recommend --model TAR --twin TAR --snapshot DIR --output FILE` compares two
-archives with the same parameters. The twin was trained on the days before the test and evaluated. The other archive was
-trained on all days, so any metric of it on the test days would flatter it. It has to pass the behaviour tests, and to
-answer nearly like its twin.
+`python -m boat.evaluation.twin --kind recommend --twin TAR --warm-start NPZ --snapshot DIR --output DIR` fits the model
+of an archive again on all days. The twin was trained on the days before the test and evaluated. The new archive knows
+the test days, so any metric of it on them would flatter it. It has to pass the behaviour tests, and to answer nearly
+like its twin.
 """
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -14,13 +15,20 @@ from pathlib import Path
 from typing import Protocol
 
 from boat import kinds, memory, progress, settings, snapshot
+from boat.compute.progress import run_as_job
 from boat.evaluation.behaviour import BehaviourResult
-from boat.evaluation.evaluate import job_parser, load_model, write_report
+from boat.evaluation.evaluate import load_model
 from boat.evaluation.report import parsing
-from boat.kinds import KindName
+from boat.kinds import KINDS, KindName
+from boat.models import archive
 from boat.models.archive import ModelManifest
+from boat.models.parameters import check
 from boat.models.served import SavedModel
+from boat.models.train import WARM_START, refit
 from boat.snapshot import Manifest
+
+COMPARISON = "comparison.json"
+"""File with the `TwinReport`, beside the archive to be released."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +103,25 @@ class TwinJob(Protocol):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare two archives. The exit code is 1 after an error, which the last line names."""
-    parser = job_parser("twin", "Compare a model with its evaluated twin.")
-    parser.add_argument("--twin", type=Path, required=True, help="model.tar.gz that was evaluated")
-    options = parser.parse_args(arguments)
-    return write_report(
-        options.output, lambda: compare(options.kind, options.model, options.twin, options.snapshot).to_json()
+    """Fit an archive to be released, and compare it. The exit code is 1 after an error, which the last line names."""
+    parser = argparse.ArgumentParser(
+        prog="python -m boat.evaluation.twin", description="Fit a model again on all days, and compare both."
     )
+    parser.add_argument("--kind", choices=KINDS, required=True)
+    parser.add_argument("--twin", type=Path, required=True, help="model.tar.gz that was evaluated")
+    parser.add_argument("--warm-start", type=Path, required=True, help=f"{WARM_START} of its training")
+    parser.add_argument("--snapshot", type=Path, required=True, help="folder of the snapshot of its training")
+    parser.add_argument("--output", type=Path, required=True, help=f"folder for model.tar.gz and {COMPARISON}")
+    options = parser.parse_args(arguments)
+
+    def run() -> None:
+        kind = kinds.load(options.kind)
+        parameters = check(archive.read_manifest(options.twin).parameters, kind.parameters)
+        refit(kind, options.snapshot, options.output, parameters, options.warm_start)
+        report = compare(kind.name, options.output / "model.tar.gz", options.twin, options.snapshot)
+        (options.output / COMPARISON).write_text(report.to_json(), encoding="utf-8")
+
+    return run_as_job(run)
 
 
 def compare(kind: KindName, model: Path, twin: Path, folder: Path) -> TwinReport:

@@ -26,7 +26,15 @@ KIND = Kind(
     example_columns="event_time, event_type, product_id, url, is_purchase",
     spaces={name: estimator.space for name, estimator in ESTIMATORS.items()},
     tuning_metric="validation_pr_auc",
-    gates=GatePolicy("pr_auc", baselines=("base_rate",), limits={"calibration": ("ece", 0.1)}),
+    gates=GatePolicy(
+        "pr_auc",
+        baselines=("base_rate", "logistic"),
+        lift_over="logistic",
+        limits={"calibration": ("ece", 0.1)},
+        margin=0.1,
+        lift_margin=0.05,
+        minimum_buyers=30,
+    ),
     card=CardText(
         purpose="Estimates the chance that a session ends with a purchase, from 0 to 1.",
         protocol="The model estimates starts of test sessions. In brackets: 95 % bootstrap intervals over sessions.",

@@ -7,7 +7,7 @@ from typing import Literal
 from boat.intent.parameters import IntentModel
 from boat.kinds import Range, Space
 
-Part = Literal["boosting", "sequence", "lstm"]
+Part = Literal["boosting", "sequence", "lstm", "logistic"]
 
 
 @dataclass(frozen=True)
@@ -38,4 +38,5 @@ ESTIMATORS: Mapping[IntentModel, Estimator] = {
     "boosting": Estimator(("boosting",), {**_TREES, **_WINDOW}),
     "sequence": Estimator(("sequence",), {**_NETWORK, **_WINDOW}),
     "lstm": Estimator(("lstm",), {**_NETWORK, **_WINDOW}),
+    "logistic": Estimator(("logistic",), _WINDOW),
 }

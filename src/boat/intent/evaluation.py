@@ -12,7 +12,7 @@ import numpy as np
 from boat import metrics, snapshot
 from boat.errors import DataError
 from boat.evaluation import asking
-from boat.evaluation.report import CalibrationBin, Metrics, ModelReport
+from boat.evaluation.report import CalibrationBin, Difference, Metrics, ModelReport
 from boat.intent import baselines
 from boat.intent.parameters import IntentParameters
 from boat.models import examples
@@ -85,8 +85,10 @@ class IntentTestSet:
     def score(self, chances: np.ndarray) -> ModelReport:
         """Score the probabilities of `predict`."""
         starts, carts = chances[: len(self.session)], chances[len(self.session) :]
+        buyers = len(np.unique(self.session[self.label]))
+        brier = metrics.brier(self.label, starts)
         return ModelReport(
-            metrics={**_score(self.label, starts, self.session), "brier": metrics.brier(self.label, starts)},
+            metrics={**_score(self.label, starts, self.session), "buyers": buyers, "brier": brier},
             moments={
                 **{name: _score(self.label[at], starts[at], self.session[at]) for name, at in self._moments.items()},
                 **({ADD_TO_CART: self._at_the_cart(carts)} if len(carts) else {}),
@@ -97,6 +99,11 @@ class IntentTestSet:
             ),
             contacts=self._contacts(starts),
         )
+
+    def difference(self, challenger: np.ndarray, champion: np.ndarray) -> dict[str, Difference]:
+        """Return the difference of two models' PR-AUC, from the probabilities of `predict`."""
+        ours, theirs = (chances[: len(self.session)] for chances in (challenger, champion))
+        return {"pr_auc": Difference(*metrics.pr_auc_difference(self.label, ours, theirs, self.session))}
 
     @property
     def _moments(self) -> Mapping[str, np.ndarray]:

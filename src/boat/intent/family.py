@@ -8,11 +8,11 @@ from typing import Any, cast
 import numpy as np
 
 from boat import metrics
-from boat.intent import boosting, training
+from boat.intent import boosting, linear, training
 from boat.intent.estimators import ESTIMATORS
 from boat.intent.features import Histories
 from boat.intent.graph import OUTPUTS, IntentGraph
-from boat.intent.odds import BlendOdds, ForestOdds, NetworkOdds, Odds
+from boat.intent.odds import BlendOdds, ForestOdds, LinearOdds, NetworkOdds, Odds
 from boat.intent.parameters import IntentModel, IntentParameters
 from boat.models.checkpoint import Checkpoint
 from boat.models.fitted import FittedModel, Report
@@ -95,7 +95,9 @@ def refit(warm_start: WarmStart, sessions: Histories, parameters: IntentParamete
     parts: list[Odds] = []
     arrays: dict[str, np.ndarray] = {}
     for name in ESTIMATORS[cast(IntentModel, warm_start.model)].parts:
-        if name == "boosting":
+        if name == "logistic":
+            parts.append(LinearOdds(_linear(sessions, parameters)))
+        elif name == "boosting":
             parts.append(ForestOdds(_grown(sessions, parameters, warm_start.choices["rounds"]).forest()))
         else:
             network = training.refit(name, warm_start.weights, sessions, parameters)
@@ -133,7 +135,9 @@ def candidates(
     training.check(train, validation)
     fitted: dict[IntentModel, Candidate] = {}
     for name in ESTIMATORS[parameters.model].parts:
-        if name == "boosting":
+        if name == "logistic":
+            fitted[name] = _regressed(train, validation, combined, parameters)
+        elif name == "boosting":
             fitted[name] = _boosted(train, validation, combined, parameters)
         else:
             trained = training.train(name, train, validation, parameters, report, checkpoint)
@@ -162,6 +166,19 @@ def _boosted(train: Histories, validation: Histories, combined: Histories, param
     exported = ForestOdds(_grown(combined, parameters, validated.rounds).forest())
     choices = {"rounds": validated.rounds}
     return Candidate(exported, odds, _metrics(odds, validation, parameters), [], choices=choices)
+
+
+def _regressed(train: Histories, validation: Histories, combined: Histories, parameters: IntentParameters) -> Candidate:
+    """Fit a regression to the train sessions to validate it, then fit the exported one to all sessions."""
+    table = validation.features(*validation.cuts(parameters.seed), parameters.window)
+    odds = _linear(train, parameters).log_odds(table)
+    exported = LinearOdds(_linear(combined, parameters))
+    return Candidate(exported, odds, _metrics(odds, validation, parameters), [])
+
+
+def _linear(part: Histories, parameters: IntentParameters) -> linear.Linear:
+    session, length = part.prefixes(parameters.seed)
+    return linear.fit(part.features(session, length, parameters.window), part.buys[session])
 
 
 def _blend(parts: Sequence[Candidate], validation: Histories, parameters: IntentParameters) -> Candidate:

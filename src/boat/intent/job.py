@@ -45,9 +45,14 @@ def evaluate(folder: Path, manifest: Manifest, challenger: SavedModel, champion:
     parameters = from_archive(challenger.manifest.parameters, IntentParameters)
     test_set = IntentTestSet(folder, manifest, parameters)
     chances = test_set.predict(challenger)
+    champion_chances = test_set.predict(champion) if champion else None
     return EvaluationReport(
-        challenger=replace(test_set.score(chances), behaviour=behaviour.suite.run(_bed(challenger, test_set, chances))),
-        champion=test_set.score(test_set.predict(champion)) if champion else None,
+        challenger=replace(
+            test_set.score(chances),
+            above_champion=test_set.difference(chances, champion_chances) if champion_chances is not None else {},
+            behaviour=behaviour.suite.run(_bed(challenger, test_set, chances)),
+        ),
+        champion=test_set.score(champion_chances) if champion_chances is not None else None,
         baselines=test_set.baselines(),
     )
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from boat.intent.boosting import Forest
 from boat.intent.features import Window, features
+from boat.intent.linear import COLUMNS, Linear
 from boat.models.graphs import untracked
 
 
@@ -29,6 +30,20 @@ class NetworkOdds(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
     def __call__(self, window: Window) -> tf.Tensor:
         """Return the log-odds that each session buys, see `Odds`."""
         return self._odds(window)
+
+
+class LinearOdds(tf.Module):  # type: ignore[misc]
+    """Log-odds from a logistic regression on the number of events of each type."""
+
+    def __init__(self, linear: Linear) -> None:
+        super().__init__()
+        self._weights = tf.Variable(linear.weights[:, None], trainable=False, dtype=tf.float32)
+        self._base = linear.base
+
+    def __call__(self, window: Window) -> tf.Tensor:
+        """Return the log-odds that each session buys, see `Odds`."""
+        counts = tf.gather(features(window), COLUMNS, axis=1)
+        return self._base + (tf.math.log1p(counts) @ self._weights)[:, 0]
 
 
 class ForestOdds(tf.Module):  # type: ignore[misc]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-IntentModel = Literal["auto", "blend", "boosting", "sequence", "lstm"]
+IntentModel = Literal["auto", "blend", "boosting", "sequence", "lstm", "logistic"]
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,8 @@ class IntentParameters:
 
     Attributes:
         model: Model to train. `sequence` and `lstm` are networks, `boosting` are trees on hand-made features. `blend`
-            is the mean of `sequence` and `boosting`. `auto` is the blend, unless one of its parts is clearly better on
+            is the mean of `sequence` and `boosting`. `logistic` is a regression on the number of events of each type,
+            for shops with few buyers. `auto` is the blend, unless one of its parts is clearly better on
             the validation days; see `boat.intent.family.best`.
         window: Last events of a session that the model sees one by one.
         members: Number of boosted models that are averaged. Each draws other features.

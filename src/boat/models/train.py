@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import boat
 from boat import kinds, memory, progress, settings, snapshot
-from boat.compute.progress import report, stages
-from boat.errors import BoatError, DataError
+from boat.compute.progress import report, run_as_job
+from boat.errors import DataError
 from boat.kinds import KINDS, Kind, TrainingParameters
 from boat.models.fitted import FittedModel, Report
 from boat.models.parameters import parse
@@ -52,22 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--snapshot", type=Path, required=True, help="folder of the snapshot")
     parser.add_argument("--output", type=Path, required=True, help="folder for the model and its metrics")
     parser.add_argument("--parameters", default="{}", help='JSON such as {"seed": 1}')
-    parser.add_argument("--warm-start", type=Path, help=f"{WARM_START} of a training: refit its model on all days")
     parser.add_argument("--export", choices=("yes", "no"), default="yes", help="no: only metrics, for a tuning trial")
     parser.add_argument("--checkpoint", type=Path, help="file for the state after each epoch, to resume from")
     options = parser.parse_args(arguments)
-    try:
+
+    def run() -> None:
         kind = kinds.load(options.kind)
         parameters = parse(options.parameters, kind.parameters)
-        with progress.follow(stages()):
-            if options.warm_start:
-                refit(kind, options.snapshot, options.output, parameters, options.warm_start)
-            else:
-                train(kind, options.snapshot, options.output, parameters, options.checkpoint, options.export == "yes")
-    except BoatError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
+        train(kind, options.snapshot, options.output, parameters, options.checkpoint, options.export == "yes")
+
+    return run_as_job(run)
 
 
 def train(

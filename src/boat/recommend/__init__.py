@@ -23,7 +23,7 @@ KIND = Kind(
     example_columns="event_time, event_type, product_id, url_before",
     spaces={name: recommender.space for name, recommender in RECOMMENDERS.items()},
     tuning_metric="validation_mrr",
-    gates=GatePolicy("mrr_at_20", baselines=("popular", "co_occurrence")),
+    gates=GatePolicy("mrr_at_20", baselines=("popular", "co_occurrence", "vmis_knn"), lift_over="vmis_knn"),
     card=CardText(
         purpose="Returns the products most likely to come next in a session. If the session has no known product, they "
         "are ranked by its page, then by popularity.",

@@ -164,10 +164,10 @@ def no_product_twice(bed: Bed) -> float:
 
 
 @suite.at_most(0, "critical")
-def current_product_is_left_out(bed: Bed) -> float | None:
-    """Measure the share of lists with the current product. Models with `repeats="keep"` may list it."""
+def current_product_is_left_out(bed: Bed) -> float:
+    """Measure the share of lists with the current product. Models with `repeats="keep"` may list it: 0."""
     if bed.keeps_repeats:
-        return None
+        return 0.0
     return float(np.mean(np.any(bed.ranked.products == bed.current[:, None], axis=1)))
 
 

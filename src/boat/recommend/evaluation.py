@@ -112,9 +112,18 @@ class RecommendTestSet:
         return Examples(codes, self.fit.offsets)
 
     def predict(self, model: SavedModel) -> Ranked:
-        """Return the lists of an exported model. The code of a product outside the shop is -1: it is never right."""
+        """Return the lists of an exported model; see `rank`."""
+        return self.rank(model.score, model.manifest.model)
+
+    def rank(self, score: asking.Score, name: str) -> Ranked:
+        """Return the lists of a model. The code of a product outside the shop is -1: it is never right.
+
+        Args:
+            score: The model.
+            name: Its name, for the progress.
+        """
         lists, scores = [], []
-        for batch in asking.batches(model, self.sessions, self.targets.session, self.targets.length):
+        for batch in asking.batches(score, name, self.sessions, self.targets.session, self.targets.length):
             codes = examples.encode(batch["product_id"].ravel(), self.names).astype(np.int64)
             lists.append(np.where(codes == 0, -1, codes).reshape(batch["product_id"].shape))
             scores.append(batch["score"])

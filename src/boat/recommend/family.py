@@ -67,7 +67,7 @@ def refit(
     """
     recommender = RECOMMENDERS[parameters.model]
     if not recommender.network:
-        return _counted(warm_start.choices["weight_pages"], sessions, parameters)
+        return count_sessions(sessions, parameters, warm_start.choices["weight_pages"])
     return _fitted(training.refit(warm_start, sessions, parameters, _added(recommender), described), parameters)
 
 
@@ -108,7 +108,7 @@ def _count(
         weight: training.validation_mrr(scores, unseen, parameters) for weight, scores in candidates.items()
     }
     weight, mrr = max(mrr_by_weight.items(), key=lambda item: item[1])
-    fitted = _counted(weight, combined, parameters)
+    fitted = count_sessions(combined, parameters, weight)
     seconds = time.monotonic() - began
     speed = round(len(combined.events) / seconds)
     row = {"epoch": 1, "validation_mrr": mrr, "events_per_second": speed, "seconds": round(seconds, 2)}
@@ -119,7 +119,14 @@ def _count(
     return replace(fitted, curve=[row], metrics=metrics)
 
 
-def _counted(weight_pages: float, sessions: Sessions, parameters: RecommendParameters) -> FittedModel:
+def count_sessions(sessions: Sessions, parameters: RecommendParameters, weight_pages: float = 0.0) -> FittedModel:
+    """Fit a counting recommender.
+
+    Args:
+        sessions: Sessions to learn from.
+        parameters: Model and limits.
+        weight_pages: Weight of the products that followed the page, relative to the other counts.
+    """
     names, frequency = sessions.vocabulary("product_id")
     scores = RECOMMENDERS[parameters.model].load()(sessions, names, frequency, parameters)
     if weight_pages:

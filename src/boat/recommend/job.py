@@ -1,9 +1,14 @@
 """The training and evaluation of recommenders in jobs. It needs TensorFlow."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import tensorflow as tf
+
 from boat import snapshot
+from boat.evaluation import asking
 from boat.evaluation.behaviour import BehaviourResult
 from boat.evaluation.report import EvaluationReport, ModelReport
 from boat.models import examples
@@ -12,6 +17,7 @@ from boat.models.fitted import FittedModel, Report
 from boat.models.served import SavedModel
 from boat.models.warm_start import WarmStart
 from boat.recommend import behaviour, catalogue, family, slices
+from boat.recommend.baselines import Ranked
 from boat.recommend.evaluation import RecommendTestSet
 from boat.recommend.parameters import RecommendParameters
 from boat.snapshot import Manifest
@@ -44,18 +50,31 @@ def evaluate(folder: Path, manifest: Manifest, challenger: SavedModel, champion:
     test_set = RecommendTestSet(folder, manifest)
     ranked = test_set.predict(challenger)
     champion_ranked = test_set.predict(champion) if champion else None
+    baselines = {**test_set.baselines(), "vmis_knn": _vmis_knn(test_set)}
     return EvaluationReport(
         challenger=ModelReport(
             test_set.score(ranked),
-            slices.score(test_set, ranked),
+            slices=slices.score(test_set, ranked, champion_ranked),
             above_champion=test_set.difference(ranked, champion_ranked) if champion_ranked else {},
             behaviour=behaviour.suite.run(behaviour.Bed(challenger, test_set, ranked)),
         ),
-        champion=ModelReport(test_set.score(champion_ranked), slices.score(test_set, champion_ranked))
+        champion=ModelReport(test_set.score(champion_ranked), slices=slices.score(test_set, champion_ranked))
         if champion_ranked
         else None,
-        baselines={name: ModelReport(test_set.score(lists)) for name, lists in test_set.baselines().items()},
+        baselines={name: ModelReport(test_set.score(lists)) for name, lists in baselines.items()},
     )
+
+
+def _vmis_knn(test_set: RecommendTestSet) -> Ranked:
+    """Return the lists of VMIS-kNN, which learns from all days before the test."""
+    parameters = RecommendParameters(model="vmis_knn")
+    graph = family.count_sessions(test_set.fit, parameters).graph
+
+    def score(columns: Mapping[str, np.ndarray]) -> asking.Answers:
+        outputs = graph.serve(**{name: tf.constant(values) for name, values in columns.items()})
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+    return test_set.rank(score, parameters.model)
 
 
 def compare(

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from boat import metrics
-from boat.evaluation.report import Slice
+from boat.evaluation.report import Difference, Slice
 from boat.recommend.baselines import Ranked
 from boat.recommend.evaluation import RecommendTestSet
 
@@ -52,20 +52,29 @@ def cuts(test_set: RecommendTestSet) -> tuple[Cut, ...]:
     )
 
 
-def score(test_set: RecommendTestSet, ranked: Ranked) -> tuple[Slice, ...]:
-    """Return `METRICS` of each slice, with intervals."""
-    values = test_set.values(ranked)
-    columns = np.column_stack([values[name] for name in METRICS])
+def score(test_set: RecommendTestSet, ranked: Ranked, champion: Ranked | None = None) -> tuple[Slice, ...]:
+    """Return `METRICS` of each slice, and their difference to the champion, with intervals."""
+    columns = _columns(test_set, ranked)
+    if champion:
+        columns = np.column_stack([columns, columns - _columns(test_set, champion)])
     slices = []
     for cut, number in _parts(test_set):
         rows = cut.part == number
         part = columns[rows]
-        means: dict[str, float] = {}
         intervals = metrics.Draws(test_set.targets.session[rows]).intervals(part)
-        for name, mean, (low, high) in zip(METRICS, part.mean(axis=0), intervals, strict=True):
-            means |= {name: float(mean), f"{name}_low": low, f"{name}_high": high}
-        slices.append(Slice(cut.by, cut.names[number], len(part), means))
+        figures = [Difference(float(mean), *ends) for mean, ends in zip(part.mean(axis=0), intervals, strict=True)]
+        means: dict[str, float] = {}
+        for name, figure in zip(METRICS, figures, strict=False):
+            means |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+        differences = dict(zip(METRICS, figures[len(METRICS) :], strict=False))
+        slices.append(Slice(cut.by, cut.names[number], len(part), means, differences))
     return tuple(slices)
+
+
+def _columns(test_set: RecommendTestSet, ranked: Ranked) -> np.ndarray:
+    """Return the values of `METRICS`, float64 [targets, metrics]."""
+    values = test_set.values(ranked)
+    return np.column_stack([values[name] for name in METRICS])
 
 
 def popularity(test_set: RecommendTestSet) -> Cut:

@@ -1,6 +1,7 @@
 """The model registry: versions in MLflow with the aliases challenger, champion and previous."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +29,13 @@ _ANSWERS = {"RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PARAM
 
 _REPLACED = "replaced"
 """Tag of a version: the champion that it replaced."""
-_FIELDS = (DIGEST, SNAPSHOT_URI, RELEASE_URI, RELEASE_DIGEST, _REPLACED)
+_GATES, _LIFT = "gates", "lift"
+_PROMOTED_AT, _PROMOTED_BY, _ROLLED_BACK_AT = "promoted_at", "promoted_by", "rolled_back_at"
+_APPROVAL_ASKED_AT = "approval_asked_at"
+_FIELDS = (
+    *(DIGEST, SNAPSHOT_URI, RELEASE_URI, RELEASE_DIGEST, _REPLACED, _GATES, _LIFT),
+    *(_PROMOTED_AT, _PROMOTED_BY, _ROLLED_BACK_AT, _APPROVAL_ASKED_AT),
+)
 """Tags that are attributes of a version, and not part of its lineage."""
 
 _Arguments = ParamSpec("_Arguments")
@@ -47,6 +54,20 @@ class Archive(NamedTuple):
     digest: str
 
 
+class CheckedLift(NamedTuple):
+    """The lift of a version over a baseline, from its gates.
+
+    Attributes:
+        uri: Location of its evaluated archive.
+        value: The lift.
+        promoted_at: Time of its promotion. `None` if it was not promoted.
+    """
+
+    uri: str
+    value: float
+    promoted_at: datetime | None
+
+
 @dataclass(frozen=True)
 class ModelVersion:
     """A registered model.
@@ -63,6 +84,10 @@ class ModelVersion:
         created_at: Time of the registration, UTC.
         release_uri: Location of the archive to be released. Empty: that of `uri`.
         release_digest: SHA-256 of that file. Empty: `digest`.
+        gates: Gates of its last check as JSON, see `boat.evaluation.gate.Decision`. Empty before the first check.
+        promoted_at: Time of its last promotion. `None` if it was never promoted.
+        promoted_by: Flow run of that promotion.
+        approval_asked_at: Time at which a person was asked to approve its promotion. `None`: nobody was asked.
     """
 
     name: str
@@ -76,6 +101,10 @@ class ModelVersion:
     created_at: datetime
     release_uri: str = ""
     release_digest: str = ""
+    gates: str = ""
+    promoted_at: datetime | None = None
+    promoted_by: str = ""
+    approval_asked_at: datetime | None = None
 
     @property
     def released(self) -> Archive:
@@ -190,10 +219,36 @@ class Registry:
         return tuple(self._read(entry) for entry in sorted(entries, key=lambda entry: -int(entry.version)))
 
     @_reaching_mlflow
-    def promote(self, name: str, version: str) -> ModelVersion:
+    def record_gates(self, name: str, version: str, gates: str, lift: float) -> None:
+        """Store the gates of a version as JSON, and its lift over a baseline."""
+        self._tag(name, version, {_GATES: gates, _LIFT: str(lift)})
+
+    @_reaching_mlflow
+    def ask_for_approval(self, name: str, version: str) -> None:
+        """Store that a person was asked now to approve the promotion of a version."""
+        self._tag(name, version, {_APPROVAL_ASKED_AT: datetime.now(UTC).isoformat()})
+
+    @_reaching_mlflow
+    def lifts(self, name: str) -> tuple[CheckedLift, ...]:
+        """Return the lifts of the versions whose gates were checked, oldest first, without versions rolled back."""
+        entries = self._client.search_model_versions(f"name='{name}' and tags.{_LIFT} != ''")
+        checked = [
+            CheckedLift(str(entry.source), float(entry.tags[_LIFT]), _time(entry, _PROMOTED_AT))
+            for entry in sorted(entries, key=lambda entry: int(entry.version))
+            if _ROLLED_BACK_AT not in entry.tags
+        ]
+        return tuple(lift for lift in checked if math.isfinite(lift.value))
+
+    @_reaching_mlflow
+    def promote(self, name: str, version: str, run: str = "") -> ModelVersion:
         """Set a version as champion, and the old champion as previous. A second call changes nothing.
 
         The version stores which one it replaced, so that `roll_back` can go back further than one version.
+
+        Args:
+            name: Registered model.
+            version: The version.
+            run: Flow run of the promotion.
 
         Raises:
             RegistryError: The model has no such version.
@@ -206,6 +261,8 @@ class Registry:
             if champion is not None:
                 self._client.set_model_version_tag(name, version, _REPLACED, champion)
                 self._client.set_registered_model_alias(name, "previous", champion)
+            self._tag(name, version, {_PROMOTED_AT: datetime.now(UTC).isoformat(), _PROMOTED_BY: run})
+            self._client.delete_model_version_tag(name, version, _ROLLED_BACK_AT)
             self._client.set_registered_model_alias(name, "champion", version)
         if aliases.get("challenger") == version:
             self._client.delete_registered_model_alias(name, "challenger")
@@ -229,6 +286,8 @@ class Registry:
         champion = self._aliases(name).get("champion")
         if champion == to:
             return version
+        if champion is not None:
+            self._tag(name, champion, {_ROLLED_BACK_AT: datetime.now(UTC).isoformat()})
         before = self._client.get_model_version(name, to).tags.get(_REPLACED)
         if before is None or before == champion:
             self._client.delete_registered_model_alias(name, "previous")
@@ -240,6 +299,10 @@ class Registry:
     @property
     def _client(self) -> "MlflowClient":
         return self._tracker.client
+
+    def _tag(self, name: str, version: str, tags: Mapping[str, str]) -> None:
+        for key, value in tags.items():
+            self._client.set_model_version_tag(name, version, key, value)
 
     def _aliases(self, name: str) -> Mapping[str, str]:
         models = self._client.search_registered_models(f"name='{name}'")
@@ -266,18 +329,27 @@ class Registry:
             name=entry.name,
             version=str(entry.version),
             uri=entry.source or "",
-            digest=_tag(entry, DIGEST),
-            snapshot_uri=_tag(entry, SNAPSHOT_URI),
+            digest=_required(entry, DIGEST),
+            snapshot_uri=_required(entry, SNAPSHOT_URI),
             run_id=run_id,
             metrics={key: value for key, value in metrics.items() if not key.startswith(CURVE)},
             lineage={key: value for key, value in entry.tags.items() if key not in _FIELDS},
             created_at=datetime.fromtimestamp(entry.creation_timestamp / 1000, UTC),
             release_uri=entry.tags.get(RELEASE_URI, ""),
             release_digest=entry.tags.get(RELEASE_DIGEST, ""),
+            gates=entry.tags.get(_GATES, ""),
+            promoted_at=_time(entry, _PROMOTED_AT),
+            promoted_by=entry.tags.get(_PROMOTED_BY, ""),
+            approval_asked_at=_time(entry, _APPROVAL_ASKED_AT),
         )
 
 
-def _tag(entry: "MlflowVersion", name: str) -> str:
+def _time(entry: "MlflowVersion", name: str) -> datetime | None:
+    value = entry.tags.get(name)
+    return datetime.fromisoformat(value) if value else None
+
+
+def _required(entry: "MlflowVersion", name: str) -> str:
     value = entry.tags.get(name)
     if value is None:
         raise RegistryError(

@@ -273,7 +273,7 @@ def _behaviour(report: EvaluationReport) -> Iterator[Section]:
             "A failed critical test prevents the promotion. Other failures are warnings."
         )
         rows = [
-            (_words(result.name), result.severity, _yes(result.passed), result.measured, result.limit, result.text)
+            (_words(result.name), result.severity, result.verdict, result.measured, result.limit, result.text)
             for result in sorted(results, key=lambda result: (result.passed, result.severity))
         ]
         yield Section("Behaviour tests", text, [("Test", "Severity", "Passed", "Value", "Limit", "Description"), *rows])
