@@ -48,7 +48,8 @@ def plain(config: Settings, shop: str, files: Path, training_seconds: float) -> 
     block = Platform.on_laptop(config, shop)
     raw_log.load(block.warehouse, files)
     dbt, folders = str(Path(sys.executable).with_name("dbt")), ["--project-dir", "dbt", "--profiles-dir", "dbt"]
-    targets = {"DBT_TARGET_PATH": str(config.dbt_target), "DBT_LOG_PATH": str(config.home / "dbt" / "logs")}
+    target = config.dbt_target("default")
+    targets = {"DBT_TARGET_PATH": str(target), "DBT_LOG_PATH": str(target.with_name("logs"))}
     environment = {**os.environ, **block.warehouse.dbt_environment(), **targets}
     with block.warehouse.exclusive():
         for command in (["build", "--exclude-resource-type", "unit_test"], ["docs", "generate", "--static"]):

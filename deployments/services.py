@@ -20,7 +20,19 @@ from collections.abc import Container, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
+from prefect import get_client
+from prefect.client.schemas import FlowRun
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import StateType
 from prefect.settings import PREFECT_API_URL, PREFECT_PROFILES_PATH, Profile, load_profiles, save_profiles
+from prefect.states import Crashed
 
 from boat import settings
 from boat.errors import BoatError, SettingError
@@ -217,6 +229,7 @@ def restore_profile(config: Settings) -> None:
 def up(config: Settings, shop: str = DEFAULT_SHOP) -> Settings:
     """Start the services that do not run, and deploy the flows. Return the settings with the ports in use."""
     settings.prepare_home(config.home)
+    is_new = False
     if is_up(config):
         _warn_of_unused_ports(config, running(config))
         config = running(config)
@@ -224,17 +237,47 @@ def up(config: Settings, shop: str = DEFAULT_SHOP) -> Settings:
     else:
         config = choose_ports(config)
         _start_supervisord(config)
+        is_new = True
     wait_until_answers(f"{config.prefect_api_url}/health", "prefect", config)
     wait_until_answers(f"{config.endpoint_url}/endpoints", "endpoints", config)
     wait_until_answers(f"{config.reports_url}/", "reports", config)
     use_profile(config)
     with as_client(config):
+        if is_new:
+            asyncio.run(end_lost_runs())
         asyncio.run(register(config, shop))
         deploy(config)
         landing = Platform.load("default").landing
     control(config, "start", "worker")  # the worker needs the work pool, which `register` creates
     collect_into(config, landing)
     return config
+
+
+async def end_lost_runs() -> None:
+    """Set runs of the worker to crashed whose process has ended with the services. They would seem to run for ever."""
+    lost = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING])),
+    )
+    async with get_client() as client:
+        runs = await client.read_flow_runs(
+            flow_run_filter=lost, work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[WORK_POOL]))
+        )
+        for run in runs:
+            if not _runs_here(run):
+                state = Crashed(message="The process of this run ended while the services were down.")
+                await client.set_flow_run_state(run.id, state, force=True)
+                print(f"flow run {run.name}: set to crashed, because its process has ended")
+
+
+def _runs_here(run: FlowRun) -> bool:
+    """Return whether the process of a run still exists."""
+    _host, _, pid = (run.infrastructure_pid or "").rpartition(":")
+    if not pid.isdecimal() or not psutil.pid_exists(int(pid)):
+        return False
+    try:
+        return any("prefect" in word for word in psutil.Process(int(pid)).cmdline())
+    except psutil.Error:
+        return False
 
 
 def _start_supervisord(config: Settings) -> None:

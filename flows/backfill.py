@@ -12,6 +12,7 @@ from tasks.blocks import Platform, RetryPolicy
 from tasks.naming import dated
 from tasks.quality import check_quality
 from tasks.transform import build_warehouse
+from tasks.turns import take_turn
 
 
 @flow(name="backfill", flow_run_name=dated("backfill"), on_failure=[alert_failure], timeout_seconds=6 * 3600)
@@ -35,6 +36,7 @@ def backfill(
         platform: Name of the Boat Platform block.
     """
     block = Platform.load(platform)
+    take_turn(platform, "ingestion", "backfill")
     retried = RetryPolicy.load("default").apply
     source = source or block.landing
 

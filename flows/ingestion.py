@@ -14,6 +14,7 @@ from tasks.naming import dated
 from tasks.quality import check_quality, check_silence, find_changes
 from tasks.reports import publish_kpis
 from tasks.transform import build_warehouse, check_freshness, publish_copy, publish_docs
+from tasks.turns import take_turn
 
 
 @flow(name="ingestion", flow_run_name=dated("ingestion"), on_failure=[alert_failure], timeout_seconds=3 * 3600)
@@ -37,6 +38,7 @@ def ingestion(
             processed.
     """
     block = Platform.load(platform)
+    take_turn(platform, "ingestion", "backfill")
     retried = RetryPolicy.load("default").apply
 
     loaded = retried(load_events)(block, source or block.landing, BadRows(on_bad_rows, max_bad_share))

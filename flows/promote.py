@@ -14,6 +14,7 @@ from tasks.blocks import GatePolicy, Platform, RetryPolicy
 from tasks.evaluation import TEST_FROM, evaluate_model, record_gates
 from tasks.registry import find_version, set_champion
 from tasks.serving import describe_endpoint, smoke_test, update_endpoint
+from tasks.turns import take_turn
 
 
 @flow(name="promote", flow_run_name="promote-{alias}", on_failure=[alert_failure], timeout_seconds=3600)
@@ -41,6 +42,7 @@ def promote(
     if digest and version is None:
         raise SettingError(f"The digest {digest} is of no version.", "Set `version` and `kinds` too.")
     block = Platform.load(platform)
+    take_turn(platform, "promote")
     retried = RetryPolicy.load("default").apply
 
     released, refused, waiting = [], [], []

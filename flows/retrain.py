@@ -25,6 +25,7 @@ from tasks.quality import check_quality
 from tasks.registry import publish_card, register_model
 from tasks.training import TrainedModel, kinds_in, take_snapshot, train_model, training_parameters
 from tasks.tuning import Advice, tune_parameters
+from tasks.turns import take_turn
 
 
 @flow(name="retrain", flow_run_name=dated("retrain"), on_failure=[alert_failure], timeout_seconds=6 * 3600)
@@ -61,6 +62,7 @@ def retrain(
     common = {"seed": seed, "max_seconds": 60 * max_minutes}
     chosen = training_parameters(common, {"recommend": {"model": recommender}}, parameters or {})
     block = Platform.load(platform)
+    take_turn(platform, "retrain")
     retried = RetryPolicy.load("default").apply
 
     retried(check_quality)(block)

@@ -92,6 +92,11 @@ class Platform(Block):
         )
 
     @property
+    def name(self) -> str:
+        """Return the name of this block."""
+        return str(self._block_document_name or "unsaved")
+
+    @property
     def warehouse(self) -> warehouse.Warehouse:
         if self.warehouse_url.startswith("snowflake:"):
             return _snowflake(self.warehouse_url)

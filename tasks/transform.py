@@ -47,7 +47,7 @@ def build_warehouse(platform: Platform, full_refresh: bool = False) -> tuple[Nod
     Raises:
         TransformError: A node failed. The message names each failed node and the file with its SQL.
     """
-    target = settings.load().dbt_target
+    target = _target(platform)
     shutil.rmtree(target / "run", ignore_errors=True)
     (target / "run_results.json").unlink(missing_ok=True)  # a build that fails early must not publish old results
     warehouse = platform.warehouse
@@ -101,7 +101,7 @@ def publish_copy(platform: Platform) -> None:
 @task(task_run_name="check freshness", tags=["warehouse"])
 def check_freshness(platform: Platform) -> tuple[Freshness, ...]:
     """Check the age of the newest load, and warn if it is too old. An old source does not stop the flow."""
-    target = settings.load().dbt_target
+    target = _target(platform)
     (target / "sources.json").unlink(missing_ok=True)
     warehouse = platform.warehouse
     with warehouse.exclusive(), suppress(RuntimeError):  # dbt exits with an error if a source is old
@@ -127,7 +127,7 @@ def publish_docs(platform: Platform) -> None:
     with platform.reporting() as folder:
         page = folder / _DOCS
         if not store.exists(published) or store.read_text(published) != current:
-            target = settings.load().dbt_target  # the build has parsed the project already
+            target = _target(platform)  # the build has parsed the project already
             warehouse = platform.warehouse
             with warehouse.exclusive():
                 _dbt(warehouse, target, "docs generate --static").run()
@@ -155,6 +155,19 @@ def _dbt(warehouse: Warehouse, target: Path, command: str) -> "DbtCoreOperation"
             "DBT_LOG_PATH": str(_logs(target)),
         },
     )
+
+
+def _target(platform: Platform) -> Path:
+    """Return dbt's folder of a platform. A new one starts with what dbt has parsed for another platform."""
+    target = settings.load().dbt_target(platform.name)
+    parsed = target / "partial_parse.msgpack"
+    if not parsed.exists():
+        others = target.parent.parent.glob(f"*/{target.name}/{parsed.name}")
+        newest = max(others, key=lambda path: path.stat().st_mtime, default=None)
+        target.mkdir(parents=True, exist_ok=True)
+        if newest:
+            shutil.copy(newest, parsed)
+    return target
 
 
 def _logs(target: Path) -> Path:

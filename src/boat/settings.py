@@ -83,10 +83,9 @@ class Settings:
         """Return the folder of a shop's data: landing files, warehouse, snapshots, models, registry."""
         return self.home / "shops" / name
 
-    @property
-    def dbt_target(self) -> Path:
-        """Return the folder for dbt's manifest and results."""
-        return self.home / "dbt" / "target"
+    def dbt_target(self, platform: str) -> Path:
+        """Return the folder for dbt's manifest and results of a platform block. Its logs are beside it."""
+        return self.home / "dbt" / platform / "target"
 
     @property
     def cache(self) -> Path:

@@ -64,7 +64,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with built.transaction() as transaction:
         for statement in _MARTS.format(events=folder / "events.parquet").split(";")[:-1]:
             transaction.execute(statement)
-    return Path(snapshot.take(built, folder / "store").uri)
+    return Path(snapshot.take(built, folder / "store", test_days=3).uri)
 
 
 def with_prefix(part: Sessions, prefix: str) -> Sessions:

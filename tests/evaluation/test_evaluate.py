@@ -86,7 +86,7 @@ def test_a_job_writes_the_metrics_of_challenger_champion_and_baselines(
     report = EvaluationReport.from_json((tmp_path / "metrics.json").read_text(), "metrics.json")
     assert (report.data.sessions, report.data.rows["products.parquet"]) == (snapshot.read(shop).sessions, 40)
     metrics = {name: model.metrics for name, model in report.models().items()}
-    assert set(metrics) == {"challenger", "champion", "popular", "co_occurrence"}
+    assert set(metrics) == {"challenger", "champion", "popular", "co_occurrence", "vmis_knn"}
     assert len({values["targets"] for values in metrics.values()}) == 1
     # The next product is certain in this shop, and does not depend on popularity.
     assert metrics["challenger"]["mrr_at_20"] > 0.9
@@ -148,7 +148,7 @@ def test_intent_is_scored_at_the_first_product_in_the_cart(shop: Path, tmp_path:
     after = evaluate.evaluate("intent", constant, shop).challenger.moments
     assert list(after) == ["1", "2", "4", "6", "end", "add_to_cart"]
     # Three in ten sessions add, and nine in ten of these buy. No other session buys.
-    assert after["add_to_cart"]["base_rate"] > 0.8
+    assert after["add_to_cart"]["base_rate"] > 0.7
     assert after["add_to_cart"]["purchases"] == after["end"]["purchases"] == after["1"]["purchases"]
     assert after["add_to_cart"]["targets"] < after["end"]["targets"] == after["1"]["targets"]
 

@@ -154,7 +154,10 @@ def test_data_lineage_and_flow_run_are_drawn(card: cards.Card) -> None:
 
 
 def test_a_failed_gate_is_highlighted(card: cards.Card) -> None:
-    assert "| champion | NO | mrr_at_20 0.3600 is 0.0124 (3.3%) below the limit" in card.markdown()
+    assert (
+        "| champion | NO | mrr_at_20 0.3600, the champion 0.3800: difference -0.0200 (-0.0300 to -0.0100)"
+        in card.markdown()
+    )
     assert "<td class=bad>NO</td>" in card.html()
 
 

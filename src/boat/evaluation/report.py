@@ -57,23 +57,23 @@ class ModelReport:
 
     Attributes:
         metrics: Metrics over all targets.
-        model: Name of the model in its kind, such as `blend`. Empty for baselines.
         slices: Metrics of parts of the targets.
         moments: Metrics at moments of a session, such as `add_to_cart` or after so many events.
         calibration: Predictions and outcomes, lowest prediction first.
         contacts: Costs and gains of contacting the sessions that the model chooses.
         above_champion: Difference to the champion by metric.
         behaviour: Results of the behaviour tests.
+        model: Name of the model in its kind, such as `blend`. Empty for baselines.
     """
 
     metrics: Metrics
-    model: str = ""
     slices: tuple[Slice, ...] = ()
     moments: Mapping[str, Metrics] = field(default_factory=dict)
     calibration: tuple[CalibrationBin, ...] = ()
     contacts: Metrics = field(default_factory=dict)
     above_champion: Mapping[str, Difference] = field(default_factory=dict)
     behaviour: tuple[BehaviourResult, ...] = ()
+    model: str = ""
 
     def metric(self, name: str) -> float:
         """Return a metric; NaN if it is missing."""

@@ -11,11 +11,12 @@ from boat.evaluation.behaviour import BehaviourResult
 from boat.evaluation.report import EvaluationReport
 from boat.intent import behaviour, family
 from boat.intent.evaluation import IntentTestSet
-from boat.intent.features import histories
+from boat.intent.features import Histories, histories
 from boat.intent.parameters import IntentParameters
 from boat.models import examples
 from boat.models.checkpoint import Checkpoint
-from boat.models.fitted import FittedModel, Report
+from boat.models.examples import Sessions
+from boat.models.fitted import FittedModel, Learned, Report
 from boat.models.parameters import from_archive
 from boat.models.served import SavedModel
 from boat.models.warm_start import WarmStart
@@ -28,16 +29,20 @@ def fit(
     """Fit an intent model to a snapshot; see `boat.intent.family.fit`."""
     path = folder / snapshot.INTENT
     parts = examples.read_parts(path, manifest.split, ["train", "validation", "fit"])
-    train, validation = histories(next(parts)), histories(next(parts))
-    combined = next(parts)
-    fitted = family.fit(train, validation, histories(combined), parameters, report, checkpoint)
-    return replace(fitted, learned=combined.learned)
+    (train, _), (validation, _), (combined, learned) = map(_compact, parts)
+    fitted = family.fit(train, validation, combined, parameters, report, checkpoint)
+    return replace(fitted, learned=learned)
 
 
 def refit(folder: Path, manifest: Manifest, parameters: IntentParameters, warm_start: WarmStart) -> FittedModel:
     """Fit an intent model again on all days of a snapshot; see `boat.intent.family.refit`."""
-    sessions = examples.read(folder / snapshot.INTENT, manifest.split, "all")
-    return replace(family.refit(warm_start, histories(sessions), parameters), learned=sessions.learned)
+    sessions, learned = _compact(examples.read(folder / snapshot.INTENT, manifest.split, "all"))
+    return replace(family.refit(warm_start, sessions, parameters), learned=learned)
+
+
+def _compact(part: Sessions) -> tuple[Histories, Learned]:
+    """Return what a training needs of a part. The table of its events can then be freed, which is as large."""
+    return histories(part), part.learned
 
 
 def evaluate(folder: Path, manifest: Manifest, challenger: SavedModel, champion: SavedModel | None) -> EvaluationReport:
