@@ -52,6 +52,13 @@ async def ensure_block(name: str, block: Block) -> None:
         print(f"block {block_type.get_block_type_slug()}/{name}: created")
 
 
+async def ensure_policies() -> None:
+    """Save the retry policy and the gate policy of each kind, unless they exist."""
+    await ensure_block("default", RetryPolicy())
+    for kind in KINDS:
+        await ensure_block(kind, GatePolicy.default_of(kind))
+
+
 async def ensure_pool(client: PrefectClient) -> None:
     """Create the process work pool, unless it exists."""
     try:
@@ -79,9 +86,7 @@ async def register(config: Settings, shop: str = DEFAULT_SHOP) -> None:
     # With Prefect 2's default notify type, apprise sends nothing and reports success.
     alerts = SlackWebhook(url=alerts_url(config), notify_type="failure")
     await ensure_block("default", Platform.on_laptop(config, shop))
-    await ensure_block("default", RetryPolicy())
-    for kind in KINDS:
-        await ensure_block(kind, GatePolicy.default_of(kind))
+    await ensure_policies()
     await ensure_block(ALERTS, alerts)
     async with get_client() as client:
         await ensure_pool(client)

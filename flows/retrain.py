@@ -13,7 +13,7 @@ from pydantic import Field
 
 from boat.errors import RetrainError
 from boat.evaluation import gate
-from boat.kinds import KINDS, KindName, TrainingParameters
+from boat.kinds import KINDS, KindName, TrainingParameters, load
 from boat.recommend.parameters import RecommendModel, RecommendParameters
 from boat.registry.versions import ModelVersion
 from boat.snapshot import Snapshot
@@ -106,17 +106,17 @@ def train_and_evaluate(
 ) -> tuple[TrainedModel, Evaluation]:
     """Train a model without the test days of a snapshot, and evaluate it on them.
 
-    If only its baselines refuse a first model, the best of them is trained instead.
+    If only its baselines refuse a first model that the user has not chosen, the best of them is trained instead.
     """
+    trained = retried(train_model)(block, snapshot, kind, parameters)
     test_from = snapshot.test_from.isoformat()
-    while True:
-        trained = retried(train_model)(block, snapshot, kind, parameters)
-        evaluation = retried(evaluate_model)(block, kind, trained.uri, snapshot.uri, test_from, needs_champion=False)
-        simpler = gate.simpler_model(kind, evaluation.report, evaluation.decision)
-        if simpler in (None, parameters.model):
-            return trained, evaluation
-        get_run_logger().warning("%s Its baseline %s is trained instead.", evaluation.decision.text, simpler)
-        parameters = replace(parameters, model=simpler)
+    evaluation = retried(evaluate_model)(block, kind, trained.uri, snapshot.uri, test_from, needs_champion=False)
+    simpler = gate.simpler_model(kind, evaluation.report, evaluation.decision)
+    is_default = parameters.model == load(kind).parameters().model
+    if simpler is None or not is_default:
+        return trained, evaluation
+    get_run_logger().warning("%s Its baseline %s is trained instead.", evaluation.decision.text, simpler)
+    return train_and_evaluate(block, retried, snapshot, kind, replace(parameters, model=simpler))
 
 
 def raise_for(failures: Mapping[KindName, Exception], registered: Sequence[ModelVersion]) -> None:

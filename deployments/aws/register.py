@@ -33,9 +33,9 @@ from pydantic.v1 import SecretBytes, SecretStr
 from boat.errors import BoatError, SettingError
 from deployments.aws.deploy import STACK, Stack
 from deployments.environment import QUIET
-from deployments.register import PREFECT, ROOT, ensure_block, ensure_policy
+from deployments.register import PREFECT, ROOT, ensure_block, ensure_policies, ensure_policy
 from tasks.alerts import BLOCK as ALERTS
-from tasks.blocks import Platform, RetryPolicy
+from tasks.blocks import Platform
 
 WORK_POOL = "boat-ecs"
 PREFECT_FILE = "deployments/aws/prefect.yaml"
@@ -135,7 +135,7 @@ async def register(outputs: Mapping[str, str], secrets: Secrets, shop: str | Non
     results = S3Bucket(bucket_name=outputs["ResultsBucket"], credentials=AwsCredentials())  # the task's own role
     await ensure_block("boat-results", results)
     await ensure_block("default", platform(outputs, shop))
-    await ensure_block("default", RetryPolicy())
+    await ensure_policies()
     async with get_client() as client:
         await _write_pool(client, job_template(outputs))
         await ensure_policy(client)

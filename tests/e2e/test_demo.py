@@ -61,6 +61,29 @@ def test_the_prefect_command_works(demo: str, installation: Installation) -> Non
     assert "finished successfully" in rollback.stdout
 
 
+@pytest.mark.parametrize("parameter", ["days=thirty", "days=1", "recommender=best", "unknown=1"])
+def test_a_run_with_wrong_parameters_is_not_created(demo: str, installation: Installation, parameter: str) -> None:
+    runs = installation.api("POST", "/flow_runs/count", json={})
+    refused = installation.command("prefect", "deployment", "run", "retrain/nightly", "-p", parameter)
+    assert refused.returncode != 0
+    assert parameter.split("=", maxsplit=1)[0] in refused.stdout + refused.stderr
+    assert installation.api("POST", "/flow_runs/count", json={}) == runs
+
+
+def test_schedules_start_an_hourly_ingestion_and_a_nightly_training(demo: str, installation: Installation) -> None:
+    deployments = installation.api("POST", "/deployments/filter", json={})
+    crons = {
+        deployment["name"]: schedule["schedule"]["cron"]
+        for deployment in deployments
+        for schedule in deployment["schedules"]
+        if schedule["active"]
+    }
+    assert crons == {"hourly": "7 * * * *", "nightly": "30 2 * * *"}
+    scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "limit": 200}
+    of_future = {run["deployment_id"] for run in installation.api("POST", "/flow_runs/filter", json=scheduled)}
+    assert {deployment["id"] for deployment in deployments if deployment["name"] in crons} <= of_future
+
+
 def test_every_step_has_an_artifact_and_every_run_a_name(demo: str, installation: Installation) -> None:
     artifacts = installation.api("POST", "/artifacts/latest/filter", json={"limit": 200})
     keys = {artifact["key"] for artifact in artifacts}

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from scipy.stats import spearmanr
 
 from boat import snapshot
@@ -30,6 +31,7 @@ def fit(
     path = folder / snapshot.INTENT
     parts = examples.read_parts(path, manifest.split, ["train", "validation", "fit"])
     (train, _), (validation, _), (combined, learned) = map(_compact, parts)
+    pa.default_memory_pool().release_unused()  # the table of all events
     fitted = family.fit(train, validation, combined, parameters, report, checkpoint)
     return replace(fitted, learned=learned)
 
@@ -37,6 +39,7 @@ def fit(
 def refit(folder: Path, manifest: Manifest, parameters: IntentParameters, warm_start: WarmStart) -> FittedModel:
     """Fit an intent model again on all days of a snapshot; see `boat.intent.family.refit`."""
     sessions, learned = _compact(examples.read(folder / snapshot.INTENT, manifest.split, "all"))
+    pa.default_memory_pool().release_unused()
     return replace(family.refit(warm_start, sessions, parameters), learned=learned)
 
 

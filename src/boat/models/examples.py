@@ -234,15 +234,17 @@ def _part(events: pa.Table, session: np.ndarray, split: Split, part: Part) -> Se
     )
     if part == "all":
         return Sessions(events, np.append(np.flatnonzero(np.diff(session, prepend=-1)), len(events)).astype(np.int64))
-    inside = np.ones(len(events), bool)
-    if part == "test":
-        inside &= _numpy(pc.less_equal(events["event_time"], pa.scalar(split.test_until)))
-    if start:
-        inside &= _numpy(pc.greater_equal(events["started_at"], pa.scalar(start)))
-    if end:
-        inside &= _numpy(pc.less(events["started_at"], pa.scalar(end)))
-        inside &= _numpy(pc.less(events["event_time"], pa.scalar(end)))
-    events = events.filter(pa.array(inside))
+    # Sessions are in the order of their starts, and only sessions near the end of the part have later events. All other
+    # rows are a slice of the table, without a copy.
+    starts = _numpy(events["started_at"])
+    begin = int(np.searchsorted(starts, np.datetime64(start))) if start else 0
+    stop = int(np.searchsorted(starts, np.datetime64(end))) if end else len(events)
+    events, session = events.slice(begin, stop - begin), session[begin:stop]
+    last = pa.scalar(split.test_until if part == "test" else end, events["event_time"].type)
+    inside = _numpy((pc.less_equal if part == "test" else pc.less)(events["event_time"], last)).astype(bool)
+    head = len(inside) if inside.all() else int(inside.argmin())
+    tail = events.slice(head).filter(pa.array(inside[head:]))
+    events = pa.concat_tables([events.slice(0, head), tail])
     begins = np.flatnonzero(np.diff(session[inside], prepend=-1))
     return Sessions(events, np.append(begins, len(events)).astype(np.int64))
 

@@ -70,6 +70,7 @@ def test_each_flow_runs_with_the_role_of_its_duty() -> None:
         "hourly": "LoadRole",
         "nightly": "TrainRole",
         "latest": "DeployRole",
+        "approve": "DeployRole",
         "rollback": "DeployRole",
         "range": "LoadRole",
     }
