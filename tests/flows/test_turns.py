@@ -6,13 +6,12 @@ import re
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import pytest
 from prefect import flow, get_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas import FlowRun
-from prefect.states import Running
+from prefect.states import Running, State
 
 from deployments.register import WORK_POOL
 from deployments.services import end_lost_runs
@@ -85,11 +84,14 @@ def test_a_run_without_a_process_is_not_waited_for_after_the_longest_time_of_a_r
 
 
 def test_a_new_start_of_the_services_ends_runs_without_a_process(client: Installation) -> None:
-    with get_client(sync_client=True) as api:
-        deployment = client.api("GET", "/deployments/name/promote/rollback")
-        assert deployment["work_pool_name"] == WORK_POOL
-        run = api.create_flow_run_from_deployment(UUID(deployment["id"]), state=Running())
-        asyncio.run(end_lost_runs())
-        ended = api.read_flow_run(run.id)
-    assert ended.state.name == "Crashed"
-    assert ended.state.message == "The process of this run ended while the services were down."
+    async def lose_a_run() -> State:
+        async with get_client() as api:
+            deployment = await api.read_deployment_by_name("promote/rollback")
+            assert deployment.work_pool_name == WORK_POOL
+            run = await api.create_flow_run_from_deployment(deployment.id, state=Running())
+            await end_lost_runs()
+            return (await api.read_flow_run(run.id)).state
+
+    ended = asyncio.run(lose_a_run())
+    assert ended.name == "Crashed"
+    assert ended.message == "The process of this run ended while the services were down."
