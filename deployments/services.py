@@ -229,15 +229,14 @@ def restore_profile(config: Settings) -> None:
 def up(config: Settings, shop: str = DEFAULT_SHOP) -> Settings:
     """Start the services that do not run, and deploy the flows. Return the settings with the ports in use."""
     settings.prepare_home(config.home)
-    is_new = False
-    if is_up(config):
+    is_new = not is_up(config)
+    if is_new:
+        config = choose_ports(config)
+        _start_supervisord(config)
+    else:
         _warn_of_unused_ports(config, running(config))
         config = running(config)
         control(config, "start", "prefect", "endpoints", "reports")
-    else:
-        config = choose_ports(config)
-        _start_supervisord(config)
-        is_new = True
     wait_until_answers(f"{config.prefect_api_url}/health", "prefect", config)
     wait_until_answers(f"{config.endpoint_url}/endpoints", "endpoints", config)
     wait_until_answers(f"{config.reports_url}/", "reports", config)

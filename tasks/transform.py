@@ -158,7 +158,7 @@ def _dbt(warehouse: Warehouse, target: Path, command: str) -> "DbtCoreOperation"
 
 
 def _target(platform: Platform) -> Path:
-    """Return dbt's folder of a platform. A new one starts with what dbt has parsed for another platform."""
+    """Return dbt's folder of a platform. In a new one, dbt does not parse again what it has parsed in another."""
     target = settings.load().dbt_target(platform.name)
     parsed = target / "partial_parse.msgpack"
     if not parsed.exists():

@@ -39,7 +39,7 @@ _EXAMPLES_ORDER, _PRODUCTS_ORDER = ("started_at", "session_key", "position"), ("
 _MIN_DAYS = 3
 _MOST_TEST_DAYS = 7
 _ENOUGH_TARGETS = 20_000
-"""Items to predict with which the 95 % interval of MRR@20 is about 0.01 wide to each side."""
+"""Items to predict with which the 95 % interval of MRR@20 is about 0.005 wide to each side."""
 _ENOUGH_BUYERS = 200
 _STRAY_SHARE = 0.1
 """Events after a gap of a day or more are a wrong clock, if their days have less than this share of a usual day."""

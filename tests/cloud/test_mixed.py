@@ -32,7 +32,7 @@ def test_flows_run_with_duckdb_and_batch_and_sagemaker(
     retrain(kinds=("intent",), parameters=BRIEF, promote=False, platform=shop.name)
     promoted: State = promote(platform=shop.name, kinds=("intent",), return_state=True)
 
-    assert promoted.message.startswith("intent version 1 answers")
+    assert promoted.message == "intent version 1 answers."
     assert shop.count("marts.fct_sessions") > 0
     assert len(cloud.emulator.jobs) == jobs + 2, "a training and an evaluation"
     assert platform.registry.by_alias(INTENT, "champion").uri.startswith(cloud.store)

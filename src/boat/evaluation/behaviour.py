@@ -48,7 +48,9 @@ class BehaviourResult:
     @property
     def verdict(self) -> str:
         """Return whether the test passed, as text."""
-        return "NO" if not self.passed else "not tested" if self.value is None else "yes"
+        if not self.passed:
+            return "NO"
+        return "not tested" if self.value is None else "yes"
 
     @property
     def limit(self) -> str:

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate one model. The exit code is 1 after an error, which the last line names."""
     parser = argparse.ArgumentParser(prog="python -m boat.evaluation.evaluate", description="Evaluate a model.")
     parser.add_argument("--kind", choices=KINDS, required=True)
-    parser.add_argument("--model", type=Path, required=True, help="model.tar.gz")
+    parser.add_argument("--model", type=Path, required=True, help="the challenger's model.tar.gz")
     parser.add_argument("--champion", type=Path, help="the champion's model.tar.gz")
     parser.add_argument("--snapshot", type=Path, required=True, help="folder of the snapshot")
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")

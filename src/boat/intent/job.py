@@ -44,7 +44,7 @@ def refit(folder: Path, manifest: Manifest, parameters: IntentParameters, warm_s
 
 
 def _compact(part: Sessions) -> tuple[Histories, Learned]:
-    """Return what a training needs of a part. The table of its events can then be freed, which is as large."""
+    """Return what a training needs of a part, so that the table of its events can be freed."""
     return histories(part), part.learned
 
 
